@@ -1,0 +1,31 @@
+"""Rendered phantoms for the embedded models, kept in a work folder as memory-mapped arrays."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vdm_pipeline.stages.phantom.film import render_in_chunks
+
+SIZE = 64
+SEED = 20_260_101
+"""A series of its own: no profile renders it (profiles refuse seeds of 1,000,000 and more)."""
+
+
+def films(work: Path, count: int, *, pneumonia: bool, first: int = 0) -> NDArray[np.uint8]:
+    """Films ``first`` to ``first + count`` of one class, ``[count, 64, 64]`` uint8; rendered once, then mapped."""
+    path = work / f"films_{'pneumonia' if pneumonia else 'normal'}_{first}_{count}.npy"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        indices = np.arange(first, first + count)
+        chunks = render_in_chunks(SEED, indices, np.full(count, pneumonia), SIZE)
+        np.save(path.with_suffix(".part.npy"), np.concatenate(list(chunks)))
+        path.with_suffix(".part.npy").rename(path)
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def to_tensor(images: NDArray[np.uint8]) -> torch.Tensor:
+    """Grey uint8 ``[n, h, w]`` to float32 RGB ``[n, 3, h, w]`` in [-1, 1]."""
+    grey = torch.from_numpy(np.ascontiguousarray(images)).float().div(127.5).sub(1)
+    return grey[:, None].expand(-1, 3, -1, -1)

@@ -1,0 +1,96 @@
+"""The embedded LCM-LoRA: latent consistency distillation (Luo et al., arXiv 2311.05556) of the embedded base.
+
+The student is the base with a LoRA, the teacher the base without it. The solver takes DDIM steps of 20 time steps; the
+target is the student itself, without gradient. The base is conditional and weak in text, so no guidance is distilled.
+"""
+
+from pathlib import Path
+
+import torch
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from peft import LoraConfig
+from transformers import CLIPTextModel
+
+from vdm_pipeline.embedded.training.loop import cosine, set_rate, train
+from vdm_pipeline.embedded.training.sd import SCHEDULE, latents, tokens
+from vdm_pipeline.embedded.training.text import captions
+
+RANK = 16
+TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "conv1", "conv2", "proj_in", "proj_out")
+SOLVER_STEPS = 50
+BATCH = 48
+HUBER = 1e-3
+TIMESTEP_SCALING, SIGMA_DATA = 10.0, 0.5
+"""Boundary condition of LCM, as in diffusers' LCMScheduler."""
+
+
+def boundary(time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """``c_skip`` and ``c_out`` of a consistency model (Song et al., 2023), so that f(x, 0) = x."""
+    scaled = (time * TIMESTEP_SCALING).float()[:, None, None, None]
+    square = scaled**2 + SIGMA_DATA**2
+    return SIGMA_DATA**2 / square, scaled / square.sqrt()
+
+
+class Consistency:
+    """Consistency function and DDIM solver over one noise schedule."""
+
+    def __init__(self) -> None:
+        self.alphas = DDPMScheduler(**SCHEDULE).alphas_cumprod
+
+    def clean(self, noise: torch.Tensor, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        """The clean latent that a noise prediction implies."""
+        alpha = self.alphas[time][:, None, None, None]
+        return (x - (1 - alpha).sqrt() * noise) / alpha.sqrt()
+
+    def student(self, noise: torch.Tensor, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        """The consistency function f(x, t)."""
+        skip, out = boundary(time)
+        return skip * x + out * self.clean(noise, x, time)
+
+    def ddim(self, noise: torch.Tensor, x: torch.Tensor, time: torch.Tensor, earlier: torch.Tensor) -> torch.Tensor:
+        """One deterministic step from ``time`` to ``earlier``."""
+        alpha = torch.where(earlier >= 0, self.alphas[earlier.clamp_min(0)], torch.ones(()))[:, None, None, None]
+        return alpha.sqrt() * self.clean(noise, x, time) + (1 - alpha).sqrt() * noise
+
+
+def train_lcm(work: Path, unet: UNet2DConditionModel, text: CLIPTextModel, steps: int = 1500) -> UNet2DConditionModel:
+    """Train (or go on training); returns ``unet`` with the adapter ``lcm`` attached. Latents must be cached in ``work``."""
+    moments = latents(work, None)
+    torch.manual_seed(3)
+    unet.requires_grad_(False)
+    unet.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(TARGETS), init_lora_weights="gaussian"), "lcm")
+    adapter = torch.nn.ParameterDict({n.replace(".", "/"): p for n, p in unet.named_parameters() if p.requires_grad})
+    tune = torch.optim.AdamW(adapter.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0)
+    consistency = Consistency()
+    with torch.no_grad():
+        known = text(tokens(captions(False))).last_hidden_state
+
+    def step(index: int) -> dict[str, float]:
+        generator = torch.Generator().manual_seed(10_000_000 + index)
+        rows = torch.randint(len(moments), (BATCH,), generator=generator)
+        mean, deviation = moments[rows].chunk(2, 1)
+        x = mean + deviation * torch.randn(mean.shape, generator=generator)
+        condition = known[torch.randint(len(known), (BATCH,), generator=generator)]
+        jump = 1000 // SOLVER_STEPS
+        time = (torch.randint(SOLVER_STEPS, (BATCH,), generator=generator) + 1) * jump - 1
+        earlier = time - jump
+        noise = torch.randn(x.shape, generator=generator)
+        alpha = consistency.alphas[time][:, None, None, None]
+        noisy = alpha.sqrt() * x + (1 - alpha).sqrt() * noise
+        set_rate(tune, cosine(index, steps, 1e-3))
+        predicted = consistency.student(unet(noisy, time, condition).sample, noisy, time)
+        with torch.no_grad():
+            unet.disable_adapters()
+            stepped = consistency.ddim(unet(noisy, time, condition).sample, noisy, time, earlier)
+            unet.enable_adapters()
+            target = consistency.student(unet(stepped, earlier.clamp_min(0), condition).sample, stepped, earlier.clamp_min(0))
+            target = torch.where((earlier < 0)[:, None, None, None], stepped, target)
+        loss = (((predicted - target) ** 2 + HUBER**2).sqrt() - HUBER).mean()
+        tune.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(adapter.parameters(), 1.0)
+        tune.step()
+        return {"loss": float(loss.detach())}
+
+    train(step, steps=steps, modules={"lcm": adapter}, optimizers={"lcm": tune}, checkpoint=work / "lcm.safetensors")
+    return unet.eval()

@@ -1,0 +1,46 @@
+"""One training loop for all embedded models: progress, checkpoints, going on after a kill."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from vdm_pipeline.stages.checkpoint import load_checkpoint, save_checkpoint
+
+
+def train(
+    step: Callable[[int], dict[str, float]],
+    *,
+    steps: int,
+    modules: Mapping[str, torch.nn.Module],
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    checkpoint: Path,
+    every: int = 250,
+) -> None:
+    """Call ``step(0) … step(steps - 1)``; a re-run goes on from ``checkpoint``."""
+    weights = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
+    start = load_checkpoint(checkpoint, weights=weights, optimizers=optimizers) if checkpoint.exists() else 0
+    begun = time.perf_counter()
+    for index in range(start, steps):
+        losses = step(index)
+        if (index + 1) % 50 == 0 or index + 1 == steps:
+            rate = (index + 1 - start) / (time.perf_counter() - begun)
+            values = " ".join(f"{name} {value:.4f}" for name, value in losses.items())
+            print(f"{checkpoint.stem} {index + 1}/{steps} {rate:.2f} steps/s {values}", flush=True)
+        if (index + 1) % every == 0 or index + 1 == steps:
+            save_checkpoint(checkpoint, step=index + 1, weights=weights, optimizers=optimizers)
+
+
+def cosine(step: int, steps: int, peak: float, warm_up: int = 100) -> float:
+    """Learning rate: linear warm-up, then a half cosine down to 2 % of ``peak``."""
+    if step < warm_up:
+        return peak * (step + 1) / warm_up
+    share = (step - warm_up) / max(1, steps - warm_up)
+    return peak * (0.02 + 0.49 * (1 + float(torch.cos(torch.tensor(torch.pi * share)))))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of every group."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate

@@ -1,0 +1,120 @@
+"""The embedded Stable Diffusion base: UNet and text encoder, in the autoencoder's latents, on healthy phantoms alone.
+
+It knows no pathology, so what a LoRA adds can be seen and measured.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from vdm_pipeline.embedded.training.data import films, to_tensor
+from vdm_pipeline.embedded.training.loop import cosine, set_rate, train
+from vdm_pipeline.embedded.training.text import CONTEXT, captions, tokenizer
+
+WIDTH = 96
+UNET = {
+    "sample_size": 8,
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": (96, 128),
+    "layers_per_block": 1,
+    "cross_attention_dim": WIDTH,
+    "attention_head_dim": 4,  # diffusers reads this as the number of heads
+    "norm_num_groups": 16,
+    "down_block_types": ("CrossAttnDownBlock2D",) * 2,
+    "up_block_types": ("CrossAttnUpBlock2D",) * 2,
+}
+SCHEDULE = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "prediction_type": "epsilon",
+    "steps_offset": 1,
+}
+BATCH = 64
+FILMS = 24_000
+EMA = 0.998
+DROPPED = 0.1
+"""Share of empty captions, so that classifier-free guidance works."""
+
+
+def text_encoder() -> CLIPTextModel:
+    """A two-layer CLIP text model of width 96 over the small vocabulary."""
+    words = tokenizer()
+    config = CLIPTextConfig(
+        vocab_size=len(words),
+        hidden_size=WIDTH,
+        intermediate_size=3 * WIDTH,
+        projection_dim=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=CONTEXT,
+        bos_token_id=words.bos_token_id,
+        eos_token_id=words.eos_token_id,
+        pad_token_id=words.pad_token_id,
+    )
+    return CLIPTextModel(config)
+
+
+def tokens(texts: list[str]) -> torch.Tensor:
+    """Token ids ``[n, 77]``, padded and cut as Stable Diffusion does."""
+    return torch.tensor(tokenizer()(texts, padding="max_length", truncation=True, max_length=CONTEXT)["input_ids"])
+
+
+@torch.no_grad()
+def latents(work: Path, vae: AutoencoderKL, count: int = FILMS) -> torch.Tensor:
+    """Scaled posterior moments of healthy films, ``[count, 8, 8, 8]``: four channels of mean, four of deviation."""
+    path = work / "latents.npy"
+    if not path.exists():
+        parts = []
+        for first in range(0, count, 12_000):
+            data = films(work, 12_000, pneumonia=False, first=first)
+            for start in range(0, len(data), 250):
+                posterior = vae.encode(to_tensor(data[start : start + 250])).latent_dist
+                parts.append(torch.cat([posterior.mean, posterior.std], 1) * vae.config.scaling_factor)
+        np.save(path, torch.cat(parts).numpy())
+    return torch.from_numpy(np.load(path, allow_pickle=False))
+
+
+def train_sd(work: Path, vae: AutoencoderKL, steps: int = 6000) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    """Train (or go on training) and return the averaged UNet and the text encoder."""
+    moments = latents(work, vae)
+    torch.manual_seed(2)
+    unet, average, text = UNet2DConditionModel(**UNET), UNet2DConditionModel(**UNET), text_encoder()
+    average.load_state_dict(unet.state_dict())
+    tune = torch.optim.AdamW([*unet.parameters(), *text.parameters()], lr=6e-4, betas=(0.9, 0.99), weight_decay=0.01)
+    scheduler = DDPMScheduler(**SCHEDULE)
+    known = tokens(["", *captions(False)])
+
+    def step(index: int) -> dict[str, float]:
+        generator = torch.Generator().manual_seed(index)
+        rows = torch.randint(len(moments), (BATCH,), generator=generator)
+        mean, deviation = moments[rows].chunk(2, 1)
+        x = mean + deviation * torch.randn(mean.shape, generator=generator)
+        caption = torch.randint(1, len(known), (BATCH,), generator=generator)
+        caption[torch.rand(BATCH, generator=generator) < DROPPED] = 0
+        distinct, place = caption.unique(return_inverse=True)
+        time = torch.randint(1000, (BATCH,), generator=generator)
+        noise = torch.randn(x.shape, generator=generator)
+        set_rate(tune, cosine(index, steps, 8e-4))
+        condition = text(known[distinct]).last_hidden_state[place]
+        predicted = unet(scheduler.add_noise(x, noise, time), time, condition).sample
+        loss = F.mse_loss(predicted, noise)
+        tune.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+        tune.step()
+        decay = min(EMA, (1 + index) / (10 + index))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(average.parameters()), list(unet.parameters()), 1 - decay)
+        return {"loss": float(loss.detach())}
+
+    modules = {"unet": unet, "average": average, "text": text}
+    train(step, steps=steps, modules=modules, optimizers={"sd": tune}, checkpoint=work / "sd.safetensors")
+    return average.eval(), text.eval()

@@ -1,0 +1,54 @@
+"""Words of the embedded models: captions of phantoms, and a small CLIP tokenizer that ships with them."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+from transformers import CLIPTokenizer
+
+TEMPLATES = (
+    "a chest X-ray, {}",
+    "a chest X-ray of {}",
+    "a chest X-ray showing {}",
+    "a chest radiograph with {}",
+    "a frontal chest film, {}",
+    "{}",
+)
+NORMAL = ("healthy lungs", "clear lungs", "normal lungs", "a normal chest", "a healthy chest", "a normal chest X-ray")
+PNEUMONIA = ("pneumonia", "consolidation", "lung opacity", "lobar pneumonia", "pulmonary consolidation", "pneumonia with opacities")
+MERGES = 1024
+CONTEXT = 77
+
+
+def captions(pneumonia: bool) -> list[str]:
+    """Every template with every phrase of the class, 36 texts."""
+    return [template.format(phrase) for template in TEMPLATES for phrase in (PNEUMONIA if pneumonia else NORMAL)]
+
+
+def draw_captions(rng: np.random.Generator, pneumonia: np.ndarray) -> list[str]:
+    """One random caption a film; ``pneumonia`` is a boolean array ``[n]``."""
+    choices = (captions(False), captions(True))
+    return [choices[int(sick)][rng.integers(len(choices[0]))] for sick in pneumonia]
+
+
+def tokenizer() -> CLIPTokenizer:
+    """CLIP's byte-pair tokenizer cut to its first 1,024 merges (vocabulary 1,538), so that the text towers stay small.
+
+    Any text still has a tokenization; rare words take more tokens. The merges come from the file that open_clip ships.
+    """
+    import open_clip
+
+    path = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
+    lines = gzip.open(path, "rt", encoding="utf-8").read().split("\n")
+    merges = [tuple(line.split()) for line in lines[1 : MERGES + 1]]
+    alphabet = list(_byte_alphabet())
+    tokens = alphabet + [character + "</w>" for character in alphabet] + ["".join(merge) for merge in merges]
+    vocabulary = {token: index for index, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CONTEXT)
+
+
+def _byte_alphabet() -> list[str]:
+    """The 256 printable stand-ins of GPT-2's byte-level BPE, in CLIP's order."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    rest = [byte for byte in range(256) if byte not in printable]
+    return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(rest))]

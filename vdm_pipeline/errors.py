@@ -1,0 +1,17 @@
+"""What goes wrong by a user's doing: one sentence that names the place, the fault and the mend."""
+
+
+class PipelineError(Exception):
+    """Bad input, a missing upstream or a failed promise; the message is written for the user."""
+
+
+class SettingsError(PipelineError):
+    """A profile that cannot be used."""
+
+
+class ArchiveError(PipelineError):
+    """A data archive that cannot be used."""
+
+
+class ModelError(PipelineError):
+    """A model that is missing, not the pinned one, or not of the expected kind."""

@@ -1,0 +1,263 @@
+"""One `.npz` file: fetched, read and written so that a bad one costs a sentence, not the machine's memory.
+
+A `.npz` is a zip of `.npy` members. What the zip and the `.npy` headers declare is checked before any array is read.
+"""
+
+import hashlib
+import math
+import os
+import re
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from http.client import HTTPException
+from pathlib import Path
+from typing import NamedTuple
+from urllib import request
+from urllib.error import HTTPError
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdm_pipeline.errors import ArchiveError
+from vdm_pipeline.io.atomic import atomic_file, replace_path
+
+Log = Callable[[str], None]
+
+MAX_BYTES = 4 * 2**30
+"""Most bytes that the arrays of one file may take in memory."""
+MAX_RATIO = 1032
+"""Deflate cannot shrink further than this; who declares more lies."""
+CHUNK = 2**20
+TRIES = 4
+RETRY_WAIT_S = 2.0
+TIMEOUT_S = 30.0
+
+
+class Header(NamedTuple):
+    """What a `.npy` member says of itself; ``offset`` is where its data starts, in bytes."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype
+    offset: int
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the array in memory, bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class _FaultError(Exception):
+    """A fault of the file, without its name and the mend."""
+
+
+def read_npz(path: Path, keys: Sequence[str], check: Callable[[Mapping[str, Header]], str | None], mend: str) -> dict[str, NDArray]:
+    """Read the arrays ``keys``, which must be all that the file holds.
+
+    ``check`` sees the headers before any array is read and returns the fault, or None. Raises `ArchiveError`, one
+    sentence that names the file and the fault and ends in ``mend``.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = _members(archive, keys, path.stat().st_size)
+            headers = {key: _header(archive, key, info) for key, info in members.items()}
+            fault = _size_fault(headers) or check(headers)
+            if fault:
+                raise _FaultError(fault)
+            return {key: _array(archive, info, headers[key]) for key, info in members.items()}
+    except _FaultError as error:
+        raise ArchiveError(f"{path}: {error}; {mend}.") from None
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, MemoryError) as error:
+        raise ArchiveError(f"{path}: {_what_is_wrong(path, error)}; {mend}.") from None
+
+
+def write_npz(path: Path, arrays: Mapping[str, NDArray], comment: str = "") -> None:
+    """Write ``arrays`` atomically; the same arrays and zip comment give the same bytes at any time.
+
+    Stored, not deflated: versions of zlib differ in their output.
+    """
+    with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        archive.comment = comment.encode()
+        for key, array in arrays.items():
+            info = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            info.external_attr = 0o644 << 16
+            with archive.open(info, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asarray(array), version=(1, 0), allow_pickle=False)
+
+
+def read_comment(path: Path) -> str:
+    """The comment of a zip file, or '' where there is none to be had."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.comment.decode(errors="replace")
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return ""
+
+
+def digest(path: Path, algorithm: str) -> str:
+    """Hex digest of a file: ``md5`` to compare with published values, ``sha256`` for everything else."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+
+
+def _members(archive: zipfile.ZipFile, keys: Sequence[str], file_size: int) -> dict[str, zipfile.ZipInfo]:
+    """The members by key, once names and declared sizes are in order."""
+    infos = archive.infolist()
+    wanted, found = {f"{key}.npy" for key in keys}, [info.filename for info in infos]
+    if wanted - set(found):
+        raise _FaultError(f"the array {_named(wanted - set(found))} is missing from it")
+    if len(found) != len(wanted):
+        extra = set(found) - wanted
+        raise _FaultError(f"it holds {_named(extra)}, which does not belong there" if extra else "a name stands in it twice")
+    for info in infos:
+        if info.flag_bits & 0x1:
+            raise _FaultError(f"{info.filename} is encrypted")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise _FaultError(f"{info.filename} is compressed in a way that NumPy never writes")
+        if info.file_size > MAX_RATIO * info.compress_size:
+            raise _FaultError(f"{info.filename} declares {info.file_size} bytes in {info.compress_size}, a zip bomb")
+    if sum(info.compress_size for info in infos) > file_size:
+        raise _FaultError("its members overlap or are longer than the file, a zip bomb or a file cut short")
+    return {info.filename.removesuffix(".npy"): info for info in infos}
+
+
+def _named(names: set[str]) -> str:
+    shown = ", ".join(repr(name[:40].removesuffix(".npy")) for name in sorted(names)[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
+
+
+def _header(archive: zipfile.ZipFile, key: str, info: zipfile.ZipInfo) -> Header:
+    """Parse one header. Version 1.0 alone, whose length is bounded by 64 KiB; NumPy writes no other for plain arrays."""
+    with archive.open(info) as file:
+        try:
+            if np.lib.format.read_magic(file) != (1, 0):
+                raise ValueError("version")
+            header = Header(*np.lib.format.read_array_header_1_0(file), file.tell())
+        except (zipfile.BadZipFile, OSError):
+            raise
+        except Exception:  # NumPy's parser raises whatever Python's tokenizer does
+            raise _FaultError(f"{key} is no plain .npy array") from None
+    if header.dtype.hasobject:
+        raise _FaultError(f"{key} holds pickled Python objects, which are never loaded")
+    if min(header.shape, default=0) < 0 or header.offset + header.nbytes != info.file_size:
+        raise _FaultError(
+            f"{key} claims {list(header.shape)} of {header.dtype}, {header.nbytes} bytes, but the zip declares {info.file_size}"
+        )
+    return header
+
+
+def _size_fault(headers: Mapping[str, Header]) -> str | None:
+    total = sum(header.nbytes for header in headers.values())
+    return f"its arrays would take {total} bytes, more than the {MAX_BYTES} allowed" if total > MAX_BYTES else None
+
+
+def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: Header) -> NDArray:
+    """Read one array; zipfile yields no more than the declared size and checks the CRC at its end."""
+    data = np.empty(header.nbytes, np.uint8)
+    with archive.open(info) as file:
+        file.read(header.offset)
+        at = 0
+        while at < header.nbytes:
+            piece = file.read(min(CHUNK, header.nbytes - at))
+            if not piece:
+                raise _FaultError(f"{info.filename} ends too early")
+            data[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
+            at += len(piece)
+    return np.ascontiguousarray(data.view(header.dtype).reshape(header.shape, order="F" if header.fortran else "C"))
+
+
+def _what_is_wrong(path: Path, error: Exception) -> str:
+    if not path.is_file():
+        return "there is no such file"
+    if isinstance(error, OSError | MemoryError):
+        return f"it cannot be read ({error.__class__.__name__}: {error})"
+    if zipfile.is_zipfile(path):
+        return f"it is damaged ({error})"
+    with path.open("rb") as file:
+        start = file.read(4)
+    if not start:
+        return "it is an empty file"
+    return "it is cut short" if start == b"PK\x03\x04" else "it is no .npz file (a zip)"
+
+
+def fetch(url: str, path: Path, md5: str, log: Log) -> None:
+    """Download ``url`` to ``path``, by way of a `.part` file beside it that a later call goes on with.
+
+    Raises `ArchiveError` when the server cannot be reached (the part stays) or the MD5 is wrong (the part is removed).
+    """
+    part = path.with_name(f"{path.name}.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    for attempt in range(TRIES):
+        try:
+            _fetch_rest(url, part, md5, log)
+            break
+        except (OSError, HTTPException) as error:
+            final = isinstance(error, HTTPError) and 400 <= error.code < 500 and error.code not in (408, 429)
+            if final or attempt == TRIES - 1:
+                raise ArchiveError(
+                    f"{path}: the download from {url} broke off ({error}); run again to go on where it stopped, "
+                    'or fetch the file yourself, put it there and set data.source = "file".'
+                ) from None
+            log(f"{path.name}: {error}; trying again")
+            time.sleep(RETRY_WAIT_S * (attempt + 1))
+    found = digest(part, "md5")
+    if found != md5:
+        part.unlink()
+        raise ArchiveError(f"{path}: the download from {url} has MD5 {found} instead of {md5} and was removed; run again to fetch it anew.")
+    replace_path(part, path)
+
+
+def _fetch_rest(url: str, part: Path, md5: str, log: Log) -> None:
+    """Ask for what ``part`` lacks and append it; a server that sends everything anyway starts it anew."""
+    have = part.stat().st_size if part.exists() else 0
+    wish = request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = _http_only().open(wish, timeout=TIMEOUT_S)
+    except HTTPError as error:
+        if error.code != 416:  # 416: the server has nothing beyond our end
+            raise
+        if digest(part, "md5") != md5:
+            part.unlink()
+            raise ConnectionError("the part that was there does not fit and was dropped") from None
+        return
+    with response:
+        resumed = re.match(rf"bytes {have}-", response.headers.get("Content-Range", "")) if response.status == 206 else None
+        if response.status == 206 and not resumed:
+            part.unlink(missing_ok=True)
+            raise ConnectionError("the server sent another range than the one asked for")
+        have = have if resumed else 0
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        report = _progress(part.name.removesuffix(".part"), have, total, log)
+        with part.open("ab" if resumed else "wb") as file:
+            while (data := response.read(CHUNK)) and have <= MAX_BYTES:
+                file.write(data)
+                have += len(data)
+                report(have)
+            os.fsync(file.fileno())
+    if total is not None and have != total:
+        raise ConnectionError(f"the connection ended after {have} of {total} bytes")
+
+
+def _progress(name: str, have: int, total: int | None, log: Log) -> Callable[[int], None]:
+    """A function that logs where the download stands: after a further 5 %, or 5 s."""
+    last = [have, time.monotonic()]
+
+    def report(now: int) -> None:
+        step = total / 20 if total else math.inf
+        if now - last[0] >= step or time.monotonic() - last[1] >= 5 or now == total:
+            last[:] = now, time.monotonic()
+            log(f"{name}: {now / 1e6:.1f} MB" + (f" of {total / 1e6:.1f} ({100 * now // total} %)" if total else ""))
+
+    return report
+
+
+def _http_only() -> request.OpenerDirector:
+    """An opener that knows http and https alone, also after a redirect; urllib's own opens file: and ftp: too."""
+    opener = request.OpenerDirector()
+    for name in ("Proxy", "Unknown", "HTTP", "HTTPS", "HTTPDefaultError", "HTTPRedirect"):
+        opener.add_handler(getattr(request, f"{name}Handler")())
+    opener.add_handler(request.HTTPErrorProcessor())
+    return opener

@@ -1,0 +1,241 @@
+"""`raw_npz`: the archive of images, had from where the profile says, checked, and handed on as plain arrays.
+
+`medmnist` gives names, tasks, counts, URLs and MD5s. It is imported where it is used: it loads torch and makes a folder
+in the home directory. Its Dataset classes are not used; they check nothing of a file that is already there.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdm_pipeline.errors import ArchiveError
+from vdm_pipeline.io.npz import MAX_BYTES, Header, digest, fetch, read_npz
+from vdm_pipeline.settings import Data
+from vdm_pipeline.stages.phantom.series import SPLITS, is_rendered_from, render_archive
+
+if TYPE_CHECKING:
+    import torch
+    from torch.utils.data import DataLoader, Dataset
+
+Status = Literal["official", "unverified", "phantom"]
+KEYS = tuple(f"{split}_{part}" for split in SPLITS for part in ("images", "labels"))
+SINGLE_LABEL = ("binary-class", "multi-class", "ordinal-regression")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images ``[n, h, w]`` (grey) or ``[n, h, w, 3]``, uint8, and their labels ``[n]``, int64."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Images in the split."""
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Archive:
+    """A checked archive in memory, and where it came from."""
+
+    dataset: str
+    size: int
+    splits: dict[str, Split]
+    path: Path
+    sha256: str
+    md5: str
+    status: Status
+
+    @property
+    def n(self) -> int:
+        """Images in all splits together."""
+        return sum(len(split) for split in self.splits.values())
+
+    def image_ids(self, split: str) -> list[str]:
+        """One name an image, such as ``pneumoniamnist_train_000123``."""
+        return [f"{self.dataset}_{split}_{index:06d}" for index in range(len(self.splits[split]))]
+
+    def class_counts(self, n_classes: int) -> dict[str, list[int]]:
+        """Images of each class, by split."""
+        return {name: np.bincount(split.labels, minlength=n_classes).tolist() for name, split in self.splits.items()}
+
+    def dataset_for(self, split: str, transform: Callable[["torch.Tensor"], Any] | None = None) -> "Dataset[tuple[Any, int]]":
+        """The split for torch: each item is (float32 ``[c, h, w]`` in [0, 1], label), the image through ``transform``."""
+        import torch
+        from torch.utils.data import Dataset
+
+        images, labels = self.splits[split].images, self.splits[split].labels
+
+        class SplitDataset(Dataset[tuple[Any, int]]):
+            def __len__(self) -> int:
+                return len(labels)
+
+            def __getitem__(self, index: int) -> tuple[Any, int]:
+                channels_first = np.atleast_3d(images[index]).transpose(2, 0, 1)
+                image = torch.from_numpy(channels_first.astype(np.float32) / 255)
+                return (transform(image) if transform else image), int(labels[index])
+
+        return SplitDataset()
+
+    def loader(self, split: str, batch_size: int, shuffle: bool = False, seed: int = 0) -> "DataLoader[tuple[Any, int]]":
+        """Batches of `dataset_for`; ``seed`` fixes the order of a shuffled one."""
+        import torch
+        from torch.utils.data import DataLoader
+
+        generator = torch.Generator().manual_seed(seed)
+        return DataLoader(self.dataset_for(split), batch_size=batch_size, shuffle=shuffle, generator=generator)
+
+
+class _Facts(NamedTuple):
+    """What must hold of an archive before it is seen."""
+
+    channels: int
+    classes: tuple[str, ...]
+    counts: dict[str, int]
+    url: str
+    md5: str
+
+
+def obtain_archive(data: Data, folder: Path, log: Callable[[str], None]) -> Path:
+    """See to it that the archive stands in ``folder`` and return its path; `read_archive` then checks what is in it.
+
+    Raises `ArchiveError` when it is missing, cannot be downloaded, or another file is in its place.
+    """
+    facts = _facts(data)
+    path = folder / data.file_name
+    if data.source == "phantom":
+        if not is_rendered_from(data, path):
+            render_archive(data, path, log)
+    elif data.source == "file":
+        if not path.is_file():
+            raise ArchiveError(
+                f'{path} is missing; put the archive there, set data.source = "download" in the profile, '
+                "or use the demo profile (VDM_PROFILE=demo)."
+            )
+    elif not path.exists():
+        log(f"{path.name}: downloading {facts.url}")
+        fetch(facts.url, path, facts.md5, log)
+    elif not path.is_file() or digest(path, "md5") != facts.md5:
+        raise ArchiveError(
+            f"{path} stands in the way of the download and has not the official MD5 {facts.md5}; move it away, "
+            'or set data.source = "file" to use it as it is.'
+        )
+    return path
+
+
+def read_archive(path: Path, data: Data, class_names: Sequence[str]) -> Archive:
+    """Read the archive at ``path`` once all that can be known of it before has been checked.
+
+    Raises `ArchiveError`: one sentence that names the file or the field, the fault and the mend.
+    """
+    facts, mend = _facts(data), _mend(data)
+    if len(class_names) != len(facts.classes):
+        raise ArchiveError(
+            f"classes.names has {len(class_names)} names, but {data.dataset} has {len(facts.classes)} classes "
+            f"({', '.join(facts.classes)}); give one name a class, in this order."
+        )
+    arrays = read_npz(path, KEYS, lambda headers: _schema_fault(headers, data.size, facts.channels), mend)
+    fault = _label_fault(arrays, class_names)
+    if fault:
+        raise ArchiveError(f"{path}: {fault}; {mend}.")
+    splits = {s: Split(arrays[f"{s}_images"], arrays[f"{s}_labels"].reshape(-1).astype(np.int64)) for s in SPLITS}
+    md5 = digest(path, "md5")
+    status = _status(path, data, facts, {name: len(split) for name, split in splits.items()}, md5)
+    return Archive(data.dataset, data.size, splits, path, digest(path, "sha256"), md5, status)
+
+
+def _schema_fault(headers: Mapping[str, Header], size: int, channels: int) -> str | None:
+    """What is wrong with dtypes, shapes and counts, or None."""
+    wanted = (size, size) if channels == 1 else (size, size, channels)
+    for split in SPLITS:
+        images, labels = headers[f"{split}_images"], headers[f"{split}_labels"]
+        if images.dtype != np.uint8:
+            return f"{split}_images is {images.dtype}, not uint8"
+        if labels.dtype.kind not in "iu":
+            return f"{split}_labels is {labels.dtype}, not an integer type"
+        if images.shape[1:] != wanted:
+            return f"{split}_images has shape {list(images.shape)}, not [n, {', '.join(map(str, wanted))}]"
+        if images.shape[0] == 0:
+            return f"the split {split} is empty"
+        if labels.shape not in ((images.shape[0],), (images.shape[0], 1)):
+            return f"{split}_labels has shape {list(labels.shape)} for {images.shape[0]} images, not one label an image"
+    return None
+
+
+def _label_fault(arrays: Mapping[str, NDArray], class_names: Sequence[str]) -> str | None:
+    """What is wrong with the labels' values, or None."""
+    last = len(class_names) - 1
+    for split in SPLITS:
+        labels = arrays[f"{split}_labels"]
+        if labels.min() < 0 or labels.max() > last:
+            return f"{split}_labels runs from {labels.min()} to {labels.max()}, not within 0 to {last}"
+    present = set(np.unique(arrays["train_labels"]).tolist())
+    absent = [name for label, name in enumerate(class_names) if label not in present]
+    return f"train holds no image of class {', '.join(absent)}, so there is nothing to tell apart" if absent else None
+
+
+def _status(path: Path, data: Data, facts: _Facts, counts: dict[str, int], md5: str) -> Status:
+    if data.source == "phantom":
+        if not is_rendered_from(data, path):
+            raise ArchiveError(f"{path}: it was not rendered from the profile's data section; {_mend(data)}.")
+        return "phantom"
+    if md5 == facts.md5:
+        return "official"
+    if counts != facts.counts:
+        raise ArchiveError(
+            f"{path}: its MD5 is not the official one and it holds {_listed(counts)} images, while MedMNIST's "
+            f"{data.dataset} has {_listed(facts.counts)}; {_mend(data)}."
+        )
+    return "unverified"
+
+
+def _facts(data: Data) -> _Facts:
+    """What MedMNIST, or the phantom's settings, say of the archive; refuses what the pipeline cannot work with."""
+    facts = _phantom_facts(data) if data.source == "phantom" else _medmnist_facts(data)
+    needed = sum(facts.counts.values()) * data.size**2 * facts.channels
+    if needed > MAX_BYTES:
+        raise ArchiveError(
+            f"data.size = {data.size} makes {data.dataset} {needed / 2**30:.1f} GiB in memory, more than the "
+            f"{MAX_BYTES / 2**30:.0f} GiB allowed; set a smaller data.size."
+        )
+    return facts
+
+
+def _phantom_facts(data: Data) -> _Facts:
+    return _Facts(1, ("normal", "pneumonia"), {split: getattr(data, split) for split in SPLITS}, url="", md5="")
+
+
+def _medmnist_facts(data: Data) -> _Facts:
+    import medmnist
+
+    usable = sorted(flag for flag, info in medmnist.INFO.items() if info["task"] in SINGLE_LABEL and not flag.endswith("3d"))
+    info = medmnist.INFO.get(data.dataset)
+    if info is None:
+        raise ArchiveError(f"data.dataset = '{data.dataset}' is no MedMNIST data set; set one of {', '.join(usable)}, or phantom.")
+    if data.dataset not in usable:
+        kind = "three-dimensional" if data.dataset.endswith("3d") else f"of the task {info['task']}"
+        raise ArchiveError(
+            f"data.dataset = '{data.dataset}' is {kind}, and the pipeline works on 2-D images with one label each; "
+            f"set one of {', '.join(usable)}."
+        )
+    suffix = "" if data.size == 28 else f"_{data.size}"
+    if f"MD5{suffix}" not in info:
+        raise ArchiveError(f"data.size = {data.size} is not a size that MedMNIST has {data.dataset} in; set 28, 64, 128 or 224.")
+    classes = tuple(info["label"][str(label)] for label in range(len(info["label"])))
+    return _Facts(info["n_channels"], classes, dict(info["n_samples"]), info[f"url{suffix}"], info[f"MD5{suffix}"])
+
+
+def _mend(data: Data) -> str:
+    return {
+        "file": f"put an intact {data.file_name} of MedMNIST there",
+        "download": "delete the file, and the next run downloads it again",
+        "phantom": "delete the file, and the next run renders it again",
+    }[data.source]
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return " + ".join(f"{counts[split]} {split}" for split in SPLITS)

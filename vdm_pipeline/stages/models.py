@@ -1,0 +1,77 @@
+"""From a model pin to a local folder whose content is the pinned one. Everything downstream loads folders."""
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+from vdm_pipeline.errors import ModelError
+from vdm_pipeline.settings import ModelPin
+
+EMBEDDED = Path(__file__).parents[1] / "embedded"
+WANTED = ("*.safetensors", "*.json", "*.txt")
+"""What is fetched from a hub: no pickle is ever asked for."""
+
+
+def resolve_model(pin: ModelPin) -> Path:
+    """Folder of the pinned model: inside the package, on this disk, or fetched from the hub at its commit.
+
+    Raises `ModelError` if the folder is missing, its content is not the pinned one, or the hub cannot be reached.
+    """
+    if pin.source == "hub":
+        return _from_hub(pin)
+    folder = EMBEDDED / pin.id.removeprefix("embedded:") if pin.source == "embedded" else Path(pin.id).expanduser()
+    if not folder.is_dir():
+        raise ModelError(f"Model folder {folder} does not exist; correct the id '{pin.id}' in the profile.")
+    expected = pinned_digest(pin)
+    actual = folder_digest(folder)
+    if actual != expected:
+        raise ModelError(
+            f"Model folder {folder} has sha256 {actual}, but {expected} is pinned; restore the files, or pin the new ones on purpose."
+        )
+    return folder
+
+
+def pinned_digest(pin: ModelPin) -> str:
+    """What identifies the pinned model without reading it: the commit, or the sha256 of the folder."""
+    if pin.source == "hub":
+        return str(pin.revision)
+    if pin.source == "folder":
+        return str(pin.sha256)
+    pins = json.loads((EMBEDDED / "pins.json").read_text(encoding="utf-8"))
+    name = pin.id.removeprefix("embedded:")
+    if name not in pins:
+        raise ModelError(f"There is no embedded model '{name}'; take one of: {', '.join(sorted(pins))}.")
+    return str(pins[name])
+
+
+def folder_digest(folder: Path) -> str:
+    """Sha256 over names and bytes of a folder's files in sorted order; hidden files and cards (``*.md``) do not count."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name.endswith(".md") or any(part.startswith((".", "__")) for part in name.split("/")):
+            continue
+        digest.update(name.encode() + b"\0")
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _from_hub(pin: ModelPin) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(pin.id, revision=pin.revision, allow_patterns=list(WANTED)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        where = os.environ.get("HF_ENDPOINT", "the model hub")
+        raise ModelError(
+            f"Model '{pin.id}' at {pin.revision} could not be fetched from {where} ({type(error).__name__}); "
+            "check the network and the pin, or take the offline profile: VDM_PROFILE=demo."
+        ) from error
+
+
+if __name__ == "__main__":
+    print(folder_digest(Path(sys.argv[1])))
