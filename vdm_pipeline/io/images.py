@@ -1,0 +1,50 @@
+"""PNG files: written with their provenance inside, read with limits."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
+
+from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.io.atomic import atomic_file
+
+MAX_SIDE = 4096
+
+
+def write_png(path: Path, image: NDArray[np.uint8], text: Mapping[str, str] | None = None) -> None:
+    """Write ``[h, w]`` or ``[h, w, 3]`` uint8 atomically, with ``text`` in the PNG's text chunks."""
+    chunks = PngInfo()
+    for key, value in (text or {}).items():
+        chunks.add_itxt(key, value)
+    with atomic_file(path) as temporary:
+        Image.fromarray(image).save(temporary, "PNG", pnginfo=chunks)
+
+
+def read_png(folder: Path, name: str) -> NDArray[np.uint8]:
+    """Read ``folder/name``; raises `PipelineError` if the name leaves the folder or the file is no sane image."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise PipelineError(f"'{name}' in {folder} leaves that folder; correct its metadata.jsonl.")
+    try:
+        with Image.open(path) as image:
+            if max(image.size) > MAX_SIDE:
+                raise PipelineError(f"{path} is {image.size[0]} x {image.size[1]} pixels; at most {MAX_SIDE} a side are read.")
+            return np.asarray(image.convert("L") if image.mode not in ("L", "RGB") else image)
+    except (FileNotFoundError, UnidentifiedImageError, OSError) as error:
+        raise PipelineError(f"{path} cannot be read as an image ({type(error).__name__}); materialize its asset again.") from None
+
+
+def read_folder(folder: Path, rows: list[dict[str, Any]]) -> NDArray[np.uint8]:
+    """The images that ``rows`` name, ``[n, h, w]`` or ``[n, h, w, 3]``."""
+    return np.stack([read_png(folder, row["file_name"]) for row in rows])
+
+
+def resize(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Bicubic to ``size`` x ``size``; images that have it already are returned as they are."""
+    if images.shape[1:3] == (size, size):
+        return images
+    return np.stack([np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)) for image in images])

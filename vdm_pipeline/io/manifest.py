@@ -1,0 +1,57 @@
+"""What an asset left behind: one JSON a materialization, the only record that decides whether its files are still good."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.io.atomic import write_text
+
+
+class Manifest(BaseModel):
+    """Record of one materialization; paths are relative to the project folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    asset: str
+    fingerprint: str
+    code_version: str
+    data_version: str
+    inputs: dict[str, str]
+    files: dict[str, str]
+    settings: dict[str, Any]
+    metadata: dict[str, Any]
+    seconds: float
+    peak_memory_mb: float
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write atomically."""
+    write_text(path, manifest.model_dump_json(indent=1) + "\n")
+
+
+def read_manifest(path: Path) -> Manifest | None:
+    """The manifest, or None where there is none.
+
+    Raises `PipelineError` if the file is damaged: it is for the user to see, not to be passed over.
+    """
+    if not path.exists():
+        return None
+    try:
+        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError):
+        raise PipelineError(f"{path} is damaged; delete it, and the asset is made again.") from None
+
+
+def file_sha256(path: Path) -> str:
+    """Sha256 of a file's bytes, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def data_version(hashes: dict[str, str]) -> str:
+    """Sixteen hex digits over names and hashes of files; the same content gives the same version anywhere."""
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,67 @@
+"""The parts of a Stable Diffusion folder, loaded once, and images and prompts turned into what the UNet reads."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vdm_pipeline.errors import ModelError
+from vdm_pipeline.io.images import resize
+
+
+def load_part(folder: Path, part: str, dtype: torch.dtype = torch.float32) -> Any:
+    """Load ``unet``, ``vae``, ``text_encoder``, ``tokenizer`` or ``scheduler`` of the folder; weights from safetensors alone.
+
+    Raises `ModelError` if the folder lacks the part.
+    """
+    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    if not (folder / part).is_dir():
+        raise ModelError(f"{folder} is no Stable Diffusion folder: it lacks '{part}'; correct training.base in the profile.")
+    if part == "tokenizer":
+        return CLIPTokenizer.from_pretrained(folder / part, model_max_length=77)
+    if part == "scheduler":
+        return DDPMScheduler.from_pretrained(folder / part)
+    kinds = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
+    return kinds[part].from_pretrained(folder / part, use_safetensors=True).to(dtype).eval().requires_grad_(False)
+
+
+def pixels(images: NDArray[np.uint8], size: int) -> torch.Tensor:
+    """Uint8 ``[n, h, w]`` or ``[n, h, w, 3]`` to float32 ``[n, 3, size, size]`` in [-1, 1]."""
+    sized = resize(images, size)
+    tensor = torch.from_numpy(np.ascontiguousarray(sized)).float().div(127.5).sub(1)
+    return tensor[:, None].expand(-1, 3, -1, -1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
+
+
+@torch.inference_mode()
+def encode_images(vae: Any, images: NDArray[np.uint8], size: int, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and deviation of the scaled latents' posterior, float32 ``[n, 4, size/8, size/8]`` each, on the CPU.
+
+    The posterior, not one sample of it, is kept: each training step then draws anew, as without a cache.
+    """
+    means, deviations = [], []
+    for start in range(0, len(images), batch):
+        x = pixels(images[start : start + batch], size).to(vae.device, vae.dtype)
+        posterior = vae.encode(x).latent_dist
+        means.append(posterior.mean.float().cpu() * vae.config.scaling_factor)
+        deviations.append(posterior.std.float().cpu() * vae.config.scaling_factor)
+    return torch.cat(means), torch.cat(deviations)
+
+
+@torch.inference_mode()
+def encode_prompts(folder: Path, prompts: list[str], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Text embeddings ``[prompts, 77, d]``; the text encoder is dropped afterwards.
+
+    Raises `ModelError` for a prompt that does not fit the encoder's 77 tokens: its end would be cut in silence.
+    """
+    tokenizer = load_part(folder, "tokenizer")
+    for prompt in prompts:
+        length = len(tokenizer(prompt)["input_ids"])
+        if length > tokenizer.model_max_length:
+            raise ModelError(f"Prompt '{prompt}' has {length} tokens of at most {tokenizer.model_max_length}; shorten it.")
+    encoder = load_part(folder, "text_encoder", dtype).to(device)
+    tokens = tokenizer(prompts, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
+    return encoder(tokens["input_ids"].to(device)).last_hidden_state

@@ -1,0 +1,1 @@
+"""Formulas over plain arrays; no files, no device, no Dagster."""
