@@ -1,6 +1,7 @@
 """`lora_weights`: LoRA on the UNet of a Stable Diffusion folder, by a loop whose step is a function of (seed, step)."""
 
 import csv
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -195,17 +196,25 @@ class _Log:
 
 
 def save_adapter(unet: Any, path: Path, note: Mapping[str, str]) -> None:
-    """Write the adapter in diffusers' LoRA format with its rank and alpha, and ``note``, in the header."""
-    import json
-
-    from diffusers.utils import convert_state_dict_to_diffusers
-    from peft import get_peft_model_state_dict
+    """Write the adapter in diffusers' LoRA format, fp32, with ``note`` in the header."""
     from safetensors.torch import save_file
 
-    tensors = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet, adapter_name="default"))
-    tensors = {f"unet.{name}": value.detach().float().cpu().contiguous() for name, value in tensors.items()}
-    config = unet.peft_config["default"].to_dict()
-    config = {f"unet.{key}": sorted(value) if isinstance(value, set) else value for key, value in config.items() if value is not None}
-    header = {"format": "pt", "lora_adapter_metadata": json.dumps(config, sort_keys=True, default=str), **note}
+    tensors = {name: value.float() for name, value in lora_tensors(unet, "default").items()}
     with atomic_file(path) as temporary:
-        save_file(tensors, temporary, metadata=header)
+        save_file(tensors, temporary, metadata={**lora_header(unet, "default"), **note})
+
+
+def lora_tensors(unet: Any, adapter: str) -> dict[str, torch.Tensor]:
+    """The adapter's matrices under the names that diffusers' ``load_lora_weights`` reads, on the CPU."""
+    from diffusers.utils import convert_state_dict_to_diffusers
+    from peft import get_peft_model_state_dict
+
+    tensors = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet, adapter_name=adapter))
+    return {f"unet.{name}": value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
+def lora_header(unet: Any, adapter: str) -> dict[str, str]:
+    """Safetensors header from which diffusers restores rank, alpha and targets; without it alpha is taken to be the rank."""
+    config = unet.peft_config[adapter]
+    facts = {"r": config.r, "lora_alpha": config.lora_alpha, "target_modules": sorted(config.target_modules)}
+    return {"format": "pt", "lora_adapter_metadata": json.dumps({f"unet.{key}": value for key, value in facts.items()})}

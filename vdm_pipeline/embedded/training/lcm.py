@@ -15,7 +15,7 @@ from vdm_pipeline.embedded.training.loop import cosine, set_rate, train
 from vdm_pipeline.embedded.training.sd import SCHEDULE, latents, tokens
 from vdm_pipeline.embedded.training.text import captions
 
-RANK = 16
+RANK = 6
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "conv1", "conv2", "proj_in", "proj_out")
 SOLVER_STEPS = 50
 BATCH = 48

@@ -1,0 +1,53 @@
+PYTHON ?= python3
+PYTEST_ARGS ?=
+
+BIN := .venv/bin
+MODULE := vdm_pipeline.definitions
+# Each `dagster` command announces that `dg` supersedes it; say it once, here.
+DAGSTER := PYTHONWARNINGS='ignore:Function' $(BIN)/dagster
+
+# The instance of the root dagster.yaml, whatever the shell says.
+unexport DAGSTER_HOME DAGSTER_MODULE_NAME
+export TOKENIZERS_PARALLELISM = false
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo run ui test check clean
+
+help:
+	@echo 'make demo    install, run offline on rendered phantoms, write results/report/index.html'
+	@echo 'make run     the same with the profile that VDM_PROFILE names'
+	@echo 'make ui      Dagster UI on http://127.0.0.1:3000'
+	@echo 'make test    tests with coverage; PYTEST_ARGS="-k npz" for some'
+	@echo 'make check   lint, format and types'
+	@echo 'make clean   remove caches; data/, results/ and .venv/ stay'
+
+install: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: .venv/.installed
+	VDM_PROFILE=demo $(DAGSTER) asset materialize -m $(MODULE) --select '*report'
+	@echo 'The report: results/report/index.html'
+
+run: .venv/.installed
+	$(DAGSTER) asset materialize -m $(MODULE) --select '*report'
+	@echo 'The report: results/report/index.html'
+
+ui: .venv/.installed
+	$(DAGSTER) dev -m $(MODULE) -h 127.0.0.1 -p 3000
+
+test: .venv/.installed
+	$(BIN)/python -m pytest -q --cov $(PYTEST_ARGS)
+
+check: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .coverage .mypy_cache .pytest_cache .ruff_cache build *.egg-info .tmp_dagster_home_*
+	find vdm_pipeline vdm_pipeline_tests -name __pycache__ -type d -prune -exec rm -rf {} +

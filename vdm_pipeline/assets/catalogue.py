@@ -1,0 +1,127 @@
+"""Every stage in one table: what it reads, what it writes, and which settings can change its result."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vdm_pipeline.settings import Profile, fingerprint
+from vdm_pipeline.stages.models import pinned_digest
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One asset, without Dagster.
+
+    ``outputs`` are paths in the project folder, by role, all under ``data/`` or all under ``results/``. The data version is
+    the content of ``identity``: paths, or the start of paths, without what differs between equal runs, such as timings.
+    """
+
+    asset: str
+    inputs: tuple[str, ...]
+    outputs: dict[str, str]
+    asked: Callable[[Profile], list]
+    identity: tuple[str, ...] = ("data/", "results/")
+    version: int = 1
+
+
+def _section(*names: str) -> Callable[[Profile], list]:
+    return lambda profile: [getattr(profile, name) for name in names]
+
+
+def _labelled(profile: Profile) -> list:
+    return [profile.labelling, pinned_digest(profile.labelling.model), list(profile.classes.names)]
+
+
+def _trained(profile: Profile) -> list:
+    return [profile.training, pinned_digest(profile.training.base)]
+
+
+def _drawn(profile: Profile) -> list:
+    """What both arms share: the plan and the base; the weight of our adapter is the LoRA arm's own."""
+    generation = profile.generation.model_dump(mode="json", exclude={"adapter_weight"})
+    base = profile.training.base
+    return [generation, profile.classes, base, pinned_digest(base), pinned_digest(profile.generation.lcm_lora), profile.training.resolution]
+
+
+def _everything(profile: Profile) -> list:
+    digests = {role: pinned_digest(pin) for role, pin in profile.models().items()}
+    return [profile.model_dump(mode="json", exclude={"execution"}), digests]
+
+
+STAGES = {
+    stage.asset: stage
+    for stage in (
+        Stage("raw_npz", (), {}, lambda p: [p.data, list(p.classes.names)]),
+        Stage("labeled_dataset", ("raw_npz",), {"table": "results/labeled_dataset.csv"}, _labelled),
+        Stage(
+            "label_metrics",
+            ("labeled_dataset",),
+            {"metrics": "results/metrics/auto_label_metrics.json"},
+            lambda p: [list(p.classes.names), p.evaluation.bootstrap, p.evaluation.seed],
+        ),
+        Stage("lora_subset", ("raw_npz", "labeled_dataset"), {"folder": "data/subset"}, _section("subset", "classes")),
+        Stage("lora_weights", ("lora_subset",), {"folder": "results/lora"}, _trained, ("results/lora/pytorch_lora_weights",)),
+        Stage(
+            "generated_images",
+            ("lora_weights",),
+            {"folder": "results/generated_images"},
+            lambda p: [*_drawn(p), p.generation.adapter_weight],
+        ),
+        Stage("baseline_images", (), {"folder": "results/generated_images_no_fine_tuning"}, _drawn),
+        Stage(
+            "image_metrics",
+            ("raw_npz", "generated_images", "baseline_images"),
+            {"metrics": "results/metrics/image_metrics.json"},
+            lambda p: [p.evaluation, p.training.resolution, p.name, *_labelled(p)],
+        ),
+        Stage(
+            "pipeline_summary",
+            (
+                "raw_npz",
+                "labeled_dataset",
+                "label_metrics",
+                "lora_subset",
+                "lora_weights",
+                "generated_images",
+                "baseline_images",
+                "image_metrics",
+            ),
+            {"summary": "results/pipeline_summary.json"},
+            _everything,
+        ),
+        Stage(
+            "report",
+            (
+                "raw_npz",
+                "labeled_dataset",
+                "label_metrics",
+                "lora_subset",
+                "lora_weights",
+                "generated_images",
+                "baseline_images",
+                "image_metrics",
+                "pipeline_summary",
+            ),
+            {"folder": "results/report"},
+            _everything,
+        ),
+    )
+}
+
+
+def outputs(asset: str, profile: Profile) -> dict[str, str]:
+    """Paths that the asset writes, by role; the archive's name depends on the profile."""
+    return {"archive": f"data/{profile.data.file_name}"} if asset == "raw_npz" else STAGES[asset].outputs
+
+
+def code_version(asset: str, profile: Profile) -> str:
+    """Version of the stage's code and a digest of every setting and model pin that can change its result."""
+    return f"{STAGES[asset].version}-{fingerprint(asset, {'asked': [_plain(value) for value in STAGES[asset].asked(profile)]})}"
+
+
+def _plain(value: object) -> object:
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def make_command(asset: str) -> str:
+    """The command that makes an asset and all that it needs."""
+    return f"dagster asset materialize -m vdm_pipeline.definitions --select '*{asset}'"

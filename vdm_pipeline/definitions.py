@@ -1,0 +1,49 @@
+"""The one object that Dagster loads; it only assembles, and imports no torch."""
+
+import click
+import dagster as dg
+
+from vdm_pipeline.assets.catalogue import code_version
+from vdm_pipeline.assets.data import raw_npz
+from vdm_pipeline.assets.evaluation import image_metrics, pipeline_summary
+from vdm_pipeline.assets.images import baseline_images, generated_images
+from vdm_pipeline.assets.labels import label_metrics, labeled_dataset
+from vdm_pipeline.assets.report import report
+from vdm_pipeline.assets.subset import lora_subset
+from vdm_pipeline.assets.training import lora_weights
+from vdm_pipeline.checks import CHECKS
+from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.io.store import Store
+from vdm_pipeline.resources import ResultsIOManager, Run
+from vdm_pipeline.settings import Profile, load_profile
+
+ASSETS = [
+    raw_npz,
+    labeled_dataset,
+    label_metrics,
+    lora_subset,
+    lora_weights,
+    generated_images,
+    baseline_images,
+    image_metrics,
+    pipeline_summary,
+    report,
+]
+
+
+def definitions(profile: Profile, store: Store) -> dg.Definitions:
+    """All assets and checks for a profile, in a project folder."""
+    run = Run(profile, store)
+    versioned = dg.map_asset_specs(lambda spec: spec.replace_attributes(code_version=code_version(spec.key.to_user_string(), profile)), ASSETS)
+    return dg.Definitions(
+        assets=versioned,
+        asset_checks=CHECKS,
+        resources={"run": run, "io_manager": ResultsIOManager(run)},
+        executor=dg.in_process_executor,
+    )
+
+
+try:
+    defs = definitions(load_profile(), Store.from_environment())
+except PipelineError as error:  # click prints the sentence alone; a code server shows it in the UI
+    raise click.ClickException(str(error)) from None

@@ -1,0 +1,31 @@
+"""Train the embedded models again: ``python -m vdm_pipeline.embedded.training WORK_FOLDER``; about two hours on two cores.
+
+A re-run goes on where the last one stopped. The weights in the package are replaced at the end.
+"""
+
+import sys
+from pathlib import Path
+
+from vdm_pipeline.embedded.training.clip import train_clip
+from vdm_pipeline.embedded.training.export import export_clip, export_lcm, export_sd, write_pins
+from vdm_pipeline.embedded.training.lcm import train_lcm
+from vdm_pipeline.embedded.training.sd import train_sd
+from vdm_pipeline.embedded.training.vae import train_vae
+from vdm_pipeline.stages.models import EMBEDDED
+
+
+def main(work: Path) -> None:
+    """Labeller, autoencoder, base, LCM-LoRA; then export."""
+    clip = train_clip(work)
+    vae = train_vae(work)
+    unet, text = train_sd(work, vae)
+    student = train_lcm(work, unet, text)
+    export_clip(clip, EMBEDDED / "clip")
+    export_lcm(student, EMBEDDED / "lcm_lora")
+    student.delete_adapters("lcm")
+    export_sd(vae, student, text, EMBEDDED / "sd")
+    write_pins()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

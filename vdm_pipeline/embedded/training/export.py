@@ -1,0 +1,54 @@
+"""Write the trained models into the package in the public formats: fp16 safetensors, configuration, cards, pins."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler, StableDiffusionPipeline
+from safetensors.torch import save_file
+
+from vdm_pipeline.embedded.training.clip import CONFIG, PREPROCESS
+from vdm_pipeline.embedded.training.sd import SCHEDULE
+from vdm_pipeline.embedded.training.text import tokenizer
+from vdm_pipeline.io.atomic import write_text
+from vdm_pipeline.stages.lora import lora_header, lora_tensors
+from vdm_pipeline.stages.models import EMBEDDED, folder_digest
+
+
+def export_clip(model: torch.nn.Module, folder: Path) -> None:
+    """An open_clip folder that ``local-dir:`` loads, with its tokenizer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"model_cfg": CONFIG, "preprocess_cfg": {key: PREPROCESS[key] for key in ("mean", "std", "interpolation", "resize_mode")}}
+    write_text(folder / "open_clip_config.json", json.dumps(config, indent=1))
+    state = {name: value.half().contiguous().clone() for name, value in model.state_dict().items() if name != "attn_mask"}
+    save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
+    tokenizer().save_pretrained(folder)
+
+
+def export_sd(vae: Any, unet: Any, text: Any, folder: Path) -> None:
+    """A Stable Diffusion folder that ``from_pretrained`` loads."""
+    pipe = StableDiffusionPipeline(
+        vae=vae.half(),
+        unet=unet.half(),
+        text_encoder=text.half(),
+        tokenizer=tokenizer(),
+        scheduler=DDPMScheduler(**SCHEDULE),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.save_pretrained(folder, safe_serialization=True)
+
+
+def export_lcm(unet: Any, folder: Path) -> None:
+    """The adapter ``lcm`` of ``unet`` in diffusers' LoRA format."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.half() for name, value in lora_tensors(unet, "lcm").items()}
+    save_file(tensors, folder / "pytorch_lora_weights.safetensors", metadata=lora_header(unet, "lcm"))
+
+
+def write_pins() -> None:
+    """Digest of each embedded model; `resolve_model` refuses any other content."""
+    pins = {name: folder_digest(EMBEDDED / name) for name in ("clip", "sd", "lcm_lora")}
+    write_text(EMBEDDED / "pins.json", json.dumps(pins, indent=1) + "\n")

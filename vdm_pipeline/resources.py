@@ -1,0 +1,72 @@
+"""What every asset is given: the profile, the project folder, and handles on what stands upstream."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+
+from vdm_pipeline.assets.catalogue import make_command, outputs
+from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.io.store import Store
+from vdm_pipeline.settings import Profile
+
+
+@dataclass(frozen=True)
+class Run:
+    """One profile in one project folder."""
+
+    profile: Profile
+    store: Store
+
+    def forced(self, asset: str) -> bool:
+        """Whether ``$VDM_FORCE`` (names with commas, or ``all``) asks to make the asset again although it is good."""
+        wanted = {name.strip() for name in os.environ.get("VDM_FORCE", "").split(",")}
+        return "all" in wanted or asset in wanted
+
+    def paths(self, asset: str) -> dict[str, Path]:
+        """Absolute paths of an asset's outputs, by role."""
+        return {role: self.store.path(name) for role, name in outputs(asset, self.profile).items()}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A handle on an upstream asset: where its outputs stand. Nothing is read until a stage opens a path."""
+
+    asset: str
+    paths: Mapping[str, Path]
+    data_version: str
+
+    def __getitem__(self, role: str) -> Path:
+        """Path of one output."""
+        return self.paths[role]
+
+
+class ResultsIOManager(dg.IOManager):
+    """Hands on handles; the assets publish their files themselves, so that a re-used asset writes nothing."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def handle_output(self, context: dg.OutputContext, obj: object) -> None:
+        """Never called by a finished asset: they return a MaterializeResult without a value."""
+        raise PipelineError(f"Asset {context.asset_key.to_user_string()} returned a value; assets publish files and return none.")
+
+    def load_input(self, context: dg.InputContext) -> Stored:
+        """The handle of an upstream asset; a sentence with the command where it was never made or is gone."""
+        asset = context.asset_key.to_user_string()
+        try:
+            return self.stored(asset)
+        except PipelineError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+
+    def stored(self, asset: str) -> Stored:
+        """Like `load_input`, without Dagster; raises `PipelineError`."""
+        manifest, paths = self.run.store.manifest(asset), self.run.paths(asset)
+        if manifest is None:
+            raise PipelineError(f"Asset {asset} has not been materialized; run: {make_command(asset)}")
+        gone = next((path for path in paths.values() if not path.exists()), None)
+        if gone is not None:
+            raise PipelineError(f"{gone}, made by asset {asset}, is gone; run: {make_command(asset)}")
+        return Stored(asset, paths, manifest.data_version)
