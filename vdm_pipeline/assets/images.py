@@ -22,9 +22,9 @@ def baseline_images(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run
 
 
 def _arm(context: dg.AssetExecutionContext, run: Run, folder: Path, lora: Path | None) -> dict[str, Any]:
+    from vdm_pipeline.io.images import data_uri, image_grid, read_folder
     from vdm_pipeline.stages.device import pick_device, pick_dtype
     from vdm_pipeline.stages.models import resolve_model
-    from vdm_pipeline.stages.plots import data_uri, image_grid
     from vdm_pipeline.stages.sampling import Adapter, generate, plan
 
     generation, training = run.profile.generation, run.profile.training
@@ -47,5 +47,5 @@ def _arm(context: dg.AssetExecutionContext, run: Run, folder: Path, lora: Path |
         progress=Ticker(context, "generating"),
     )
     step = max(1, len(rows) // 16)
-    sheet = image_grid([folder / row["file_name"] for row in rows[::step][:16]], columns=8)
+    sheet = image_grid(list(read_folder(folder, rows[::step][:16])), columns=8)
     return {"n": len(rows), "preview": f"![images]({data_uri(sheet)})"}

@@ -1,5 +1,7 @@
 """PNG files: written with their provenance inside, read with limits."""
 
+import base64
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,3 +50,21 @@ def resize(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     if images.shape[1:3] == (size, size):
         return images
     return np.stack([np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)) for image in images])
+
+
+def image_grid(images: list[NDArray[np.uint8]], columns: int, gap: int = 2) -> NDArray[np.uint8]:
+    """Grey or RGB images of one size in rows of ``columns``, on white; a short last row is filled up with white."""
+    height, width = images[0].shape[:2]
+    rows = -(-len(images) // columns)
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, *images[0].shape[2:]), 255, np.uint8)
+    for index, image in enumerate(images):
+        top, left = index // columns * (height + gap), index % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = image
+    return sheet
+
+
+def data_uri(image: NDArray[np.uint8]) -> str:
+    """The image as a PNG inside a ``data:`` URI, for pages and for Dagster's markdown."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -14,7 +14,7 @@ from vdm_pipeline.io.images import resize
 def load_part(folder: Path, part: str, dtype: torch.dtype = torch.float32) -> Any:
     """Load ``unet``, ``vae``, ``text_encoder``, ``tokenizer`` or ``scheduler`` of the folder; weights from safetensors alone.
 
-    Raises `ModelError` if the folder lacks the part.
+    Raises `ModelError` if the folder lacks the part, or the part lacks weights: the libraries would fill these in at random.
     """
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
@@ -26,7 +26,10 @@ def load_part(folder: Path, part: str, dtype: torch.dtype = torch.float32) -> An
     if part == "scheduler":
         return DDPMScheduler.from_pretrained(folder / part)
     kinds = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
-    return kinds[part].from_pretrained(folder / part, use_safetensors=True).to(dtype).eval().requires_grad_(False)
+    model, report = kinds[part].from_pretrained(folder / part, use_safetensors=True, torch_dtype=dtype, output_loading_info=True)
+    if report["missing_keys"]:
+        raise ModelError(f"{folder / part} lacks {len(report['missing_keys'])} weights, such as {min(report['missing_keys'])}; fetch it again.")
+    return model.eval().requires_grad_(False)
 
 
 def pixels(images: NDArray[np.uint8], size: int) -> torch.Tensor:

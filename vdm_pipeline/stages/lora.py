@@ -205,11 +205,14 @@ def save_adapter(unet: Any, path: Path, note: Mapping[str, str]) -> None:
 
 
 def lora_tensors(unet: Any, adapter: str) -> dict[str, torch.Tensor]:
-    """The adapter's matrices under the names that diffusers' ``load_lora_weights`` reads, on the CPU."""
-    from diffusers.utils import convert_state_dict_to_diffusers
+    """The adapter's matrices under the names that diffusers' ``load_lora_weights`` reads, on the CPU.
+
+    These are peft's own names. diffusers' ``convert_state_dict_to_diffusers`` would rename those of attention layers alone,
+    and a file with both kinds is then read in part.
+    """
     from peft import get_peft_model_state_dict
 
-    tensors = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet, adapter_name=adapter))
+    tensors = get_peft_model_state_dict(unet, adapter_name=adapter)
     return {f"unet.{name}": value.detach().cpu().contiguous() for name, value in tensors.items()}
 
 

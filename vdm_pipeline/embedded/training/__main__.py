@@ -19,11 +19,9 @@ def main(work: Path) -> None:
     clip = train_clip(work)
     vae = train_vae(work)
     unet, text = train_sd(work, vae)
-    student = train_lcm(work, unet, text)
     export_clip(clip, EMBEDDED / "clip")
-    export_lcm(student, EMBEDDED / "lcm_lora")
-    student.delete_adapters("lcm")
-    export_sd(vae, student, text, EMBEDDED / "sd")
+    export_sd(vae, unet, text, EMBEDDED / "sd")
+    export_lcm(train_lcm(work, unet, text), EMBEDDED / "lcm_lora")
     write_pins()
 
 

@@ -27,5 +27,5 @@ def films(work: Path, count: int, *, pneumonia: bool, first: int = 0) -> NDArray
 
 def to_tensor(images: NDArray[np.uint8]) -> torch.Tensor:
     """Grey uint8 ``[n, h, w]`` to float32 RGB ``[n, 3, h, w]`` in [-1, 1]."""
-    grey = torch.from_numpy(np.ascontiguousarray(images)).float().div(127.5).sub(1)
+    grey = torch.from_numpy(np.array(images)).float().div(127.5).sub(1)
     return grey[:, None].expand(-1, 3, -1, -1)

@@ -1,5 +1,6 @@
 """Write the trained models into the package in the public formats: fp16 safetensors, configuration, cards, pins."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,11 @@ def export_clip(model: torch.nn.Module, folder: Path) -> None:
 
 
 def export_sd(vae: Any, unet: Any, text: Any, folder: Path) -> None:
-    """A Stable Diffusion folder that ``from_pretrained`` loads."""
+    """A Stable Diffusion folder that ``from_pretrained`` loads; ``unet`` must carry no adapter."""
     pipe = StableDiffusionPipeline(
-        vae=vae.half(),
-        unet=unet.half(),
-        text_encoder=text.half(),
+        vae=copy.deepcopy(vae).half(),
+        unet=copy.deepcopy(unet).half(),
+        text_encoder=copy.deepcopy(text).half(),
         tokenizer=tokenizer(),
         scheduler=DDPMScheduler(**SCHEDULE),
         safety_checker=None,
