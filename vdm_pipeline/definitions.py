@@ -34,7 +34,9 @@ ASSETS = [
 def definitions(profile: Profile, store: Store) -> dg.Definitions:
     """All assets and checks for a profile, in a project folder."""
     run = Run(profile, store)
-    versioned = dg.map_asset_specs(lambda spec: spec.replace_attributes(code_version=code_version(spec.key.to_user_string(), profile)), ASSETS)
+    versioned = dg.map_asset_specs(
+        lambda spec: spec.replace_attributes(code_version=code_version(spec.key.to_user_string(), profile)), ASSETS
+    )
     return dg.Definitions(
         assets=versioned,
         asset_checks=CHECKS,

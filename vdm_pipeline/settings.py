@@ -72,7 +72,7 @@ class Data(Section):
     @model_validator(mode="after")
     def _phantom_by_name(self) -> Self:
         if (self.dataset == "phantom") != (self.source == "phantom"):
-            raise ValueError("dataset = \"phantom\" and source = \"phantom\" go together; set both or neither")
+            raise ValueError('dataset = "phantom" and source = "phantom" go together; set both or neither')
         return self
 
     @property
@@ -146,7 +146,9 @@ class Training(Section):
     resolution: Count = Field(description="side of the training images, pixels; a multiple of 8")
     rank: Count = Field(8, description="rank of the LoRA matrices")
     alpha: Annotated[float, Field(gt=0)] = Field(8, description="LoRA scale is alpha / rank")
-    target_modules: tuple[str, ...] = Field(("to_q", "to_k", "to_v", "to_out.0"), min_length=1, description="UNet layers that get LoRA, by name suffix")
+    target_modules: tuple[str, ...] = Field(
+        ("to_q", "to_k", "to_v", "to_out.0"), min_length=1, description="UNet layers that get LoRA, by name suffix"
+    )
     steps: Count = Field(description="optimizer steps")
     batch: Count = Field(description="images a step")
     learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(1e-4, description="peak, AdamW")

@@ -20,7 +20,9 @@ def raw_npz(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run]) -> dg
         path = obtain_archive(data, run.store.path("data"), context.log.info)
         archive = read_archive(path, data, classes.names)
         if archive.status == "unverified":
-            context.log.warning(f"{path.name}: MD5 {archive.md5} is not MedMNIST's; schema, classes and counts fit. Recorded as unverified.")
+            context.log.warning(
+                f"{path.name}: MD5 {archive.md5} is not MedMNIST's; schema, classes and counts fit. Recorded as unverified."
+            )
         counts = archive.class_counts(len(classes.names))
         return {"n": archive.n, "sha256": archive.sha256, "md5": archive.md5, "status": archive.status, "size": data.size} | {
             f"n_{split}": ", ".join(f"{count} {name}" for name, count in zip(classes.names, values, strict=True))

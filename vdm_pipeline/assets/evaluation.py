@@ -40,7 +40,12 @@ def image_metrics(
         )
         write_json(staging / "metrics/image_metrics.json", {"profile": profile.name, **report})
         rows = {
-            arm: {f"{key} ({group})": value["value"] for group, values in report[arm].items() for key, value in values.items() if isinstance(value, dict)}
+            arm: {
+                f"{key} ({group})": value["value"]
+                for group, values in report[arm].items()
+                for key, value in values.items()
+                if isinstance(value, dict)
+            }
             for arm in ("real", "baseline", "lora")
         }
         table = pd.DataFrame(rows)

@@ -10,7 +10,9 @@ from vdm_pipeline.resources import Run, Stored
 
 
 @dg.asset(group_name="training", kinds={"pillow"})
-def lora_subset(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], raw_npz: Stored, labeled_dataset: Stored) -> dg.MaterializeResult:
+def lora_subset(
+    context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], raw_npz: Stored, labeled_dataset: Stored
+) -> dg.MaterializeResult:
     """Balanced train images with captions, in the imagefolder format."""
 
     def work(staging: Path) -> dict[str, Any]:

@@ -34,9 +34,7 @@ def checkpoint_note(path: Path) -> dict[str, str]:
         return dict(file.metadata())
 
 
-def load_checkpoint(
-    path: Path, *, weights: Mapping[str, torch.Tensor], optimizers: Mapping[str, torch.optim.Optimizer]
-) -> int:
+def load_checkpoint(path: Path, *, weights: Mapping[str, torch.Tensor], optimizers: Mapping[str, torch.optim.Optimizer]) -> int:
     """Copy a checkpoint into ``weights`` and ``optimizers`` in place; return its step.
 
     Raises ``KeyError`` if a weight is missing and ``RuntimeError`` if a shape differs.

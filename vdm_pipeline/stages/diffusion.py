@@ -28,7 +28,9 @@ def load_part(folder: Path, part: str, dtype: torch.dtype = torch.float32) -> An
     kinds = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
     model, report = kinds[part].from_pretrained(folder / part, use_safetensors=True, torch_dtype=dtype, output_loading_info=True)
     if report["missing_keys"]:
-        raise ModelError(f"{folder / part} lacks {len(report['missing_keys'])} weights, such as {min(report['missing_keys'])}; fetch it again.")
+        raise ModelError(
+            f"{folder / part} lacks {len(report['missing_keys'])} weights, such as {min(report['missing_keys'])}; fetch it again."
+        )
     return model.eval().requires_grad_(False)
 
 

@@ -160,7 +160,9 @@ def train_lora(
             mean = float(total) / (done - rows.last)  # the one CPU-GPU sync, every few steps
             speed = training.batch * (done - rows.last) / (time.perf_counter() - since)
             if not np.isfinite(mean):
-                raise PipelineError(f"The training loss is not finite at step {done}; lower training.learning_rate ({training.learning_rate}).")
+                raise PipelineError(
+                    f"The training loss is not finite at step {done}; lower training.learning_rate ({training.learning_rate})."
+                )
             rows.add(done, mean, rate, speed)
             log(f"step {done}/{training.steps} loss {mean:.4f} lr {rate:.2e} {speed:.1f} images/s")
             total.zero_()

@@ -84,7 +84,9 @@ def refuse_idle(unet: Any, adapters: list[Adapter]) -> None:
     for adapter in adapters:
         layers = [m for m in unet.modules() if adapter.name in getattr(m, "lora_B", {}) and adapter.name in m.active_adapters]
         if not any(bool(layer.lora_B[adapter.name].weight.any()) and layer.scaling[adapter.name] for layer in layers):
-            raise ModelError(f"Adapter '{adapter.name}' from {adapter.path} is not active: it changes no layer of the UNet; train it again.")
+            raise ModelError(
+                f"Adapter '{adapter.name}' from {adapter.path} is not active: it changes no layer of the UNet; train it again."
+            )
 
 
 @torch.inference_mode()

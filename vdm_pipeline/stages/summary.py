@@ -29,7 +29,12 @@ def summarize(profile: Profile, manifests: Mapping[str, Manifest], root: Path) -
         "profile": profile.name,
         "settings": profile.model_dump(mode="json"),
         "models": {
-            role: {"id": pin.id, "revision": pin.revision, "sha256": pinned_digest(pin) if pin.source != "hub" else None, "licence": pin.licence}
+            role: {
+                "id": pin.id,
+                "revision": pin.revision,
+                "sha256": pinned_digest(pin) if pin.source != "hub" else None,
+                "licence": pin.licence,
+            }
             for role, pin in profile.models().items()
         },
         "data": {

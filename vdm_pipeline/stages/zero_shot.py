@@ -58,7 +58,7 @@ class ZeroShot:
 
     def probabilities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
         """Softmax over the classes of the scaled cosines, ``[n, classes]``."""
-        logits = float(self.model.logit_scale.exp()) * embeddings.astype(np.float64) @ self.text.double().cpu().numpy().T
+        logits = float(self.model.logit_scale.detach().exp()) * embeddings.astype(np.float64) @ self.text.double().cpu().numpy().T
         logits -= logits.max(1, keepdims=True)
         exponentials = np.exp(logits)
         return exponentials / exponentials.sum(1, keepdims=True)

@@ -24,7 +24,14 @@ CONFIG = {
         "hf_tokenizer_name": "tokenizer",
     },
 }
-PREPROCESS = {"size": 64, "mode": "RGB", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic", "resize_mode": "squash"}
+PREPROCESS = {
+    "size": 64,
+    "mode": "RGB",
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.5, 0.5, 0.5],
+    "interpolation": "bicubic",
+    "resize_mode": "squash",
+}
 BATCH = 64
 FILMS = 12_000
 

@@ -45,7 +45,9 @@ def score(truth: NDArray[np.int64], probabilities: NDArray[np.float64], class_na
         "accuracy": float(metrics.accuracy_score(truth, predicted)),
         "majority_baseline_accuracy": float(np.bincount(truth).max() / len(truth)),
         "balanced_accuracy": float(np.mean([matrix[c, c] / matrix[c].sum() for c in every if matrix[c].sum()])),
-        "f1": float(metrics.f1_score(truth, predicted, average="binary" if binary else "macro", labels=None if binary else every, zero_division=0)),
+        "f1": float(
+            metrics.f1_score(truth, predicted, average="binary" if binary else "macro", labels=None if binary else every, zero_division=0)
+        ),
         "roc_auc": float(metrics.roc_auc_score(truth, ranked, multi_class="ovr")) if defined else None,
         "ece": calibration_error(probabilities.max(1), predicted == truth),
         "brier": float(np.mean(np.sum((probabilities - one_hot) ** 2, axis=1)) / (2 if binary else 1)),

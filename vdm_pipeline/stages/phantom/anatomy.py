@@ -75,15 +75,17 @@ def _lungs(patient: Patient, x: Array, y: Array) -> tuple[Array, Array]:
 def _heart(patient: Patient, x: Array, y: Array) -> Interval:
     k = patient.heart
     return ellipsoid(
-        x, y, (2.6 + _turn(patient, -3.0), 6.4 + 0.5 * patient.inspiration, np.float32(-2.5)), (6.6 * k, 4.9 * k, 6.2 * k), patient.heart_tilt
+        x,
+        y,
+        (2.6 + _turn(patient, -3.0), 6.4 + 0.5 * patient.inspiration, np.float32(-2.5)),
+        (6.6 * k, 4.9 * k, 6.2 * k),
+        patient.heart_tilt,
     )
 
 
 def _right_heart(patient: Patient, x: Array, y: Array) -> Interval:
     k = patient.heart
-    return ellipsoid(
-        x, y, (-0.6 + _turn(patient, -3.0), 5.6 + 0.5 * patient.inspiration, np.float32(-2.0)), (4.0 * k, 5.4 * k, 6.0 * k)
-    )
+    return ellipsoid(x, y, (-0.6 + _turn(patient, -3.0), 5.6 + 0.5 * patient.inspiration, np.float32(-2.0)), (4.0 * k, 5.4 * k, 6.0 * k))
 
 
 def _mediastinum(patient: Patient, x: Array, y: Array) -> Interval:

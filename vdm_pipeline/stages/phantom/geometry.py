@@ -57,6 +57,4 @@ def overlap(*intervals: Interval) -> Array:
 
 def minus(solid: Interval, first: Interval, second: Interval) -> Array:
     """Length (cm) inside ``solid`` and outside both others, by inclusion and exclusion."""
-    return (
-        solid.length - overlap(solid, first) - overlap(solid, second) + overlap(solid, first, second)
-    )
+    return solid.length - overlap(solid, first) - overlap(solid, second) + overlap(solid, first, second)

@@ -1,0 +1,162 @@
+"""The graph as Dagster runs it: the contract of files, what is computed and what is re-used, and what a fault leaves."""
+
+import json
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from vdm_pipeline.definitions import definitions
+from vdm_pipeline.io.manifest import file_sha256
+from vdm_pipeline.io.store import Store
+from vdm_pipeline.settings import Profile, load_profile
+from vdm_pipeline_tests.conftest import shrink
+
+ALL = [
+    "raw_npz",
+    "labeled_dataset",
+    "label_metrics",
+    "lora_subset",
+    "lora_weights",
+    "generated_images",
+    "baseline_images",
+    "image_metrics",
+    "pipeline_summary",
+    "report",
+]
+
+
+def materialize(profile: Profile, root: Path, selection: list[str] | None = None) -> dg.ExecuteInProcessResult:
+    defs = definitions(profile, Store(root))
+    job = defs.resolve_implicit_global_asset_job_def()
+    keys = [dg.AssetKey(name) for name in selection] if selection else None
+    with dg.DagsterInstance.ephemeral() as instance:
+        return job.execute_in_process(asset_selection=keys, raise_on_error=False, instance=instance)
+
+
+def computed(result: dg.ExecuteInProcessResult) -> set[str]:
+    """Assets of a run that were made, not re-used."""
+    made = set()
+    for event in result.get_asset_materialization_events():
+        materialization = event.step_materialization_data.materialization
+        if not materialization.metadata["reused"].value:
+            made.add(materialization.asset_key.to_user_string())
+    return made
+
+
+def sentence(result: dg.ExecuteInProcessResult) -> str:
+    """What the first failed step says."""
+    data = next(event for event in result.all_events if event.is_step_failure).step_failure_data
+    return data.user_failure_data.description or data.error.message
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Profile, Path]:
+    """The whole graph, once."""
+    profile, root = shrink(load_profile("demo")), tmp_path_factory.mktemp("project")
+    (root / "data").mkdir()
+    result = materialize(profile, root)
+    assert result.success, sentence(result)
+    assert computed(result) == set(ALL)
+    return profile, root
+
+
+def test_contract_of_files(finished):
+    profile, root = finished
+    table = pd.read_csv(root / "results/labeled_dataset.csv")
+    assert len(table) == 128
+    assert list(table.columns[:6]) == ["image_id", "auto_label", "ground_truth", "ground_truth_label", "confidence_score", "split"]
+    metrics = json.loads((root / "results/metrics/auto_label_metrics.json").read_text())
+    assert set(metrics) == {"train", "val", "test", "overall"}
+    keys = {"n", "accuracy", "balanced_accuracy", "f1", "roc_auc", "ece", "brier", "confusion_matrix", "roc_auc_ci95", "uncalibrated"}
+    assert keys <= set(metrics["test"])
+    rows = [json.loads(line) for line in (root / "data/subset/metadata.jsonl").read_text().splitlines()]
+    assert list(rows[0]) == ["file_name", "text", "image_id", "label", "ground_truth", "confidence_score"]
+    assert {row["text"] for row in rows} == {profile.classes.caption(0), profile.classes.caption(1)}
+    assert (root / "results/lora/loss.png").exists()
+    assert (root / "results/report/index.html").stat().st_size > 10_000
+    for arm in ("generated_images", "generated_images_no_fine_tuning"):
+        assert len(list((root / "results" / arm).glob("gen_*.png"))) == 6
+
+
+def test_arms_differ_in_the_adapter_alone(finished):
+    _, root = finished
+    arms = ["generated_images", "generated_images_no_fine_tuning"]
+    lora, baseline = ([json.loads(line) for line in (root / "results" / arm / "metadata.jsonl").read_text().splitlines()] for arm in arms)
+    for a, b in zip(lora, baseline, strict=True):
+        assert {k for k in a if a[k] != b[k]} - {"chroma"} == {"adapters", "lora_sha256"}
+    assert lora[0]["lora_sha256"] == file_sha256(root / "results/lora/pytorch_lora_weights.safetensors")
+    pictures = [np.asarray(Image.open(root / "results" / arm / "gen_000.png"), int) for arm in arms]
+    assert np.abs(pictures[0] - pictures[1]).max() > 0
+
+
+def test_summary_has_the_prototypes_keys_and_the_missing_ones(finished):
+    _, root = finished
+    summary = json.loads((root / "results/pipeline_summary.json").read_text())
+    old = ["labeled_csv", "metrics_json", "lora_subset_dir", "lora_out_dir", "lora_weights", "generated_dir", "num_generated"]
+    new = ["profile", "settings", "models", "data", "seeds", "versions", "device", "durations_s", "peak_memory_mb", "metrics"]
+    assert list(summary) == old + new
+    assert summary["num_generated"] == 6
+    for key in old[:-1]:
+        assert (root / summary[key]).exists()
+    for model in summary["models"].values():
+        assert {"id", "revision", "sha256", "licence"} == set(model)
+
+
+def test_second_run_computes_nothing_but_the_look_outside(finished):
+    profile, root = finished
+    before = {path: path.stat().st_mtime_ns for path in (root / "results").rglob("*.png")}
+    assert computed(materialize(profile, root)) == {"raw_npz"}
+    assert {path: path.stat().st_mtime_ns for path in (root / "results").rglob("*.png")} == before
+
+
+def test_execution_settings_make_nothing_new(finished):
+    profile, root = finished
+    changed = profile.model_copy(update={"execution": profile.execution.model_copy(update={"image_batch": 3, "log_every": 1})})
+    assert computed(materialize(changed, root)) == {"raw_npz"}
+
+
+def test_edited_file_is_made_again_and_nothing_after_it(finished):
+    profile, root = finished
+    path = root / "results/labeled_dataset.csv"
+    good = path.read_bytes()
+    path.write_bytes(good.replace(b"normal", b"pneumonia", 1))
+    assert computed(materialize(profile, root)) == {"raw_npz", "labeled_dataset"}
+    assert path.read_bytes() == good
+
+
+def test_force_makes_again(finished, monkeypatch):
+    profile, root = finished
+    monkeypatch.setenv("VDM_FORCE", "label_metrics")
+    assert computed(materialize(profile, root, ["label_metrics"])) == {"label_metrics"}
+
+
+def test_missing_upstream_is_one_sentence_with_the_command(tiny, project):
+    result = materialize(tiny, project, ["generated_images"])
+    assert not result.success
+    expected = (
+        "Asset lora_weights has not been materialized; run: dagster asset materialize -m vdm_pipeline.definitions --select '*lora_weights'"
+    )
+    assert sentence(result) == expected
+    assert not list((project / "results").glob("generated*")) if (project / "results").exists() else True
+
+
+def test_labels_that_say_nothing_stop_the_run(tiny, project):
+    prompts = (("a chest X-ray of pneumonia",), ("zzz qqq 123",))
+    swapped = tiny.model_copy(update={"labelling": tiny.labelling.model_copy(update={"prompts": prompts})})
+    result = materialize(swapped, project)
+    if result.success:
+        pytest.fail("labels of nonsense went through")
+    assert "results" not in sentence(result) or not (project / "results/lora").exists()
+    assert not (project / "results/generated_images").exists()
+
+
+def test_checks_run_and_pass(finished):
+    profile, root = finished
+    evaluations = materialize(profile, root).get_asset_check_evaluations()
+    names = {"labels_predict_every_class", "labels_are_sound", "subset_is_balanced", "arms_share_one_plan", "images_are_not_blank"}
+    assert {evaluation.check_name for evaluation in evaluations} == names
+    assert all(evaluation.passed for evaluation in evaluations)

@@ -1,0 +1,52 @@
+"""What Dagster loads: complete, cheap to import, and a clear sentence for a bad profile."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from vdm_pipeline.definitions import ASSETS, defs
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, timeout=120)
+
+
+def test_definitions_load():
+    dg.Definitions.validate_loadable(defs)
+    assert {key.to_user_string() for key in defs.resolve_all_asset_keys()} == {asset.key.to_user_string() for asset in ASSETS}
+
+
+def test_every_asset_carries_a_code_version_and_a_description():
+    for spec in defs.resolve_all_asset_specs():
+        assert spec.code_version, spec.key
+        assert spec.description, spec.key
+
+
+def test_import_loads_no_heavy_package():
+    code = "import sys, vdm_pipeline.definitions; print([m for m in ('torch', 'diffusers', 'transformers', 'open_clip', 'pandas', 'matplotlib', 'medmnist') if m in sys.modules])"
+    result = run_python(code)
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("nowhere", None, "neither a shipped profile (demo, pneumoniamnist, sd15) nor a .toml file"),
+        ("typo.toml", "[data]\nsizes = 28\n", "'"),
+        ("broken.toml", "[data\n", "is no valid TOML"),
+    ],
+)
+def test_bad_profile_is_one_sentence_and_no_traceback(tmp_path, name, text, said):
+    path = name if text is None else str(tmp_path / name)
+    if text is not None:
+        Path(path).write_text(text)
+    command = [str(Path(sys.executable).with_name("dagster")), "asset", "list", "-m", "vdm_pipeline.definitions"]
+    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "VDM_PROFILE": path}, cwd=tmp_path, timeout=120)
+    assert result.returncode != 0
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "results").exists()
