@@ -27,8 +27,8 @@ def test_every_asset_carries_a_code_version_and_a_description():
 
 
 def test_import_loads_no_heavy_package():
-    code = "import sys, vdm_pipeline.definitions; print([m for m in ('torch', 'diffusers', 'transformers', 'open_clip', 'pandas', 'matplotlib', 'medmnist') if m in sys.modules])"
-    result = run_python(code)
+    heavy = ("torch", "diffusers", "transformers", "open_clip", "pandas", "matplotlib", "medmnist")
+    result = run_python(f"import sys, vdm_pipeline.definitions; print([m for m in {heavy} if m in sys.modules])")
     assert result.stdout.strip() == "[]", result.stderr
 
 

@@ -21,8 +21,8 @@ def lora_weights(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], 
         from vdm_pipeline.io.tables import read_rows
         from vdm_pipeline.stages.device import device_name, pick_device, pick_dtype
         from vdm_pipeline.stages.lora import train_lora
-        from vdm_pipeline.stages.models import pinned_digest, resolve_model
         from vdm_pipeline.stages.loss_plot import loss_plot
+        from vdm_pipeline.stages.models import pinned_digest, resolve_model
 
         profile, folder = run.profile, staging / "lora"
         folder.mkdir(exist_ok=True)

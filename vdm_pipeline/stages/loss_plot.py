@@ -15,7 +15,7 @@ def loss_plot(training_log: Path, path: Path) -> None:
     axes = figure.subplots()
     axes.plot(log["step"], log["loss"], color="#2a6f97")
     axes.set(xlabel="step", ylabel="loss (mean squared error of the predicted noise)", title="LoRA training")
-    axes.yaxis.label.set_size(8)
+    axes.yaxis.label.set_fontsize(8)
     axes.grid(alpha=0.3)
     with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=110)

@@ -114,13 +114,13 @@ def test_only_the_adapter_is_trained_and_in_fp32(tiny):
 
 
 def test_unknown_target_is_a_sentence(tiny):
-    with pytest.raises(PipelineError, match="training.target_modules"):
+    with pytest.raises(PipelineError, match=r"training\.target_modules"):
         add_lora(load_part(BASE, "unet"), tiny.training.model_copy(update={"target_modules": ("nowhere",)}))
 
 
 def test_loss_that_is_not_finite_stops_the_run(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(lora, "diffusion_loss", lambda unet, *a: next(p for p in unet.parameters() if p.requires_grad).sum() * float("nan"))
-    with pytest.raises(PipelineError, match="not finite at step 2; lower training.learning_rate"):
+    with pytest.raises(PipelineError, match=r"not finite at step 2; lower training\.learning_rate"):
         train(tiny, tmp_path / "nan")
     assert not (tmp_path / "nan" / WEIGHTS).exists()
 

@@ -92,7 +92,7 @@ def test_interrupted_generation_makes_the_missing_images_alone(tiny, tmp_path, m
 def test_adapter_that_changes_nothing_is_an_error(tmp_path):
     idle = {key: value * 0 if "lora_B" in key else value for key, value in load_file(LCM.path / sampling.WEIGHTS).items()}
     save_file(idle, tmp_path / sampling.WEIGHTS)
-    with pytest.raises(ModelError, match="'lora' .* is not active"):
+    with pytest.raises(ModelError, match=r"'lora' .* is not active"):
         load_pipeline(BASE, [LCM, Adapter("lora", tmp_path, 1.0)], CPU, torch.float32)
 
 

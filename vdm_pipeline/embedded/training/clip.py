@@ -1,6 +1,7 @@
 """The embedded labeller: an open_clip ViT at 64 pixels with a small text tower, on phantoms of both classes."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -12,7 +13,7 @@ from vdm_pipeline.embedded.training.loop import cosine, set_rate, train
 from vdm_pipeline.embedded.training.text import CONTEXT, MERGES, captions, draw_captions, tokenizer
 from vdm_pipeline.embedded.training.vae import augment
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "embed_dim": 96,
     "vision_cfg": {"image_size": 64, "layers": 5, "width": 128, "head_width": 32, "patch_size": 8, "mlp_ratio": 3.0},
     "text_cfg": {

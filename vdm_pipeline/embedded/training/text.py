@@ -39,7 +39,7 @@ def tokenizer() -> CLIPTokenizer:
     import open_clip
 
     path = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
-    lines = gzip.open(path, "rt", encoding="utf-8").read().split("\n")
+    lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")
     merges = [tuple(line.split()) for line in lines[1 : MERGES + 1]]
     alphabet = list(_byte_alphabet())
     tokens = alphabet + [character + "</w>" for character in alphabet] + ["".join(merge) for merge in merges]

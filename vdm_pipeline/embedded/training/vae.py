@@ -47,6 +47,7 @@ class PatchDiscriminator(nn.Module):
         self.layers = nn.ModuleList(nn.utils.parametrizations.spectral_norm(conv) for conv in convs)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Feature maps of ``[n, 1, h, w]``, coarser and coarser."""
         features = []
         for layer in self.layers[:-1]:
             x = F.leaky_relu(layer(x), 0.2)

@@ -93,7 +93,7 @@ def _mediastinum(patient: Patient, x: Array, y: Array) -> Interval:
 
 
 def _breasts(patient: Patient, x: Array, y: Array) -> Array:
-    total = np.zeros((1, 1, 1), np.float32)
+    total: Array = np.zeros((1, 1, 1), np.float32)
     for side in (-1, 1):
         centre = (side * 8.0 * patient.width + _turn(patient, -10.0), 8.5, 0.0)
         total = total + ellipsoid(x, y, centre, (5.5, 5.0, patient.breast / 2)).length

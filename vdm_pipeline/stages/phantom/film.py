@@ -36,7 +36,7 @@ def _render_chunk(seed: int, indices: NDArray[np.int64], pneumonia: NDArray[np.b
     patients = stack([draw_patient(seed, int(i), bool(p)) for i, p in zip(indices, pneumonia, strict=True)])
     rays = size * 2 if size < OVERSAMPLED_BELOW else size
     x, row = _pixel_grid(patients, rays)
-    rngs = [np.random.Generator(np.random.Philox(key=int(s))) for s in patients.noise_seed]
+    rngs = [np.random.Generator(np.random.Philox(key=int(s))) for s in np.asarray(patients.noise_seed)]
     attenuation = line_integral(patients, x, row, _texture(rngs, rays, patients))
     if rays != size:
         attenuation = attenuation.reshape(len(indices), size, 2, size, 2).mean(axis=(2, 4))

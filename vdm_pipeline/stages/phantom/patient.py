@@ -44,7 +44,7 @@ class Patient:
     window_width: float
     vessels: NDArray[np.float64]  # [VESSELS, 4]: side, angle, length, radius
     blobs: NDArray[np.float64]  # [MAX_LESIONS * BLOBS, 6]: x, y (share of the field), a, b (ditto), depth, density
-    noise_seed: int
+    noise_seed: int  # once stacked: one a film
 
 
 def draw_patient(seed: int, index: int, pneumonia: bool) -> Patient:
@@ -120,4 +120,4 @@ def stack(patients: list[Patient]) -> Patient:
         else:
             column = np.asarray(values, dtype=np.float32)
             columns[field.name] = column.reshape(-1, 1, 1) if column.ndim == 1 else column
-    return Patient(**columns)
+    return Patient(**columns)  # type: ignore[arg-type]
