@@ -30,7 +30,7 @@ def line_integral(patient: Patient, x: Array, row: Array, texture: Array) -> Arr
     filled = _consolidation(patient, x, row, air)
     soft = body + _breasts(patient, x, y) - aerated * (air - filled) + 0.9 * _vessels(patient, x, y, air)
     soft = soft - _trachea(patient, x, y) - _gastric_bubble(patient, x, y)
-    bone = _ribs(patient, x, y) + _spine(patient, x, y) + _clavicles(patient, x, y)
+    bone = _ribs(patient, x, row, y) + _spine(patient, x, y) + _clavicles(patient, x, y)
     return MU_SOFT * np.maximum(soft, 0) + (MU_BONE - MU_SOFT) * bone
 
 
@@ -129,11 +129,12 @@ def _vessels(patient: Patient, x: Array, y: Array, air: Array) -> Array:
     return total * np.minimum(air / 4, 1)
 
 
-def _ribs(patient: Patient, x: Array, y: Array) -> Array:
+def _ribs(patient: Patient, x: Array, row: Array, y: Array) -> Array:
     """Ten pairs of tubes bent round the cage; each is an arc ``(A sin φ, y0 + drop φ/π - sag, C cos φ)``, φ = 0 at the spine.
 
     A ray meets the arc twice, behind (φ) and in front (π - φ). The tube is taken as straight across its own width. All
-    but the distance depends on the column alone, so it is computed on ``[n, 1, width]``.
+    but the distance depends on the column alone, so it is computed on ``[n, 1, width]``; and a pair is drawn in its own band
+    of rows alone.
     """
     total = np.zeros_like(y)
     sideways = np.abs(x)
@@ -141,6 +142,7 @@ def _ribs(patient: Patient, x: Array, y: Array) -> Array:
         level = -15.5 + 2.9 * pair
         cage = patient.width * 13.6 * np.sqrt(np.maximum(1 - ((level - 4.5) / 21.5) ** 2, 0.05))
         sine = np.minimum(sideways / cage, 0.998)
+        band = _band(row, level - SAG - 3, level + float(np.max(patient.rib_drop)) + 3)
         for front in (False, True):
             phi = np.pi - np.arcsin(sine) if front else np.arcsin(sine)
             cosine = np.cos(phi)
@@ -152,8 +154,14 @@ def _ribs(patient: Patient, x: Array, y: Array) -> Array:
             ends = np.clip((0.84 * np.pi - phi) / 0.5, 0, 1) * np.clip((cage - sideways) / 0.6, 0, 1)
             bone = patient.rib_density * (0.6 if front else 1.0) * ends * (sideways > 1.5)
             across = np.abs(slope_x) / in_plane
-            total += tube((y - centre) * across, patient.rib_radius) * (bone / foreshortening)
+            total[:, band] += tube((y[:, band] - centre) * across, patient.rib_radius) * (bone / foreshortening)
     return total
+
+
+def _band(row: Array, low: float, high: float) -> slice:
+    """Rows of the image that lie between ``low`` and ``high`` (cm) for any patient."""
+    inside = np.flatnonzero(((row > low) & (row < high)).any(axis=(0, 2)))
+    return slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0)
 
 
 def _spine(patient: Patient, x: Array, y: Array) -> Array:
