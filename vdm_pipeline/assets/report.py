@@ -26,26 +26,26 @@ def report(
     """One self-contained page that says whether it worked."""
 
     def work(staging: Path) -> dict[str, Any]:
-        from vdm_pipeline.io.tables import read_json
         from vdm_pipeline.stages.archive import read_archive
-        from vdm_pipeline.stages.report import ReportInputs, contact_sheet, render_report
+        from vdm_pipeline.stages.report.contact_sheet import contact_sheet
+        from vdm_pipeline.stages.report.page import ReportInputs, render_report
 
         profile = run.profile
         val = read_archive(raw_npz["archive"], profile.data, profile.classes.names).splits["val"]
         real = {name: val.images[val.labels == index][:8] for index, name in enumerate(profile.classes.names)}
         inputs = ReportInputs(
             profile=profile,
-            summary=read_json(pipeline_summary["summary"]),
-            label_metrics=read_json(label_metrics["metrics"]),
-            image_metrics=read_json(image_metrics["metrics"]),
-            labels_csv=labeled_dataset["table"],
+            summary=pipeline_summary["summary"],
+            label_metrics=label_metrics["metrics"],
+            image_metrics=image_metrics["metrics"],
+            labels=labeled_dataset["table"],
             subset=lora_subset["folder"],
-            training_log=lora_weights["folder"] / "training_log.csv",
+            lora=lora_weights["folder"],
             generated=generated_images["folder"],
             baseline=baseline_images["folder"],
             real=real,
         )
-        render_report(staging / "report/index.html", inputs=inputs)
+        render_report(staging / "report/index.html", inputs)
         contact_sheet(real, baseline_images["folder"], generated_images["folder"], staging / "report/contact_sheet.png")
         return {"page": str(run.paths("report")["folder"] / "index.html")}
 

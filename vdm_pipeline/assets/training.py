@@ -21,8 +21,8 @@ def lora_weights(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], 
         from vdm_pipeline.io.tables import read_rows
         from vdm_pipeline.stages.device import device_name, pick_device, pick_dtype
         from vdm_pipeline.stages.lora import train_lora
-        from vdm_pipeline.stages.loss_plot import loss_plot
         from vdm_pipeline.stages.models import pinned_digest, resolve_model
+        from vdm_pipeline.stages.report.plots import loss_figure, save_figure
 
         profile, folder = run.profile, staging / "lora"
         folder.mkdir(exist_ok=True)
@@ -50,7 +50,7 @@ def lora_weights(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], 
         )
         (folder / "checkpoint.safetensors").unlink(missing_ok=True)
         log = pd.read_csv(folder / "training_log.csv")
-        loss_plot(folder / "training_log.csv", folder / "loss.png")
+        save_figure(loss_figure(folder / "training_log.csv"), folder / "loss.png")
         last = log.iloc[-1]
         return {"steps": int(last["step"]), "loss": float(last["loss"]), "images_per_s": float(last["images_per_s"])}
 
