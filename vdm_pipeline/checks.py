@@ -54,10 +54,11 @@ def same_plan(generated: Sequence[dict[str, Any]], baseline: Sequence[dict[str, 
     """Both arms have the same images in label, prompt, seed, steps and guidance; only the adapters differ."""
     keys = ("file_name", "label", "prompt", "seed", "steps", "guidance_scale", "base_model")
     plans = [[tuple(row[key] for key in keys) for row in rows] for rows in (generated, baseline)]
-    adapters = [{name for row in rows for name in row["adapters"]} for rows in (generated, baseline)]
-    same, differs = plans[0] == plans[1], adapters[0] - adapters[1] == {"lora"}
-    sentence = "the arms differ in our adapter alone" if same and differs else "the arms are not the same plan with and without our adapter"
-    return Finding(same and differs, sentence, {"n": len(generated)})
+    pairs = zip(generated, baseline, strict=False)
+    ours = all("lora" in a["adapters"] and {k: v for k, v in a["adapters"].items() if k != "lora"} == b["adapters"] for a, b in pairs)
+    fair = bool(generated) and plans[0] == plans[1] and ours
+    sentence = "the arms differ in our adapter alone" if fair else "the arms are not the same plan with and without our adapter"
+    return Finding(fair, sentence, {"n": len(generated)})
 
 
 def not_blank(deviations: Sequence[float], minimum: float = 4.0) -> Finding:

@@ -21,9 +21,9 @@ Seed = Annotated[int, Field(ge=0, lt=1_000_000)]
 
 
 class Section(BaseModel):
-    """Frozen; unknown keys are refused."""
+    """Frozen; unknown keys, infinities and values of another type (``"500"`` for 500) are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class ModelPin(Section):
@@ -94,7 +94,7 @@ class Classes(Section):
     def _plain_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
-                raise ValueError(f"class name '{name}' must be lower-case letters, digits, '-' and '_'")
+                raise ValueError(f"class name {name!r} must be lower-case letters, digits, '-' and '_'")
         if len(set(names)) != len(names):
             raise ValueError("class names must differ")
         return names
@@ -237,7 +237,7 @@ def load_profile(name: str | None = None) -> Profile:
         known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
         raise SettingsError(f"VDM_PROFILE is '{name}', which is neither a shipped profile ({known}) nor a .toml file that exists.")
     try:
-        return Profile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return Profile.model_validate_json(json.dumps(tomllib.loads(path.read_text(encoding="utf-8")), default=str))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is no valid TOML: {error}.") from None
     except ValidationError as error:

@@ -36,7 +36,7 @@ def read_png(folder: Path, name: str) -> NDArray[np.uint8]:
             if max(image.size) > MAX_SIDE:
                 raise PipelineError(f"{path} is {image.size[0]} x {image.size[1]} pixels; at most {MAX_SIDE} a side are read.")
             return np.asarray(image.convert("L") if image.mode not in ("L", "RGB") else image)
-    except (FileNotFoundError, UnidentifiedImageError, OSError) as error:
+    except (Image.DecompressionBombError, UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise PipelineError(f"{path} cannot be read as an image ({type(error).__name__}); materialize its asset again.") from None
 
 

@@ -40,6 +40,9 @@ def load_checkpoint(path: Path, *, weights: Mapping[str, torch.Tensor], optimize
     Raises ``KeyError`` if a weight is missing and ``RuntimeError`` if a shape differs.
     """
     with safe_open(path, "pt") as file:
+        missing = {f"weight/{name}" for name in weights} - set(file.keys())
+        if missing:
+            raise KeyError(f"{path} lacks {min(missing)}")
         with torch.no_grad():
             for name, tensor in weights.items():
                 tensor.copy_(file.get_tensor(f"weight/{name}"))

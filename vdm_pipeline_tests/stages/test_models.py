@@ -1,0 +1,109 @@
+"""Pinned models: a folder is used only if its content is the pinned one."""
+
+import json
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from vdm_pipeline.errors import ModelError
+from vdm_pipeline.settings import ModelPin
+from vdm_pipeline.stages.models import EMBEDDED, WANTED, folder_digest, pinned_digest, resolve_model
+
+PINS = json.loads((EMBEDDED / "pins.json").read_text())
+HUB = ModelPin(id="owner/name", revision="ab" * 20, licence="MIT")
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / "model/unet").mkdir(parents=True)
+    (tmp_path / "model/config.json").write_text("{}")
+    (tmp_path / "model/unet/weights.safetensors").write_bytes(bytes(100))
+    return tmp_path / "model"
+
+
+def pin(folder: Path, digest: str) -> ModelPin:
+    return ModelPin(id=str(folder), sha256=digest, licence="MIT")
+
+
+@pytest.mark.parametrize("name", sorted(PINS))
+def test_embedded_pins_are_true(name):
+    assert folder_digest(EMBEDDED / name) == PINS[name]
+    assert resolve_model(ModelPin(id=f"embedded:{name}", licence="MIT")) == EMBEDDED / name
+
+
+def test_every_embedded_model_is_pinned():
+    assert {path.name for path in EMBEDDED.iterdir() if list(path.rglob("*.safetensors"))} == set(PINS)
+
+
+def test_digest_changes_with_bytes_and_names(folder):
+    before = folder_digest(folder)
+    weights = folder / "unet/weights.safetensors"
+    seen = {before}
+    weights.write_bytes(bytes(99) + b"\1")
+    seen.add(folder_digest(folder))
+    weights.write_bytes(bytes(101))
+    seen.add(folder_digest(folder))
+    weights.write_bytes(bytes(100))
+    assert folder_digest(folder) == before
+    weights.rename(folder / "unet/other.safetensors")
+    seen.add(folder_digest(folder))
+    (folder / "more.json").write_text("")
+    seen.add(folder_digest(folder))
+    assert len(seen) == 5
+
+
+def test_digest_ignores_cards_and_hidden_files(folder):
+    before = folder_digest(folder)
+    (folder / "README.md").write_text("card")
+    (folder / ".cache/x").mkdir(parents=True)
+    (folder / ".cache/x/y.json").write_text("{}")
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__/x.pyc").write_text("x")
+    assert folder_digest(folder) == before
+
+
+def test_folder_of_the_pinned_content_is_taken(folder):
+    digest = folder_digest(folder)
+    assert resolve_model(pin(folder, digest)) == folder
+    assert pinned_digest(pin(folder, digest)) == digest
+
+
+def test_folder_of_other_content_is_refused(folder):
+    digest = folder_digest(folder)
+    (folder / "config.json").write_text("{ }")
+    with pytest.raises(ModelError, match=f"has sha256 {folder_digest(folder)}, but {digest} is pinned") as caught:
+        resolve_model(pin(folder, digest))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["embedded:nothing", "./nowhere", "/no/where/at/all"])
+def test_folder_that_is_missing_is_a_sentence(name):
+    with pytest.raises(ModelError, match=f"does not exist; correct the id '{name}'"):
+        resolve_model(ModelPin(id=name, sha256="0" * 64, licence="MIT"))
+
+
+def test_embedded_model_without_a_pin_is_a_sentence():
+    with pytest.raises(ModelError, match="no embedded model 'nothing'; take one of: clip, lcm_lora, sd"):
+        pinned_digest(ModelPin(id="embedded:nothing", licence="MIT"))
+
+
+def test_hub_is_asked_for_the_commit_and_for_no_pickle(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *args, **kwargs: (calls.append((args, kwargs)), str(tmp_path))[1])
+    assert resolve_model(HUB) == tmp_path
+    assert calls == [(("owner/name",), {"revision": "ab" * 20, "allow_patterns": list(WANTED)})]
+    assert not any(ending in pattern for pattern in WANTED for ending in ("bin", "pt", "ckpt", "pkl"))
+    assert pinned_digest(HUB) == "ab" * 20
+
+
+@pytest.mark.parametrize("error", [LocalEntryNotFoundError("no\nnetwork"), ConnectionError("refused"), OSError("disk\nfull")])
+def test_hub_out_of_reach_is_a_sentence(monkeypatch, error):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(ModelError, match=r"'owner/name' at (ab){20} could not be fetched .* VDM_PROFILE=demo\.$") as caught:
+        resolve_model(HUB)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,123 @@
+"""The subset: balanced, from train alone, no image twice, and captions that are those of generation."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.io.images import read_folder
+from vdm_pipeline.io.tables import read_rows
+from vdm_pipeline.settings import Subset
+from vdm_pipeline.stages.archive import Archive, Split
+from vdm_pipeline.stages.labels import label_table
+from vdm_pipeline.stages.subset import choose, usable_rows, write_subset
+
+N = 60
+NAMES = ("normal", "pneumonia")
+
+
+def split(n: int, rng: np.random.Generator) -> Split:
+    return Split(rng.integers(0, 256, (n, 4, 4), dtype=np.uint8), np.arange(n) % 2)
+
+
+@pytest.fixture
+def archive() -> Archive:
+    """Train rows 10 to 13 repeat 0 to 3; 20 stands in val, 21 in test."""
+    rng = np.random.default_rng(0)
+    splits = {"train": split(N, rng), "val": split(20, rng), "test": split(20, rng)}
+    images = splits["train"].images
+    images[10:14] = images[0:4]
+    images[20], images[21] = splits["val"].images[7], splits["test"].images[9]
+    return Archive("thing", 4, splits, Path("thing.npz"), "0" * 64, "0" * 32, "unverified")
+
+
+@pytest.fixture
+def table(archive) -> pd.DataFrame:
+    """A labeller that is wrong on every fifth image."""
+    rng = np.random.default_rng(1)
+    probabilities = {}
+    for name, part in archive.splits.items():
+        said = np.where(np.arange(len(part)) % 5 == 0, 1 - part.labels, part.labels)
+        top = rng.uniform(0.55, 0.99, len(part))
+        probabilities[name] = np.where(np.eye(2)[said] == 1, top[:, None], 1 - top[:, None])
+    return label_table(archive, probabilities, NAMES)
+
+
+def rows(chosen: pd.DataFrame) -> list[int]:
+    return [int(name.rsplit("_", 1)[1]) for name in chosen["image_id"]]
+
+
+def test_table_of_labels_is_argmax_in_the_archives_order(archive, table):
+    assert table["image_id"].tolist() == [name for part in archive.splits for name in archive.image_ids(part)]
+    train = table[table["split"] == "train"]
+    wrong = train["auto_label"] != train["ground_truth_label"]
+    assert np.flatnonzero(wrong).tolist() == list(range(0, N, 5))
+    assert (train["ground_truth_label"] == [NAMES[i % 2] for i in range(N)]).all()
+    assert (table["confidence_score"] == table[["p_normal", "p_pneumonia"]].max(axis=1)).all()
+
+
+def test_usable_rows_are_first_of_their_bytes_and_not_held_out(archive):
+    assert np.flatnonzero(~usable_rows(archive)).tolist() == [10, 11, 12, 13, 20, 21]
+
+
+@pytest.mark.parametrize("source", ["auto_label", "ground_truth"])
+def test_balanced_from_train_and_without_copies(archive, table, tiny, source):
+    chosen = choose(table, archive, Subset(per_class=9, captions_from=source), tiny.classes)
+    assert chosen["label"].tolist() == ["normal"] * 9 + ["pneumonia"] * 9
+    assert chosen["label_index"].tolist() == [0] * 9 + [1] * 9
+    assert set(chosen["split"]) == {"train"}
+    images = archive.splits["train"].images[rows(chosen)]
+    content = {image.tobytes() for image in images}
+    assert len(content) == 18
+    assert not content & {image.tobytes() for part in ("val", "test") for image in archive.splits[part].images}
+
+
+def test_the_label_that_was_asked_for_chooses(archive, table, tiny):
+    truth = choose(table, archive, Subset(per_class=25, captions_from="ground_truth"), tiny.classes)
+    assert (truth["label"] == truth["ground_truth_label"]).all()
+    assert (truth["label"] != truth["auto_label"]).any()
+    automatic = choose(table, archive, Subset(per_class=12), tiny.classes)
+    assert (automatic["label"] == automatic["auto_label"]).all()
+    assert (automatic["label"] != automatic["ground_truth_label"]).any()
+
+
+def test_automatic_labels_come_from_the_more_confident_half(archive, table, tiny):
+    chosen = choose(table, archive, Subset(per_class=12), tiny.classes)
+    train = table[table["split"] == "train"].iloc[np.flatnonzero(usable_rows(archive))]
+    for name in NAMES:
+        candidates = sorted(train[train["auto_label"] == name]["confidence_score"], reverse=True)
+        half = candidates[: -(-len(candidates) // 2)]
+        assert chosen[chosen["label"] == name]["confidence_score"].min() >= half[-1]
+
+
+def test_same_seed_same_subset_and_another_seed_another(archive, table, tiny):
+    first, again, other = (choose(table, archive, Subset(per_class=8, seed=seed), tiny.classes) for seed in (0, 0, 1))
+    pd.testing.assert_frame_equal(first, again)
+    assert rows(first) != rows(other)
+
+
+@pytest.mark.parametrize(("source", "per_class"), [("auto_label", 20), ("ground_truth", 29)])
+def test_too_few_images_is_a_sentence(archive, table, tiny, source, per_class):
+    with pytest.raises(PipelineError, match=rf"subset.per_class is {per_class}, but only \d+ usable train images .* normal") as caught:
+        choose(table, archive, Subset(per_class=per_class, captions_from=source), tiny.classes)
+    assert "\n" not in str(caught.value)
+
+
+def test_class_that_was_never_predicted_is_a_sentence(archive, table, tiny):
+    with pytest.raises(PipelineError, match="only 0 usable train images are labelled pneumonia"):
+        choose(table.assign(auto_label="normal"), archive, Subset(per_class=5), tiny.classes)
+
+
+def test_written_folder_is_an_imagefolder_with_the_captions(archive, table, tiny, tmp_path):
+    chosen = choose(table, archive, Subset(per_class=6), tiny.classes)
+    written = write_subset(tmp_path, chosen, archive, tiny.classes)
+    assert read_rows(tmp_path / "metadata.jsonl") == written
+    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.png")) == sorted(row["file_name"] for row in written)
+    np.testing.assert_array_equal(read_folder(tmp_path, written), archive.splits["train"].images[rows(chosen)])
+    for row, source in zip(written, chosen.to_dict("records"), strict=True):
+        assert set(row) == {"file_name", "text", "image_id", "label", "ground_truth", "confidence_score"}
+        assert row["text"] == tiny.classes.caption(NAMES.index(row["label"]))
+        assert row["ground_truth"] == NAMES[archive.splits["train"].labels[int(row["image_id"][-6:])]]
+        assert row["confidence_score"] == pytest.approx(source["confidence_score"], abs=1e-6)

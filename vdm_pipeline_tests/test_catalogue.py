@@ -1,0 +1,119 @@
+"""The table of stages: each setting reaches the assets whose result it can change, and no other."""
+
+import pytest
+
+from vdm_pipeline.assets.catalogue import STAGES, code_version, make_command, outputs
+from vdm_pipeline.settings import Profile
+from vdm_pipeline.stages import models
+from vdm_pipeline_tests.conftest import shrink
+
+ALWAYS = {"pipeline_summary", "report"}
+ARMS = {"generated_images", "baseline_images"}
+PROMPTS = (("one",), ("two",))
+
+
+def changed(before: Profile, after: Profile) -> set[str]:
+    return {asset for asset in STAGES if code_version(asset, before) != code_version(asset, after)}
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "assets"),
+    [
+        ("data", "seed", 9, {"raw_npz"}),
+        ("data", "train", 81, {"raw_npz"}),
+        ("labelling", "prompts", PROMPTS, {"labeled_dataset", "image_metrics"}),
+        ("classes", "phrases", ("a", "b"), {"lora_subset", *ARMS}),
+        ("classes", "template", "{phrase}", {"lora_subset", *ARMS}),
+        ("classes", "names", ("x", "y"), {"raw_npz", "labeled_dataset", "label_metrics", "lora_subset", *ARMS, "image_metrics"}),
+        ("subset", "per_class", 9, {"lora_subset"}),
+        ("subset", "captions_from", "ground_truth", {"lora_subset"}),
+        ("subset", "seed", 9, {"lora_subset"}),
+        ("training", "steps", 7, {"lora_weights"}),
+        ("training", "rank", 4, {"lora_weights"}),
+        ("training", "seed", 9, {"lora_weights"}),
+        ("training", "flip", True, {"lora_weights"}),
+        ("training", "resolution", 32, {"lora_weights", *ARMS, "image_metrics"}),
+        ("generation", "adapter_weight", 0.5, {"generated_images"}),
+        ("generation", "lcm_weight", 0.5, ARMS),
+        ("generation", "seed", 9, ARMS),
+        ("generation", "steps", 3, ARMS),
+        ("generation", "guidance_scale", 2.0, ARMS),
+        ("generation", "grey", False, ARMS),
+        ("evaluation", "judge_epochs", 2, {"image_metrics"}),
+        ("evaluation", "bootstrap", 51, {"label_metrics", "image_metrics"}),
+        ("evaluation", "seed", 9, {"label_metrics", "image_metrics"}),
+    ],
+)
+def test_a_setting_changes_exactly_the_assets_it_can_change(tiny, section, key, value, assets):
+    other = shrink(tiny, **{section: {key: value}})
+    assert getattr(getattr(other, section), key) == value
+    assert changed(tiny, other) == assets | ALWAYS
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("device", "cuda"), ("label_batch", 1), ("image_batch", 1), ("checkpoint_every", 1), ("log_every", 1)]
+)
+def test_how_it_runs_changes_nothing(tiny, key, value):
+    other = shrink(tiny, execution={key: value})
+    assert other != tiny
+    assert changed(tiny, other) == set()
+
+
+def test_the_name_of_the_profile_changes_what_carries_it(tiny):
+    assert changed(tiny, tiny.model_copy(update={"name": "other"})) == {"image_metrics", *ALWAYS}
+
+
+@pytest.mark.parametrize(
+    ("model", "assets"),
+    [
+        ("clip", {"labeled_dataset", "image_metrics"}),
+        ("sd", {"lora_weights", *ARMS}),
+        ("lcm_lora", ARMS),
+    ],
+)
+def test_new_bytes_of_a_model_change_the_assets_that_use_it(tiny, monkeypatch, tmp_path, model, assets):
+    before = {asset: code_version(asset, tiny) for asset in STAGES}
+    pins = (models.EMBEDDED / "pins.json").read_text()
+    start = pins.index('"', pins.index(f'"{model}":') + len(model) + 3) + 1
+    (tmp_path / "pins.json").write_text(pins[:start] + "0" * 64 + pins[start + 64 :])
+    monkeypatch.setattr(models, "EMBEDDED", tmp_path)
+    assert {asset for asset in STAGES if code_version(asset, tiny) != before[asset]} == assets | ALWAYS
+
+
+def test_same_settings_give_the_same_version_and_assets_differ(tiny):
+    versions = {asset: code_version(asset, tiny) for asset in STAGES}
+    assert versions == {asset: code_version(asset, shrink(tiny)) for asset in STAGES}
+    assert len(set(versions.values())) == len(STAGES)
+    assert all(version.startswith(f"{STAGES[asset].version}-") for asset, version in versions.items())
+
+
+def test_inputs_are_stages_that_come_before():
+    seen: set[str] = set()
+    for asset, stage in STAGES.items():
+        assert asset == stage.asset
+        assert set(stage.inputs) <= seen
+        assert len(set(stage.inputs)) == len(stage.inputs)
+        seen.add(asset)
+
+
+def test_outputs_do_not_overlap_and_stay_in_one_folder(tiny):
+    places = [(asset, path) for asset in STAGES for path in outputs(asset, tiny).values()]
+    for asset in STAGES:
+        paths = outputs(asset, tiny).values()
+        assert paths
+        assert len({path.split("/")[0] for path in paths}) == 1
+        assert all(path.split("/")[0] in ("data", "results") for path in paths)
+    for index, (_, path) in enumerate(places):
+        for _, other in places[index + 1 :]:
+            assert not f"{path}/".startswith(f"{other}/")
+            assert not f"{other}/".startswith(f"{path}/")
+
+
+def test_every_identity_lies_in_the_outputs(tiny):
+    for asset, stage in STAGES.items():
+        paths = outputs(asset, tiny).values()
+        assert any(path.startswith(start) or start.startswith(f"{path}/") for start in stage.identity for path in paths)
+
+
+def test_command_makes_the_asset_and_what_it_needs():
+    assert make_command("report").endswith("--select '*report'")

@@ -1,0 +1,149 @@
+"""Profiles: what is accepted, and the one sentence that a refused value gets."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from vdm_pipeline.errors import SettingsError
+from vdm_pipeline.settings import PROFILES, Data, ModelPin, fingerprint, load_profile
+
+DEMO = (PROFILES / "demo.toml").read_text(encoding="utf-8")
+
+
+def refusal(folder: Path, old: str, new: str) -> str:
+    """The sentence that the demo profile gets with ``old`` replaced by ``new``."""
+    assert DEMO.count(old) == 1
+    path = folder / "mine.toml"
+    path.write_text(DEMO.replace(old, new), encoding="utf-8")
+    with pytest.raises(SettingsError) as caught:
+        load_profile(str(path))
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    assert sentence.endswith(".")
+    assert sentence.startswith(str(path))
+    return sentence
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in PROFILES.glob("*.toml")))
+def test_shipped_profiles_load(name):
+    profile = load_profile(name)
+    assert len(profile.labelling.prompts) == len(profile.classes.names) == len(profile.classes.phrases)
+    assert set(profile.models()) == {"labeller", "base", "lcm_lora"}
+
+
+def test_profile_is_named_by_argument_or_environment_or_is_the_demo(tmp_path, monkeypatch):
+    path = tmp_path / "mine.toml"
+    path.write_text(DEMO.replace('name = "demo (phantom)"', 'name = "mine"'), encoding="utf-8")
+    monkeypatch.setenv("VDM_PROFILE", str(path))
+    assert load_profile().name == "mine"
+    assert load_profile("demo").name == "demo (phantom)"
+    monkeypatch.delenv("VDM_PROFILE")
+    assert load_profile() == load_profile("demo")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ("per_class = 200", "per_class = 200\nper_clas = 3", "unknown key 'subset.per_clas'"),
+        ("[subset]", "[subsets]\nx = 1\n[subset]", "unknown key 'subsets'"),
+        ("per_class = 200", "", "'subset.per_class' is missing"),
+        ("rank = 8", 'rank = "eight"', "training.rank: "),
+        ("rank = 8", "rank = 0", "training.rank: "),
+        ("rank = 8", "rank = 1.5", "training.rank: "),
+        ("resolution = 64", "resolution = 60", "resolution = 60 is no multiple of 8"),
+        ("warmup_steps = 20", "warmup_steps = 500", "warmup_steps = 500"),
+        ("learning_rate = 2e-3", "learning_rate = nan", "training.learning_rate: "),
+        ("alpha = 8", "alpha = -1.0", "training.alpha: "),
+        ("alpha = 8", "alpha = inf", "training.alpha: "),
+        ("size = 64", "size = 65", "data.size: "),
+        ('source = "phantom"', 'source = "file"', "data: "),
+        ('"embedded:sd"', '"owner/name"', "training.base: 'owner/name' .* needs revision"),
+        ('"embedded:sd"', '"owner/name", revision = "main"', "training.base: 'owner/name' .* needs revision"),
+        ('"embedded:clip"', '"./models/clip"', "labelling.model: './models/clip' .* needs sha256"),
+        ('"embedded:clip"', '"/models/clip", sha256 = "12ab"', "labelling.model: '/models/clip' .* needs sha256"),
+        ('phrases = ["healthy lungs", "pneumonia"]', 'phrases = ["same", "same"]', "classes: phrases must differ"),
+        ('phrases = ["healthy lungs", "pneumonia"]', 'phrases = ["one"]', "classes: 2 names but 1 phrases"),
+        ('names = ["normal", "pneumonia"]', 'names = ["normal", "normal"]', "classes.names: class names must differ"),
+        ('names = ["normal", "pneumonia"]', 'names = ["normal", "../x"]', "classes.names: class name '../x'"),
+        ('names = ["normal", "pneumonia"]', 'names = ["normal", "two\\nlines"]', "classes.names: class name"),
+        ('"a chest X-ray, {phrase}"', '"a chest X-ray"', "classes: template must contain {phrase}"),
+        (
+            '  ["a chest X-ray of healthy lungs",',
+            '  ["more"],\n  ["a chest X-ray of healthy lungs",',
+            "labelling.prompts has 3 lists for 2",
+        ),
+        ('"a normal chest X-ray"', '"a chest X-ray of pneumonia"', "labelling.prompts: the same prompt stands twice"),
+        ('"a normal chest X-ray"', '" "', "labelling.prompts: every class needs"),
+        ("[classes]", "[classes", "no valid TOML"),
+    ],
+)
+def test_refusal_is_one_sentence_that_names_the_field(tmp_path, old, new, field):
+    assert re.search(field.replace("{", r"\{"), refusal(tmp_path, old, new))
+
+
+def test_further_faults_are_counted(tmp_path):
+    assert "(1 more)" in refusal(tmp_path, "rank = 8\nalpha = 8", "rank = 0\nalpha = 0")
+
+
+def test_file_that_is_no_text_is_a_sentence(tmp_path):
+    path = tmp_path / "bad.toml"
+    path.write_bytes(b"name = '\xff\xfe'")
+    with pytest.raises(SettingsError, match="no valid TOML"):
+        load_profile(str(path))
+
+
+@pytest.mark.parametrize("name", ["nothing", "nothing.toml", "../demo"])
+def test_unknown_profile_names_the_shipped_ones(name):
+    with pytest.raises(SettingsError, match=f"VDM_PROFILE is '{name}'.*demo, pneumoniamnist, sd15") as caught:
+        load_profile(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_are_frozen(tiny):
+    with pytest.raises(ValidationError):
+        tiny.training.steps = 7
+    with pytest.raises(ValidationError):
+        tiny.name = "other"
+
+
+def test_fingerprint_is_stable_and_sensitive(tiny):
+    known = fingerprint({"b": 1, "a": 2})
+    assert known == fingerprint({"a": 2, "b": 1})
+    assert re.fullmatch("[0-9a-f]{16}", known)
+    assert fingerprint(tiny.training) == fingerprint(tiny.training.model_copy())
+    variants = [
+        fingerprint(tiny.training),
+        fingerprint(tiny.training.model_copy(update={"seed": 1})),
+        fingerprint(tiny.training, 1),
+        fingerprint(tiny.training, "1"),
+        fingerprint(1, tiny.training),
+        fingerprint(tiny.training, None),
+    ]
+    assert len(set(variants)) == len(variants)
+
+
+def test_caption_puts_the_phrase_of_the_label(tiny):
+    assert [tiny.classes.caption(label) for label in (0, 1)] == ["a chest X-ray, healthy lungs", "a chest X-ray, pneumonia"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "source", "size", "name"),
+    [
+        ("pneumoniamnist", "file", 28, "pneumoniamnist.npz"),
+        ("pneumoniamnist", "download", 224, "pneumoniamnist_224.npz"),
+        ("phantom", "phantom", 28, "phantom_28.npz"),
+    ],
+)
+def test_archive_is_called_as_medmnist_calls_it(dataset, source, size, name):
+    assert Data(dataset=dataset, source=source, size=size).file_name == name
+
+
+@pytest.mark.parametrize(
+    ("id_", "source"),
+    [("embedded:sd", "embedded"), ("a/b", "hub"), ("./a", "folder"), ("/a/b/c", "folder"), ("~/m", "folder"), ("plain", "folder")],
+)
+def test_source_is_told_by_the_form_of_the_id(id_, source):
+    pin = ModelPin(id=id_, revision="0" * 40, sha256="0" * 64, licence="MIT")
+    assert pin.source == source
