@@ -1,5 +1,8 @@
 """The parts of a Stable Diffusion folder, loaded once, and images and prompts turned into what the UNet reads."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,30 @@ from numpy.typing import NDArray
 
 from vdm_pipeline.errors import ModelError
 from vdm_pipeline.io.images import resize
+
+
+@contextmanager
+def hushed_libraries() -> Iterator[None]:
+    """Keep diffusers' and transformers' bars and warnings out of the log while loading; errors still come through.
+
+    Loading a second adapter, diffusers warns that the first one's weights are "missing"; what matters is checked by us.
+    """
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    before = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+            yield
+    finally:
+        diffusers_logging.set_verbosity(before[0])
+        transformers_logging.set_verbosity(before[1])
+        if before[2]:
+            transformers_logging.enable_progress_bar()
 
 
 def load_part(folder: Path, part: str, dtype: torch.dtype = torch.float32) -> Any:
@@ -26,7 +53,8 @@ def load_part(folder: Path, part: str, dtype: torch.dtype = torch.float32) -> An
     if part == "scheduler":
         return DDPMScheduler.from_pretrained(folder / part)
     kinds = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
-    model, report = kinds[part].from_pretrained(folder / part, use_safetensors=True, torch_dtype=dtype, output_loading_info=True)
+    with hushed_libraries():
+        model, report = kinds[part].from_pretrained(folder / part, use_safetensors=True, torch_dtype=dtype, output_loading_info=True)
     if report["missing_keys"]:
         raise ModelError(
             f"{folder / part} lacks {len(report['missing_keys'])} weights, such as {min(report['missing_keys'])}; fetch it again."

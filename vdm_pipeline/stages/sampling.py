@@ -15,7 +15,7 @@ from vdm_pipeline.io.images import write_png
 from vdm_pipeline.io.manifest import file_sha256
 from vdm_pipeline.io.tables import read_rows, write_rows
 from vdm_pipeline.settings import Classes, Generation
-from vdm_pipeline.stages.diffusion import encode_prompts, load_part
+from vdm_pipeline.stages.diffusion import encode_prompts, hushed_libraries, load_part
 from vdm_pipeline.stages.lora import WEIGHTS
 from vdm_pipeline.stages.metrics.images import chroma, to_grey
 
@@ -72,7 +72,8 @@ def load_pipeline(base: Path, adapters: list[Adapter], device: torch.device, dty
     for adapter in adapters:
         name = WEIGHTS if adapter.path.is_dir() else adapter.path.name
         folder = adapter.path if adapter.path.is_dir() else adapter.path.parent
-        pipe.load_lora_weights(folder, weight_name=name, adapter_name=adapter.name, use_safetensors=True)
+        with hushed_libraries():
+            pipe.load_lora_weights(folder, weight_name=name, adapter_name=adapter.name, use_safetensors=True)
     pipe.set_adapters([a.name for a in adapters], [a.weight for a in adapters])
     refuse_idle(pipe.unet, adapters)
     pipe.set_progress_bar_config(disable=True)

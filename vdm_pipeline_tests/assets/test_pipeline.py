@@ -1,6 +1,7 @@
 """The graph as Dagster runs it: the contract of files, what is computed and what is re-used, and what a fault leaves."""
 
 import json
+import re
 from pathlib import Path
 
 import dagster as dg
@@ -13,6 +14,7 @@ from vdm_pipeline.definitions import definitions
 from vdm_pipeline.io.manifest import file_sha256
 from vdm_pipeline.io.store import Store
 from vdm_pipeline.settings import Profile, load_profile
+from vdm_pipeline.stages.zero_shot import ZeroShot
 from vdm_pipeline_tests.conftest import shrink
 
 ALL = [
@@ -106,6 +108,24 @@ def test_summary_has_the_prototypes_keys_and_the_missing_ones(finished):
         assert {"id", "revision", "sha256", "licence"} == set(model)
 
 
+def test_page_is_self_contained_and_escaped(finished):
+    _, root = finished
+    page = (root / "results/report/index.html").read_text()
+    assert "default-src 'none'" in page
+    assert not re.search(r"""(src|href)=["'](?!data:)""", page)
+    assert "Rendered phantoms" in page
+    assert page.count('alt="baseline, seed') == page.count('alt="LoRA, seed') == 6
+
+
+def test_markup_in_a_caption_stays_text(tiny, project):
+    classes = tiny.classes.model_copy(update={"template": "<img src=x onerror=alert(1)> {phrase}"})
+    result = materialize(tiny.model_copy(update={"classes": classes}), project)
+    assert result.success, sentence(result)
+    page = (project / "results/report/index.html").read_text()
+    assert "<img src=x" not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;" in page
+
+
 def test_second_run_computes_nothing_but_the_look_outside(finished):
     profile, root = finished
     before = {path: path.stat().st_mtime_ns for path in (root / "results").rglob("*.png")}
@@ -144,13 +164,13 @@ def test_missing_upstream_is_one_sentence_with_the_command(tiny, project):
     assert not list((project / "results").glob("generated*")) if (project / "results").exists() else True
 
 
-def test_labels_that_say_nothing_stop_the_run(tiny, project):
-    prompts = (("a chest X-ray of pneumonia",), ("zzz qqq 123",))
-    swapped = tiny.model_copy(update={"labelling": tiny.labelling.model_copy(update={"prompts": prompts})})
-    result = materialize(swapped, project)
-    if result.success:
-        pytest.fail("labels of nonsense went through")
-    assert "results" not in sentence(result) or not (project / "results/lora").exists()
+def test_labeller_that_says_the_same_of_all_stops_the_run(tiny, project, monkeypatch):
+    monkeypatch.setattr(ZeroShot, "probabilities", lambda self, embeddings: np.tile([0.2, 0.8], (len(embeddings), 1)))
+    result = materialize(tiny, project)
+    assert not result.success
+    assert sentence(result).startswith("The labeller never says normal of 128 images, so its labels say nothing;")
+    assert not (project / "results/labeled_dataset.csv").exists()
+    assert not (project / "results/lora").exists()
     assert not (project / "results/generated_images").exists()
 
 
