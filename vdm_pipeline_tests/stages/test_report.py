@@ -1,7 +1,20 @@
 """The page: self-contained, escaped, honest."""
 
-import pytest
+import json
+import re
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.io.images import data_uri, read_png, write_png
+from vdm_pipeline.io.tables import write_csv, write_json, write_rows
+from vdm_pipeline.stages.report.contact_sheet import contact_sheet
+from vdm_pipeline.stages.report.page import ReportInputs, gallery, render_report
+from vdm_pipeline.stages.report.tables import calibrated, label_rows, number
 from vdm_pipeline.stages.report.verdict import interval, verdict
 
 
@@ -57,3 +70,104 @@ def test_judge_that_disagrees_is_said_plainly():
 
 def test_absent_value_is_not_invented():
     assert interval(None) == interval({"value": None, "ci95": None}) == "not measured"
+
+
+def test_absent_figures_have_no_verdict():
+    news = said({}, {"lora": {"overall": {}}})
+    assert [good for good, _ in news] == [None] * 4
+    assert all("not measured" in sentence for _, sentence in news)
+
+
+def test_numbers_have_three_digits():
+    assert [number(v) for v in (0.5, 12.345, 1234.5, 7, None)] == ["0.500", "12.3", "1234", "7", "not measured"]
+    assert interval({"value": 1234.5, "ci95": [999.7, 1500.2]}) == "1234 [1000, 1500]"
+
+
+def test_label_rows_tell_absent_from_undefined_and_show_plain_argmax():
+    scores = {"n": 3, "accuracy": 0.9, "roc_auc": None}
+    used, plain = label_rows({"test": scores | {"uncalibrated": {"n": 3, "accuracy": 0.8}}})
+    assert (used[2], plain[2], plain[0]) == ("0.900", "0.800", "test, plain argmax")
+    assert "undefined" in used and "not measured" in used
+    assert calibrated({"test": scores | {"uncalibrated": {"accuracy": 0.8}}})
+    assert not calibrated({"test": scores | {"uncalibrated": scores}})
+
+
+PROMPT = "<img onerror=alert(1) src=x>"
+
+
+@pytest.fixture
+def run(tmp_path: Path, tiny) -> ReportInputs:
+    """A fabricated run: three images a class and arm, each of a grey of its own."""
+    for shift, arm in enumerate(("baseline", "generated")):
+        rows = []
+        for index in range(6):
+            write_png(tmp_path / arm / f"gen_{index:03d}.png", np.full((64, 64), 10 * index + 100 * shift, np.uint8))
+            rows.append({"file_name": f"gen_{index:03d}.png", "label": NAMES[index // 3], "prompt": PROMPT, "seed": 42 + index, "steps": 2})
+        write_rows(tmp_path / arm / "metadata.jsonl", rows)
+    write_png(tmp_path / "subset/images/a.png", np.zeros((64, 64), np.uint8))
+    write_rows(tmp_path / "subset/metadata.jsonl", [{"file_name": "images/a.png", "text": PROMPT, "ground_truth": "normal"}])
+    p = np.linspace(0.1, 0.9, 10)
+    columns = {"ground_truth": np.arange(10) // 5, "p_normal": 1 - p, "p_pneumonia": p, "confidence_score": np.maximum(p, 1 - p)}
+    table = pd.DataFrame(columns).assign(split="test")
+    table["ground_truth_label"] = table["auto_label"] = [NAMES[i] for i in table["ground_truth"]]
+    write_csv(tmp_path / "labels.csv", table)
+    write_csv(tmp_path / "lora/training_log.csv", pd.DataFrame({"step": [1, 2], "loss": [1.0, 0.5]}))
+    write_json(tmp_path / "summary.json", {"num_generated": 6})
+    write_json(tmp_path / "labels.json", LABELS)
+    write_json(tmp_path / "images.json", metrics(CLOSER | {"lora": (5, 4.5, 5.5)}, {"real": 1, "baseline": 0.5, "lora": 0.9}))
+    files = {key: tmp_path / f"{key}.json" for key in ("summary",)}
+    files |= {"label_metrics": tmp_path / "labels.json", "image_metrics": tmp_path / "images.json", "labels": tmp_path / "labels.csv"}
+    files |= {name: tmp_path / name for name in ("subset", "lora", "generated", "baseline")}
+    return ReportInputs(profile=tiny, real={name: np.zeros((4, 64, 64), np.uint8) for name in NAMES}, **files)
+
+
+def rendered(run: ReportInputs, folder: Path) -> str:
+    render_report(folder / "index.html", run)
+    return (folder / "index.html").read_text(encoding="utf-8")
+
+
+def test_page_loads_nothing_and_escapes(run, tmp_path):
+    page = rendered(run, tmp_path)
+    assert re.search(r"<(script|link|iframe)\b|url\(|@import", page) is None
+    sources = re.findall(r"""src=["']?([^"'\s>]+)""", page.replace("src=x", ""))
+    assert sources and all(source.startswith("data:image/png;base64,") for source in sources)
+    assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
+    assert PROMPT not in page and "&lt;img onerror" in page
+
+
+def test_page_says_what_it_lacks_and_what_failed(run, tmp_path):
+    page = rendered(run, tmp_path)
+    assert page.count("not measured") > 10
+    assert "farther from real images than" in page
+    assert "no patient data" in page
+    for path in (run.image_metrics, run.label_metrics, run.summary):
+        write_json(path, {})
+    (run.lora / "training_log.csv").unlink()
+    assert "Whether the LoRA brings images closer to real ones: not measured." in rendered(run, tmp_path)
+
+
+def test_gallery_pairs_by_index(run):
+    for block, name in zip(gallery(run), NAMES, strict=True):
+        for pair in block["pairs"]:
+            index = pair["seed"] - 42
+            assert NAMES[index // 3] == name
+            assert pair["baseline"] == data_uri(read_png(run.baseline, f"gen_{index:03d}.png"))
+            assert pair["lora"] == data_uri(read_png(run.generated, f"gen_{index:03d}.png"))
+
+
+@pytest.mark.parametrize("key", ["seed", "prompt"])
+def test_images_that_are_no_pair_are_refused(run, tmp_path, key):
+    rows = [json.loads(line) for line in (run.baseline / "metadata.jsonl").read_text().splitlines()]
+    write_rows(run.baseline / "metadata.jsonl", [rows[0] | {key: 7}, *rows[1:]])
+    with pytest.raises(PipelineError, match=rf"gen_000.png .* differ in {key}"):
+        rendered(run, tmp_path)
+    assert not (tmp_path / "index.html").exists()
+
+
+def test_contact_sheet_keeps_colour(run, tmp_path):
+    contact_sheet(run.real, run.baseline, run.generated, tmp_path / "grey.png")
+    assert Image.open(tmp_path / "grey.png").mode == "L"
+    write_png(run.baseline / "gen_000.png", np.broadcast_to(np.uint8([200, 0, 0]), (64, 64, 3)).copy())
+    contact_sheet(run.real, run.baseline, run.generated, tmp_path / "colour.png")
+    sheet = np.asarray(Image.open(tmp_path / "colour.png"))
+    assert sheet.ndim == 3 and (sheet == [200, 0, 0]).all(2).any()

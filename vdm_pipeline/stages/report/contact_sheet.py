@@ -15,7 +15,7 @@ MARGIN = 132
 
 
 def contact_sheet(real: dict[str, NDArray[np.uint8]], baseline: Path, generated: Path, path: Path, side: int = 96) -> None:
-    """Three rows a class: real, baseline, LoRA; a column of the last two shares its prompt and seed."""
+    """Three rows a class: real, baseline, LoRA; a column of the last two shares its prompt and seed. Colour is kept where there is any."""
     rows = read_rows(generated / "metadata.jsonl")
     titles, cells = [], []
     for name, images in real.items():
@@ -28,10 +28,12 @@ def contact_sheet(real: dict[str, NDArray[np.uint8]], baseline: Path, generated:
             titles.append(f"{name}\n{title}")
             blank = [np.full((side, side), 255, np.uint8)] * (COLUMNS - len(pictures))
             cells += [resize(picture[None], side)[0] for picture in pictures] + blank
-    grid = image_grid([cell if cell.ndim == 2 else cell.mean(2).astype(np.uint8) for cell in cells], COLUMNS)
-    sheet = Image.new("L", (MARGIN + grid.shape[1], grid.shape[0]), 255)
+    if any(cell.ndim == 3 for cell in cells):
+        cells = [cell if cell.ndim == 3 else np.repeat(cell[..., None], 3, axis=2) for cell in cells]
+    grid = image_grid(cells, COLUMNS)
+    sheet = Image.new("RGB" if grid.ndim == 3 else "L", (MARGIN + grid.shape[1], grid.shape[0]), "white")
     sheet.paste(Image.fromarray(grid), (MARGIN, 0))
     draw = ImageDraw.Draw(sheet)
     for index, title in enumerate(titles):
-        draw.text((6, index * (side + 2) + side // 2 - 14), title, fill=0, font_size=14)
+        draw.text((6, index * (side + 2) + side // 2 - 14), title, fill="black", font_size=14)
     write_png(path, np.asarray(sheet))

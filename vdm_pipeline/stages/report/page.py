@@ -7,16 +7,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import write_text
 from vdm_pipeline.io.images import data_uri, read_png, resize
 from vdm_pipeline.io.tables import read_json, read_rows
 from vdm_pipeline.settings import Profile
-from vdm_pipeline.stages.report.plots import figure_uri, loss_figure, roc_figure, score_figure
-from vdm_pipeline.stages.report.verdict import interval, verdict
+from vdm_pipeline.stages.report.plots import confidence_figure, figure_uri, loss_figure, roc_figure, score_figure
+from vdm_pipeline.stages.report.tables import (
+    IMAGE_METRICS,
+    LABEL_METRICS,
+    NotMeasured,
+    calibrated,
+    groups,
+    image_rows,
+    label_rows,
+    number,
+)
+from vdm_pipeline.stages.report.verdict import verdict
 
 TEMPLATES = Path(__file__).parent / "templates"
 COLUMNS = 8
 """Images a row of the gallery."""
+PAIRED = ("label", "prompt", "seed", "steps")
+"""What the two images of a pair must share."""
 
 
 @dataclass(frozen=True)
@@ -37,49 +50,64 @@ class ReportInputs:
 
 def render_report(path: Path, inputs: ReportInputs) -> None:
     """Write the page; every picture is inside it and nothing is fetched when it is opened."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader
 
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters["interval"] = interval
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=NotMeasured, trim_blocks=True)
+    environment.filters["number"] = number
     page = environment.get_template("report.html.j2").render(**_context(inputs))
     write_text(path, page)
 
 
 def _context(inputs: ReportInputs) -> dict[str, Any]:
-    import pandas as pd
-
     labels, images = read_json(inputs.label_metrics), read_json(inputs.image_metrics)
-    names, table = inputs.profile.classes.names, pd.read_csv(inputs.labels)
-    plots = [score_figure(table, names), loss_figure(inputs.lora / "training_log.csv")]
-    if len(names) == 2:
-        plots.insert(0, roc_figure(table, names[1]))
+    names = inputs.profile.classes.names
     return {
         "profile": inputs.profile,
         "phantom": inputs.profile.data.dataset == "phantom",
         "summary": read_json(inputs.summary),
-        "labels": labels,
         "images": images,
+        "label_columns": LABEL_METRICS.values(),
+        "label_rows": label_rows(labels),
+        "calibrated": calibrated(labels),
+        "image_columns": IMAGE_METRICS.values(),
+        "image_tables": {group: image_rows(images, group) for group in groups(names)},
         "verdict": verdict(labels, images, names),
         "gallery": gallery(inputs),
         "subset": [
             {"uri": data_uri(read_png(inputs.subset, row["file_name"])), "text": row["text"], "truth": row["ground_truth"]}
             for row in _spread(read_rows(inputs.subset / "metadata.jsonl"), 12)
         ],
-        "plots": [figure_uri(figure) for figure in plots],
+        "plots": _plots(inputs, names),
     }
+
+
+def _plots(inputs: ReportInputs, names: tuple[str, ...]) -> list[str]:
+    """The plots that the files allow: no ROC of more than two classes, or of one class alone."""
+    import pandas as pd
+
+    table = pd.read_csv(inputs.labels)
+    present = table.loc[table["split"] == "test", "ground_truth"].nunique()
+    figures = [roc_figure(table, names[1])] if len(names) == present == 2 else []
+    if present:
+        figures += [score_figure(table, names), confidence_figure(table)]
+    if (inputs.lora / "training_log.csv").is_file():
+        figures.append(loss_figure(inputs.lora / "training_log.csv"))
+    return [figure_uri(figure) for figure in figures]
 
 
 def gallery(inputs: ReportInputs) -> list[dict[str, Any]]:
     """For each class: real images, and pairs of baseline and LoRA of the same index."""
     size = inputs.profile.training.resolution
+    pairs = paired_rows(inputs.baseline, inputs.generated)
     blocks = []
     for name in inputs.profile.classes.names:
-        rows = _spread([row for row in read_rows(inputs.generated / "metadata.jsonl") if row["label"] == name], COLUMNS)
+        rows = _spread([row for row in pairs if row["label"] == name], COLUMNS)
+        real = inputs.real.get(name, np.empty((0, size, size), np.uint8))[:COLUMNS]
         blocks.append(
             {
                 "label": name,
-                "prompt": rows[0]["prompt"],
-                "real": [data_uri(image) for image in resize(inputs.real[name][:COLUMNS], size)],
+                "prompt": rows[0]["prompt"] if rows else "no images",
+                "real": [data_uri(image) for image in (resize(real, size) if len(real) else real)],
                 "pairs": [
                     {
                         "seed": row["seed"],
@@ -91,6 +119,21 @@ def gallery(inputs: ReportInputs) -> list[dict[str, Any]]:
             }
         )
     return blocks
+
+
+def paired_rows(baseline: Path, generated: Path) -> list[dict[str, Any]]:
+    """Rows of ``generated``; raises `PipelineError` unless the baseline made each with the same label, prompt, seed and steps."""
+    theirs = {row["file_name"]: row for row in read_rows(baseline / "metadata.jsonl")}
+    rows = read_rows(generated / "metadata.jsonl")
+    for row in rows:
+        twin = theirs.get(row["file_name"], {})
+        differing = [key for key in PAIRED if twin.get(key) != row.get(key)]
+        if differing:
+            raise PipelineError(
+                f"{row['file_name']} in {baseline} and in {generated} differ in {', '.join(differing)}, so they are no pair; "
+                "materialize baseline_images and generated_images again."
+            )
+    return rows
 
 
 def _spread(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:

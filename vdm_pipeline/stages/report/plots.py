@@ -49,6 +49,18 @@ def score_figure(table: "pd.DataFrame", names: tuple[str, ...]) -> "Figure":
     return figure
 
 
+def confidence_figure(table: "pd.DataFrame") -> "Figure":
+    """Histogram of the confidence on the test split, by right and wrong."""
+    test = table[table["split"] == "test"]
+    right = test["auto_label"] == test["ground_truth_label"]
+    figure, axes = _axes()
+    groups = [test.loc[mask, "confidence_score"] for mask in (right, ~right)]
+    axes.hist(groups, bins=20, range=(0, 1), stacked=True, color=[BLUE, ORANGE], label=["right", "wrong"])
+    axes.set(xlabel="confidence of the label", ylabel="test images", title="Labels on test: confidence")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
 def figure_uri(figure: "Figure") -> str:
     """The figure as a PNG in a ``data:`` URI."""
     buffer = io.BytesIO()
