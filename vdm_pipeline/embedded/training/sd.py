@@ -1,6 +1,9 @@
 """The embedded Stable Diffusion base: UNet and text encoder, in the autoencoder's latents, on healthy phantoms alone.
 
 It knows no pathology, so what a LoRA adds can be seen and measured.
+
+The text encoder stays as it was drawn. Trained beside the UNet on captions that all mean the same it collapses: every
+caption gets one embedding, and no LoRA on the UNet can then tell the classes apart.
 """
 
 from pathlib import Path
@@ -88,7 +91,8 @@ def train_sd(work: Path, vae: AutoencoderKL, steps: int = 6000) -> tuple[UNet2DC
     torch.manual_seed(2)
     unet, average, text = UNet2DConditionModel(**UNET), UNet2DConditionModel(**UNET), text_encoder()
     average.load_state_dict(unet.state_dict())
-    tune = torch.optim.AdamW([*unet.parameters(), *text.parameters()], lr=6e-4, betas=(0.9, 0.99), weight_decay=0.01)
+    text.requires_grad_(False).eval()
+    tune = torch.optim.AdamW(unet.parameters(), lr=6e-4, betas=(0.9, 0.99), weight_decay=0.01)
     scheduler = DDPMScheduler(**SCHEDULE)
     known = tokens(["", *captions(False)])
 
