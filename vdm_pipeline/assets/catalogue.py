@@ -47,6 +47,18 @@ def _everything(profile: Profile) -> list:
     return [profile.model_dump(mode="json", exclude={"execution"}), digests]
 
 
+MADE = (
+    "raw_npz",
+    "labeled_dataset",
+    "label_metrics",
+    "lora_subset",
+    "lora_weights",
+    "generated_images",
+    "baseline_images",
+    "image_metrics",
+)
+"""What the summary and the report look back on."""
+
 STAGES = {
     stage.asset: stage
     for stage in (
@@ -75,32 +87,13 @@ STAGES = {
         ),
         Stage(
             "pipeline_summary",
-            (
-                "raw_npz",
-                "labeled_dataset",
-                "label_metrics",
-                "lora_subset",
-                "lora_weights",
-                "generated_images",
-                "baseline_images",
-                "image_metrics",
-            ),
+            MADE,
             {"summary": "results/pipeline_summary.json"},
             _everything,
         ),
         Stage(
             "report",
-            (
-                "raw_npz",
-                "labeled_dataset",
-                "label_metrics",
-                "lora_subset",
-                "lora_weights",
-                "generated_images",
-                "baseline_images",
-                "image_metrics",
-                "pipeline_summary",
-            ),
+            (*MADE, "pipeline_summary"),
             {"folder": "results/report"},
             _everything,
         ),

@@ -1,5 +1,7 @@
 """The one way in which an asset is made or re-used, whichever door asked for it."""
 
+import resource
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -80,9 +82,7 @@ def _why(old: Manifest | None, print_: str, run: Run, asset: str) -> str:
 
 
 def _peak_memory_mb() -> float:
-    import resource
-    import sys
-
+    """Peak resident memory of this process so far; Linux counts in kB, macOS in bytes. Memory of a GPU is not in it."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
