@@ -15,9 +15,12 @@ def generated_images(context: dg.AssetExecutionContext, run: dg.ResourceParam[Ru
     return materialize(context, run, lambda staging: _arm(context, run, staging / "generated_images", lora_weights["folder"]))
 
 
-@dg.asset(group_name="images", kinds={"pytorch", "huggingface"}, pool="gpu")
+@dg.asset(group_name="images", kinds={"pytorch", "huggingface"}, pool="gpu", deps=["raw_npz"])
 def baseline_images(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run]) -> dg.MaterializeResult:
-    """The same prompts, seeds, steps and size with LCM-LoRA alone."""
+    """The same prompts, seeds, steps and size with LCM-LoRA alone.
+
+    It reads nothing of `raw_npz`; it waits for it, so that a bad archive stops the run before anything is drawn.
+    """
     return materialize(context, run, lambda staging: _arm(context, run, staging / "generated_images_no_fine_tuning", None))
 
 

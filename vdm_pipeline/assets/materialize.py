@@ -16,7 +16,10 @@ from vdm_pipeline.resources import Run
 from vdm_pipeline.settings import fingerprint
 
 Work = Callable[[Path], dict[str, Any]]
-"""Writes the outputs into a staging folder and returns metadata: numbers, texts, and markdown under ``preview``."""
+"""Writes the outputs into a staging folder and returns metadata: numbers, texts, and markdown under ``preview``.
+
+`raw_npz`, whose archive is not ours to stage, is given the project folder and does not use it.
+"""
 
 
 def materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> dg.MaterializeResult:
@@ -42,7 +45,7 @@ def _materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> dg.
         context.log.info(f"{asset}: re-used, nothing upstream changed")
         return _result(old, reused=True)
     context.log.info(f"{asset}: computing ({_why(old, print_, run, asset)})")
-    staging = run.store.staging(asset, outputs, print_)
+    staging = run.store.root if looks_outside else run.store.staging(asset, outputs, print_)
     begun = time.perf_counter()
     metadata = work(staging)
     if not looks_outside:

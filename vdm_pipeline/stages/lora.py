@@ -132,11 +132,15 @@ def train_lora(
     A ``checkpoint.safetensors`` that an interrupted call left in ``folder`` is gone on from, with the same result as an
     uninterrupted one. Raises `PipelineError` when the loss is not finite; the last good checkpoint stays.
     """
+    from accelerate import Accelerator
+
     cache = Cache.build(base, images, captions, training.resolution, image_batch, device, dtype)
     scheduler, unet = load_part(base, "scheduler"), load_part(base, "unet", dtype).to(device)
     parameters = add_lora(unet, training)
     unet.train()
     optimizer = torch.optim.AdamW(list(parameters.values()), lr=training.learning_rate, weight_decay=training.weight_decay)
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")  # the base has its dtype already, LoRA stays fp32
+    unet, optimizer = accelerator.prepare(unet, optimizer)
     checkpoint, rows = folder / "checkpoint.safetensors", _Log(folder / "training_log.csv")
     start = 0
     if checkpoint.exists():
@@ -150,8 +154,8 @@ def train_lora(
             group["lr"] = rate
         batch, generator = cache.batch(training, step)
         loss = diffusion_loss(unet, scheduler, batch, cache.text, generator)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(list(parameters.values()), training.max_grad_norm, error_if_nonfinite=False)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(list(parameters.values()), training.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
         total += loss.detach()
@@ -169,7 +173,7 @@ def train_lora(
             since = time.perf_counter()
         if done % checkpoint_every == 0 and done < training.steps:
             save_checkpoint(checkpoint, step=done, weights=parameters, optimizers={"lora": optimizer})
-    save_adapter(unet, folder / WEIGHTS, note)
+    save_adapter(accelerator.unwrap_model(unet), folder / WEIGHTS, note)
 
 
 class _Log:

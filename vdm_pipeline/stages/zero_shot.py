@@ -39,12 +39,21 @@ class ZeroShot:
     @torch.inference_mode()
     def _encode_text(self, prompts: list[str]) -> torch.Tensor:
         """Mean of the prompts' unit embeddings, made a unit vector again (the ensemble of CLIP's paper, section 3.1.4)."""
-        tokens = self.tokenizer(prompts).to(self.device)
-        for prompt, row in zip(prompts, tokens, strict=True):
-            if int((row != row[-1]).sum()) >= len(row) - 1 and row[-1] != 0:
-                raise ModelError(f"Prompt '{prompt}' does not fit the labeller's {len(row)} tokens; shorten it.")
-        embeddings = self.model.encode_text(tokens, normalize=True)
+        tokens = self.tokenizer(prompts)
+        for prompt, length in zip(prompts, self._lengths(prompts), strict=True):
+            if length > tokens.shape[1]:
+                raise ModelError(f"Prompt '{prompt}' does not fit the labeller's {tokens.shape[1]} tokens; shorten it.")
+        embeddings = self.model.encode_text(tokens.to(self.device), normalize=True)
         return torch.nn.functional.normalize(embeddings.mean(0), dim=0)
+
+    def _lengths(self, prompts: list[str]) -> list[int]:
+        """Tokens of each prompt with its start and end, told from the padding when there is twice the room that the model has.
+
+        Some tokenizers pad with 0 and some with the end token, so the empty prompt, of two tokens, is the measure.
+        """
+        rows = self.tokenizer(["", *prompts], context_length=2 * self.tokenizer.context_length)
+        filled = [int((row != row[-1]).nonzero().max()) for row in rows]
+        return [2 + places - filled[0] for places in filled[1:]]
 
     @torch.inference_mode()
     def embed(self, images: NDArray[np.uint8], batch: int = 64, progress: Progress = _no_progress) -> NDArray[np.float32]:

@@ -58,9 +58,12 @@ def test_ensemble_is_a_unit_vector_between_its_prompts():
     assert float(pair[0] @ pair[1]) < 1
 
 
-def test_prompt_longer_than_the_model_reads_is_refused():
-    with pytest.raises(ModelError, match="does not fit"):
-        ZeroShot(FOLDER, [[NORMAL], ["lungs " * 90]], CPU)
+def test_prompt_is_refused_only_when_it_is_longer_than_the_model_reads():
+    fitting = "x " * 75  # with start and end, 77 tokens
+    ZeroShot(FOLDER, [[NORMAL], [fitting]], CPU)
+    for long in (fitting + "x", "x " * 500):
+        with pytest.raises(ModelError, match="does not fit the labeller's 77 tokens"):
+            ZeroShot(FOLDER, [[NORMAL], [long]], CPU)
 
 
 def test_folder_that_is_no_open_clip_model(tmp_path):

@@ -37,7 +37,7 @@ BATCH = 64
 FILMS = 12_000
 
 
-def train_clip(work: Path, steps: int = 4000) -> torch.nn.Module:
+def train_clip(work: Path, steps: int = 2500) -> torch.nn.Module:
     """Train (or go on training) and return the open_clip model.
 
     The loss is CLIP's, with every caption of an image's class counted as its match: with two classes most pairs of a

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -45,6 +44,8 @@ FILMS = 24_000
 EMA = 0.998
 DROPPED = 0.1
 """Share of empty captions, so that classifier-free guidance works."""
+GAMMA = 5.0
+"""Min-SNR weighting (Hang et al., arXiv 2303.09556): steps of little noise do not outweigh those that decide the anatomy."""
 
 
 def text_encoder() -> CLIPTextModel:
@@ -90,10 +91,13 @@ def train_sd(work: Path, vae: AutoencoderKL, steps: int = 6000) -> tuple[UNet2DC
     moments = latents(work, vae)
     torch.manual_seed(2)
     unet, average, text = UNet2DConditionModel(**UNET), UNet2DConditionModel(**UNET), text_encoder()
+    unet.to(memory_format=torch.channels_last)
     average.load_state_dict(unet.state_dict())
     text.requires_grad_(False).eval()
     tune = torch.optim.AdamW(unet.parameters(), lr=6e-4, betas=(0.9, 0.99), weight_decay=0.01)
     scheduler = DDPMScheduler(**SCHEDULE)
+    signal_to_noise = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
+    weight = signal_to_noise.clamp(max=GAMMA) / signal_to_noise
     known = tokens(["", *captions(False)])
 
     def step(index: int) -> dict[str, float]:
@@ -108,8 +112,9 @@ def train_sd(work: Path, vae: AutoencoderKL, steps: int = 6000) -> tuple[UNet2DC
         noise = torch.randn(x.shape, generator=generator)
         set_rate(tune, cosine(index, steps, 8e-4))
         condition = text(known[distinct]).last_hidden_state[place]
-        predicted = unet(scheduler.add_noise(x, noise, time), time, condition).sample
-        loss = F.mse_loss(predicted, noise)
+        noisy = scheduler.add_noise(x, noise, time).contiguous(memory_format=torch.channels_last)
+        predicted = unet(noisy, time, condition).sample
+        loss = (weight[time] * ((predicted - noise) ** 2).mean((1, 2, 3))).mean()
         tune.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)

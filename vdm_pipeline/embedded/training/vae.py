@@ -83,7 +83,7 @@ def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return F.grid_sample(x, grid, mode="bicubic", padding_mode="reflection", align_corners=False).clamp(-1, 1)
 
 
-def train_vae(work: Path, steps: int = 6000) -> AutoencoderKL:
+def train_vae(work: Path, steps: int = 8000) -> AutoencoderKL:
     """Train (or go on training) and return the autoencoder with its ``scaling_factor`` set from the latents' spread."""
     data = np.concatenate([films(work, FILMS, pneumonia=False), films(work, FILMS, pneumonia=True)])
     torch.manual_seed(0)

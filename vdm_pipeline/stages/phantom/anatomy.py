@@ -64,7 +64,7 @@ def _lungs(patient: Patient, x: Array, y: Array) -> tuple[Array, Array]:
             -lean,
         )
         dome_y = 16.6 + patient.inspiration + (0.9 if side == 1 else 0.0)
-        dome = ellipsoid(x, y, (side * 6.8 * patient.width, dome_y, np.float32(-0.5)), (10.5, 7.6, 11.5))
+        dome = ellipsoid(x, y, (side * 6.8 * patient.width, dome_y, np.float32(-0.5)), (8.4, 7.6, 11.5))
         below = np.where(y > dome_y, 0, 1)
         organ = heart if side == 1 else _right_heart(patient, x, y)
         depth = minus(lung, organ, dome) - overlap(lung, mediastinum) + overlap(lung, mediastinum, organ)

@@ -21,6 +21,9 @@ SHARE_LEFT = 0.535
 """Share of the opacities on the image's left half."""
 
 MAX_LESIONS = len(COUNT_PROBABILITY)
+_COUNTS = np.arange(1, MAX_LESIONS + 1)
+FIRST_LEFT = (SHARE_LEFT * (COUNT_PROBABILITY @ _COUNTS) - COUNT_PROBABILITY @ (_COUNTS // 2)) / COUNT_PROBABILITY[::2].sum()
+"""Chance of a film's first opacity to stand left, so that `SHARE_LEFT` of all do: an even count has half of them on each side."""
 
 
 def draw_lesions(rng: np.random.Generator) -> NDArray[np.float64]:
@@ -29,7 +32,7 @@ def draw_lesions(rng: np.random.Generator) -> NDArray[np.float64]:
     Further opacities alternate the side: two boxes on one film mostly stand in two lungs.
     """
     count = 1 + int(rng.choice(MAX_LESIONS, p=COUNT_PROBABILITY))
-    left = rng.random() < SHARE_LEFT
+    left = rng.random() < FIRST_LEFT
     rows = []
     for index in range(count):
         on_left = left if index % 2 == 0 else not left

@@ -15,7 +15,7 @@ from vdm_pipeline.io.npz import read_comment, write_npz
 from vdm_pipeline.settings import Data
 from vdm_pipeline.stages.phantom.film import render_in_chunks
 
-RENDERER = 1
+RENDERER = 2
 """Raise this when the same settings give other films."""
 SPLITS = ("train", "val", "test")
 PATIENTS_A_SPLIT = 2**40
