@@ -30,7 +30,7 @@ def materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> dg.M
     try:
         return _materialize(context, run, work)
     except PipelineError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
+        raise dg.Failure(str(error), allow_retries=False) from None
 
 
 def _materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> dg.MaterializeResult:

@@ -1,38 +1,27 @@
-"""One `.npz` file: fetched, read and written so that a bad one costs a sentence, not the machine's memory.
+"""One `.npz` file: read and written so that a bad one costs a sentence, not the machine's memory.
 
 A `.npz` is a zip of `.npy` members. What the zip and the `.npy` headers declare is checked before any array is read.
 """
 
 import hashlib
 import math
-import os
-import re
-import time
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
-from urllib import request
-from urllib.error import HTTPError
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vdm_pipeline.errors import ArchiveError
-from vdm_pipeline.io.atomic import atomic_file, replace_path
-
-Log = Callable[[str], None]
+from vdm_pipeline.io.atomic import atomic_file
 
 MAX_BYTES = 4 * 2**30
 """Most bytes that the arrays of one file may take in memory."""
 MAX_RATIO = 1032
 """Deflate cannot shrink further than this; who declares more lies."""
 CHUNK = 2**20
-TRIES = 4
-RETRY_WAIT_S = 2.0
-TIMEOUT_S = 30.0
 
 
 class Header(NamedTuple):
@@ -180,84 +169,3 @@ def _what_is_wrong(path: Path, error: Exception) -> str:
     if not start:
         return "it is an empty file"
     return "it is cut short" if start == b"PK\x03\x04" else "it is no .npz file (a zip)"
-
-
-def fetch(url: str, path: Path, md5: str, log: Log) -> None:
-    """Download ``url`` to ``path``, by way of a `.part` file beside it that a later call goes on with.
-
-    Raises `ArchiveError` when the server cannot be reached (the part stays) or the MD5 is wrong (the part is removed).
-    """
-    part = path.with_name(f"{path.name}.part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    for attempt in range(TRIES):
-        try:
-            _fetch_rest(url, part, md5, log)
-            break
-        except (OSError, HTTPException) as error:
-            final = isinstance(error, HTTPError) and 400 <= error.code < 500 and error.code not in (408, 429)
-            if final or attempt == TRIES - 1:
-                raise ArchiveError(
-                    f"{path}: the download from {url} broke off ({error}); run again to go on where it stopped, "
-                    'or fetch the file yourself, put it there and set data.source = "file".'
-                ) from None
-            log(f"{path.name}: {error}; trying again")
-            time.sleep(RETRY_WAIT_S * (attempt + 1))
-    found = digest(part, "md5")
-    if found != md5:
-        part.unlink()
-        raise ArchiveError(f"{path}: the download from {url} has MD5 {found} instead of {md5} and was removed; run again to fetch it anew.")
-    replace_path(part, path)
-
-
-def _fetch_rest(url: str, part: Path, md5: str, log: Log) -> None:
-    """Ask for what ``part`` lacks and append it; a server that sends everything anyway starts it anew."""
-    have = part.stat().st_size if part.exists() else 0
-    wish = request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        response = _http_only().open(wish, timeout=TIMEOUT_S)
-    except HTTPError as error:
-        if error.code != 416:  # 416: the server has nothing beyond our end
-            raise
-        if digest(part, "md5") != md5:
-            part.unlink()
-            raise ConnectionError("the part that was there does not fit and was dropped") from None
-        return
-    with response:
-        resumed = re.match(rf"bytes {have}-", response.headers.get("Content-Range", "")) if response.status == 206 else None
-        if response.status == 206 and not resumed:
-            part.unlink(missing_ok=True)
-            raise ConnectionError("the server sent another range than the one asked for")
-        have = have if resumed else 0
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length else None
-        report = _progress(part.name.removesuffix(".part"), have, total, log)
-        with part.open("ab" if resumed else "wb") as file:
-            while (data := response.read(CHUNK)) and have <= MAX_BYTES:
-                file.write(data)
-                have += len(data)
-                report(have)
-            os.fsync(file.fileno())
-    if total is not None and have != total:
-        raise ConnectionError(f"the connection ended after {have} of {total} bytes")
-
-
-def _progress(name: str, have: int, total: int | None, log: Log) -> Callable[[int], None]:
-    """A function that logs where the download stands: after a further 5 %, or 5 s."""
-    last = [have, time.monotonic()]
-
-    def report(now: int) -> None:
-        step = total / 20 if total else math.inf
-        if now - last[0] >= step or time.monotonic() - last[1] >= 5 or now == total:
-            last[:] = now, time.monotonic()
-            log(f"{name}: {now / 1e6:.1f} MB" + (f" of {total / 1e6:.1f} ({100 * now // total} %)" if total else ""))
-
-    return report
-
-
-def _http_only() -> request.OpenerDirector:
-    """An opener that knows http and https alone, also after a redirect; urllib's own opens file: and ftp: too."""
-    opener = request.OpenerDirector()
-    for name in ("Proxy", "Unknown", "HTTP", "HTTPS", "HTTPDefaultError", "HTTPRedirect"):
-        opener.add_handler(getattr(request, f"{name}Handler")())
-    opener.add_handler(request.HTTPErrorProcessor())
-    return opener

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_pipeline.errors import ArchiveError
-from vdm_pipeline.io.npz import MAX_BYTES, Header, digest, fetch, read_npz
+from vdm_pipeline.io.download import fetch
+from vdm_pipeline.io.npz import MAX_BYTES, Header, digest, read_npz
 from vdm_pipeline.settings import Data
 from vdm_pipeline.stages.phantom.series import SPLITS, is_rendered_from, render_archive
 

@@ -1,0 +1,78 @@
+"""The figures of the model cards, on phantoms that no training saw: ``python -m vdm_pipeline.embedded.training.figures``."""
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+from numpy.typing import NDArray
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from vdm_pipeline.embedded.training.data import SEED, SIZE
+from vdm_pipeline.settings import load_profile
+from vdm_pipeline.stages.diffusion import encode_images, encode_prompts, load_part
+from vdm_pipeline.stages.metrics.images import kernel_distance, sharpness
+from vdm_pipeline.stages.models import EMBEDDED
+from vdm_pipeline.stages.phantom.film import render
+from vdm_pipeline.stages.sampling import Adapter, load_pipeline
+from vdm_pipeline.stages.zero_shot import ZeroShot
+
+COUNT = 512
+CPU = torch.device("cpu")
+SD = EMBEDDED / "sd"
+
+
+def main() -> None:
+    """Print one line a model."""
+    sick = np.arange(COUNT) % 2 == 1
+    films = render(SEED + 1, np.arange(COUNT), sick, SIZE)
+    healthy = render(SEED + 2, np.arange(COUNT), np.zeros(COUNT, bool), SIZE)
+    labeller = ZeroShot(EMBEDDED / "clip", load_profile("demo").labelling.prompts, CPU)
+    scores = labeller.probabilities(labeller.embed(films))[:, 1]
+    print(f"clip: ROC AUC {roc_auc_score(sick, scores):.4f}, balanced accuracy {balanced_accuracy_score(sick, scores > 0.5):.3f}")
+    decoded = _decode(encode_images(load_part(SD, "vae"), films, SIZE, 32)[0])
+    error = np.abs(decoded.astype(float) - films).mean()
+    print(f"sd/vae: mean error {error:.2f} of 255, sharpness {_sharpness(decoded) / _sharpness(films):.2f} of the films'")
+    first, second = healthy[: COUNT // 2], healthy[COUNT // 2 :]
+    for name, images in {"films": first, "sd, DDIM 50 steps": sample_base(), "sd + lcm_lora, 4 steps": sample_lcm()}.items():
+        features = [labeller.embed(x).astype(np.float64) * np.sqrt(labeller.text.shape[1]) for x in (images, second)]
+        kid = kernel_distance(*features)["value"]
+        print(f"{name}: KID to healthy films {kid:.3f}, sharpness {_sharpness(images) / _sharpness(second):.2f} of theirs")
+
+
+@torch.inference_mode()
+def sample_base(count: int = COUNT // 2) -> NDArray[np.uint8]:
+    """Healthy films by the base alone."""
+    unet, scheduler = load_part(SD, "unet"), DDIMScheduler.from_config(load_part(SD, "scheduler").config)
+    scheduler.set_timesteps(50)
+    condition = _condition(count)
+    x = torch.randn(count, 4, SIZE // 8, SIZE // 8, generator=torch.Generator().manual_seed(0))
+    for time in scheduler.timesteps:
+        x = scheduler.step(unet(x, time, condition).sample, time, x).prev_sample
+    return _decode(x)
+
+
+def sample_lcm(count: int = COUNT // 2) -> NDArray[np.uint8]:
+    """Healthy films by the base with the LCM-LoRA."""
+    pipe = load_pipeline(SD, [Adapter("lcm", EMBEDDED / "lcm_lora", 1.0)], CPU, torch.float32)
+    generators = [torch.Generator().manual_seed(index) for index in range(count)]
+    options = {"num_inference_steps": 4, "guidance_scale": 1.0, "height": SIZE, "width": SIZE, "output_type": "np"}
+    images = pipe(prompt_embeds=_condition(count), generator=generators, **options).images
+    return np.round(images.mean(-1) * 255).astype(np.uint8)
+
+
+def _condition(count: int) -> torch.Tensor:
+    return encode_prompts(SD, ["a chest X-ray, healthy lungs"], CPU, torch.float32).expand(count, -1, -1)
+
+
+@torch.inference_mode()
+def _decode(latents: torch.Tensor) -> NDArray[np.uint8]:
+    vae = load_part(SD, "vae")
+    images = torch.cat([vae.decode(part / vae.config.scaling_factor).sample.mean(1) for part in latents.split(64)])
+    return np.round((images / 2 + 0.5).clamp(0, 1).numpy() * 255).astype(np.uint8)
+
+
+def _sharpness(images: NDArray[np.uint8]) -> float:
+    return float(np.mean(sharpness(images)))
+
+
+if __name__ == "__main__":
+    main()

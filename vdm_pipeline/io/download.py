@@ -1,0 +1,103 @@
+"""One file from the web: resumed where it broke off, checked against its MD5, in place only when it is whole."""
+
+import math
+import os
+import re
+import time
+from collections.abc import Callable
+from http.client import HTTPException
+from pathlib import Path
+from urllib import request
+from urllib.error import HTTPError
+
+from vdm_pipeline.errors import ArchiveError
+from vdm_pipeline.io.atomic import replace_path
+from vdm_pipeline.io.npz import MAX_BYTES, digest
+
+Log = Callable[[str], None]
+
+CHUNK = 2**20
+TRIES = 4
+RETRY_WAIT_S = 2.0
+TIMEOUT_S = 30.0
+
+
+def fetch(url: str, path: Path, md5: str, log: Log) -> None:
+    """Download ``url`` to ``path``, by way of a `.part` file beside it that a later call goes on with.
+
+    Raises `ArchiveError` when the server cannot be reached (the part stays) or the MD5 is wrong (the part is removed).
+    """
+    part = path.with_name(f"{path.name}.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    for attempt in range(TRIES):
+        try:
+            _fetch_rest(url, part, md5, log)
+            break
+        except (OSError, HTTPException) as error:
+            final = isinstance(error, HTTPError) and 400 <= error.code < 500 and error.code not in (408, 429)
+            if final or attempt == TRIES - 1:
+                raise ArchiveError(
+                    f"{path}: the download from {url} broke off ({error}); run again to go on where it stopped, "
+                    'or fetch the file yourself, put it there and set data.source = "file".'
+                ) from None
+            log(f"{path.name}: {error}; trying again")
+            time.sleep(RETRY_WAIT_S * (attempt + 1))
+    found = digest(part, "md5")
+    if found != md5:
+        part.unlink()
+        raise ArchiveError(f"{path}: the download from {url} has MD5 {found} instead of {md5} and was removed; run again to fetch it anew.")
+    replace_path(part, path)
+
+
+def _fetch_rest(url: str, part: Path, md5: str, log: Log) -> None:
+    """Ask for what ``part`` lacks and append it; a server that sends everything anyway starts it anew."""
+    have = part.stat().st_size if part.exists() else 0
+    wish = request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = _http_only().open(wish, timeout=TIMEOUT_S)
+    except HTTPError as error:
+        if error.code != 416:  # 416: the server has nothing beyond our end
+            raise
+        if digest(part, "md5") != md5:
+            part.unlink()
+            raise ConnectionError("the part that was there does not fit and was dropped") from None
+        return
+    with response:
+        resumed = re.match(rf"bytes {have}-", response.headers.get("Content-Range", "")) if response.status == 206 else None
+        if response.status == 206 and not resumed:
+            part.unlink(missing_ok=True)
+            raise ConnectionError("the server sent another range than the one asked for")
+        have = have if resumed else 0
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        report = _progress(part.name.removesuffix(".part"), have, total, log)
+        with part.open("ab" if resumed else "wb") as file:
+            while (data := response.read(CHUNK)) and have <= MAX_BYTES:
+                file.write(data)
+                have += len(data)
+                report(have)
+            os.fsync(file.fileno())
+    if total is not None and have != total:
+        raise ConnectionError(f"the connection ended after {have} of {total} bytes")
+
+
+def _progress(name: str, have: int, total: int | None, log: Log) -> Callable[[int], None]:
+    """A function that logs where the download stands: after a further 5 %, or 5 s."""
+    last = [have, time.monotonic()]
+
+    def report(now: int) -> None:
+        step = total / 20 if total else math.inf
+        if now - last[0] >= step or time.monotonic() - last[1] >= 5 or now == total:
+            last[:] = now, time.monotonic()
+            log(f"{name}: {now / 1e6:.1f} MB" + (f" of {total / 1e6:.1f} ({100 * now // total} %)" if total else ""))
+
+    return report
+
+
+def _http_only() -> request.OpenerDirector:
+    """An opener that knows http and https alone, also after a redirect; urllib's own opens file: and ftp: too."""
+    opener = request.OpenerDirector()
+    for name in ("Proxy", "Unknown", "HTTP", "HTTPS", "HTTPDefaultError", "HTTPRedirect"):
+        opener.add_handler(getattr(request, f"{name}Handler")())
+    opener.add_handler(request.HTTPErrorProcessor())
+    return opener
