@@ -12,6 +12,7 @@ from vdm_pipeline.assets.report import report
 from vdm_pipeline.assets.subset import lora_subset
 from vdm_pipeline.assets.training import lora_weights
 from vdm_pipeline.checks import CHECKS
+from vdm_pipeline.dead_runs import dead_runs, fail_dead_runs
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.store import Store
 from vdm_pipeline.resources import ResultsIOManager, Run
@@ -37,10 +38,17 @@ def definitions(profile: Profile, store: Store) -> dg.Definitions:
     versioned = dg.map_asset_specs(
         lambda spec: spec.replace_attributes(code_version=code_version(spec.key.to_user_string(), profile)), ASSETS
     )
+
+    def start(context: dg.InitResourceContext) -> Run:
+        if context.instance:
+            fail_dead_runs(context.instance)
+        return run
+
     return dg.Definitions(
         assets=versioned,
         asset_checks=CHECKS,
-        resources={"run": run, "io_manager": ResultsIOManager(run)},
+        sensors=[dead_runs],
+        resources={"run": dg.ResourceDefinition(start), "io_manager": ResultsIOManager(run)},
         executor=dg.in_process_executor,
     )
 
