@@ -18,7 +18,7 @@ def raw_npz(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run]) -> dg
 
         data, classes = run.profile.data, run.profile.classes
         path = obtain_archive(data, run.store.path("data"), context.log.info)
-        archive = read_archive(path, data, classes.names)
+        archive = read_archive(path, data, classes.names).verify()
         if archive.status == "unverified":
             context.log.warning(
                 f"{path.name}: MD5 {archive.md5} is not MedMNIST's; schema, classes and counts fit. Recorded as unverified."

@@ -7,9 +7,11 @@ import hashlib
 import math
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,20 +44,80 @@ class _FaultError(Exception):
     """A fault of the file, without its name and the mend."""
 
 
-def read_npz(path: Path, keys: Sequence[str], check: Callable[[Mapping[str, Header]], str | None], mend: str) -> dict[str, NDArray]:
-    """Read the arrays ``keys``, which must be all that the file holds.
+@dataclass(frozen=True)
+class Npz:
+    """A file whose names, sizes and headers were found in order; its arrays are read when they are asked for."""
+
+    path: Path
+    headers: Mapping[str, Header]
+    mend: str
+
+    def array(self, key: str) -> NDArray:
+        """The whole array ``key``. Raises `ArchiveError` if the file is damaged there."""
+        header = self.headers[key]
+        data = np.empty(header.nbytes, np.uint8)
+        at = 0
+        for piece in self._pieces(key, CHUNK):
+            data[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
+            at += len(piece)
+        return np.ascontiguousarray(data.view(header.dtype).reshape(header.shape, order="F" if header.fortran else "C"))
+
+    def rows(self, key: str, count: int) -> Iterator[NDArray]:
+        """The array in pieces of ``count`` rows, so that memory does not grow with its length (Fortran order is read whole).
+
+        Raises `ArchiveError` if the file is damaged; the checksum can tell only at the end.
+        """
+        header = self.headers[key]
+        if header.fortran:
+            whole = self.array(key)
+            yield from (whole[start : start + count] for start in range(0, len(whole), count))
+            return
+        size = math.prod(header.shape[1:]) * header.dtype.itemsize
+        for piece in self._pieces(key, count * size):
+            yield np.frombuffer(piece, header.dtype).reshape(-1, *header.shape[1:])
+
+    def _pieces(self, key: str, size: int) -> Iterator[bytes]:
+        """The array's bytes, ``size`` at a time; zipfile yields no more than the declared size and checks the CRC at its end."""
+        with _one_sentence(self.path, self.mend), zipfile.ZipFile(self.path) as archive, archive.open(f"{key}.npy") as file:
+            file.read(self.headers[key].offset)
+            left = self.headers[key].nbytes
+            while left:
+                piece = _read(file, min(size, left))
+                if not piece:
+                    raise _FaultError(f"{key}.npy ends too early")
+                left -= len(piece)
+                yield piece
+            file.read(1)
+
+
+def _read(file: IO[bytes], size: int) -> bytes:
+    """``size`` bytes, or what is left: a zip member gives less at a time than it is asked for."""
+    parts, left = [], size
+    while left and (part := file.read(min(left, CHUNK))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def open_npz(path: Path, keys: Sequence[str], check: Callable[[Mapping[str, Header]], str | None], mend: str) -> Npz:
+    """Check a file that must hold the arrays ``keys`` and nothing else.
 
     ``check`` sees the headers before any array is read and returns the fault, or None. Raises `ArchiveError`, one
     sentence that names the file and the fault and ends in ``mend``.
     """
+    with _one_sentence(path, mend), zipfile.ZipFile(path) as archive:
+        members = _members(archive, keys, path.stat().st_size)
+        headers = {key: _header(archive, key, info) for key, info in members.items()}
+        fault = _size_fault(headers) or check(headers)
+        if fault:
+            raise _FaultError(fault)
+    return Npz(path, headers, mend)
+
+
+@contextmanager
+def _one_sentence(path: Path, mend: str) -> Iterator[None]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = _members(archive, keys, path.stat().st_size)
-            headers = {key: _header(archive, key, info) for key, info in members.items()}
-            fault = _size_fault(headers) or check(headers)
-            if fault:
-                raise _FaultError(fault)
-            return {key: _array(archive, info, headers[key]) for key, info in members.items()}
+        yield
     except _FaultError as error:
         raise ArchiveError(f"{path}: {error}; {mend}.") from None
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, MemoryError) as error:
@@ -140,21 +202,6 @@ def _header(archive: zipfile.ZipFile, key: str, info: zipfile.ZipInfo) -> Header
 def _size_fault(headers: Mapping[str, Header]) -> str | None:
     total = sum(header.nbytes for header in headers.values())
     return f"its arrays would take {total} bytes, more than the {MAX_BYTES} allowed" if total > MAX_BYTES else None
-
-
-def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: Header) -> NDArray:
-    """Read one array; zipfile yields no more than the declared size and checks the CRC at its end."""
-    data = np.empty(header.nbytes, np.uint8)
-    with archive.open(info) as file:
-        file.read(header.offset)
-        at = 0
-        while at < header.nbytes:
-            piece = file.read(min(CHUNK, header.nbytes - at))
-            if not piece:
-                raise _FaultError(f"{info.filename} ends too early")
-            data[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
-            at += len(piece)
-    return np.ascontiguousarray(data.view(header.dtype).reshape(header.shape, order="F" if header.fortran else "C"))
 
 
 def _what_is_wrong(path: Path, error: Exception) -> str:

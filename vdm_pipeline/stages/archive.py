@@ -1,11 +1,12 @@
-"""`raw_npz`: the archive of images, had from where the profile says, checked, and handed on as plain arrays.
+"""`raw_npz`: the archive of images, had from where the profile says, checked, and handed on as labels in memory and images that are read when asked for.
 
 `medmnist` gives names, tasks, counts, URLs and MD5s. It is imported where it is used: it loads torch and makes a folder
 in the home directory. Its Dataset classes are not used; they check nothing of a file that is already there.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from vdm_pipeline.errors import ArchiveError
 from vdm_pipeline.io.download import fetch
-from vdm_pipeline.io.npz import MAX_BYTES, Header, digest, read_npz
+from vdm_pipeline.io.npz import MAX_BYTES, Header, digest, open_npz
 from vdm_pipeline.settings import Data
 from vdm_pipeline.stages.phantom.series import SPLITS, is_rendered_from, render_archive
 
@@ -24,15 +25,32 @@ if TYPE_CHECKING:
 
 Status = Literal["official", "unverified", "phantom"]
 KEYS = tuple(f"{split}_{part}" for split in SPLITS for part in ("images", "labels"))
+READ_ROWS = 1024
 SINGLE_LABEL = ("binary-class", "multi-class", "ordinal-regression")
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images ``[n, h, w]`` (grey) or ``[n, h, w, 3]``, uint8, and their labels ``[n]``, int64."""
+    """Labels ``[n]``, int64, and images ``[n, h, w]`` (grey) or ``[n, h, w, 3]``, uint8, which are read when asked for."""
 
-    images: NDArray[np.uint8]
     labels: NDArray[np.int64]
+    batches: Callable[[int], Iterator[NDArray[np.uint8]]]
+    """The images in order, so many at a time; memory does not grow with their number."""
+
+    @classmethod
+    def of(cls, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> "Split":
+        """A split of images that are in memory already."""
+        return cls(labels, lambda count: (images[start : start + count] for start in range(0, len(images), count)))
+
+    @cached_property
+    def images(self) -> NDArray[np.uint8]:
+        """All images, in memory from then on."""
+        at, whole = 0, np.empty(0, np.uint8)
+        for batch in self.batches(READ_ROWS):
+            whole = whole if at else np.empty((len(self), *batch.shape[1:]), np.uint8)
+            whole[at : at + len(batch)] = batch
+            at += len(batch)
+        return whole
 
     def __len__(self) -> int:
         """Images in the split."""
@@ -41,7 +59,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Archive:
-    """A checked archive in memory, and where it came from."""
+    """A checked archive, and where it came from; labels are in memory, images in the file."""
 
     dataset: str
     size: int
@@ -55,6 +73,13 @@ class Archive:
     def n(self) -> int:
         """Images in all splits together."""
         return sum(len(split) for split in self.splits.values())
+
+    def verify(self) -> "Archive":
+        """Read every image once, so that a damaged one raises `ArchiveError` here and not in a later stage."""
+        for split in self.splits.values():
+            for _ in split.batches(READ_ROWS):
+                pass
+        return self
 
     def image_ids(self, split: str) -> list[str]:
         """One name an image, such as ``pneumoniamnist_train_000123``."""
@@ -129,7 +154,7 @@ def obtain_archive(data: Data, folder: Path, log: Callable[[str], None]) -> Path
 
 
 def read_archive(path: Path, data: Data, class_names: Sequence[str]) -> Archive:
-    """Read the archive at ``path`` once all that can be known of it before has been checked.
+    """Open the archive at ``path`` and check all of it but the images' checksums, which are checked as they are read.
 
     Raises `ArchiveError`: one sentence that names the file or the field, the fault and the mend.
     """
@@ -139,11 +164,12 @@ def read_archive(path: Path, data: Data, class_names: Sequence[str]) -> Archive:
             f"classes.names has {len(class_names)} names, but {data.dataset} has {len(facts.classes)} classes "
             f"({', '.join(facts.classes)}); give one name a class, in this order."
         )
-    arrays = read_npz(path, KEYS, lambda headers: _schema_fault(headers, data.size, facts.channels), mend)
-    fault = _label_fault(arrays, class_names)
+    file = open_npz(path, KEYS, lambda headers: _schema_fault(headers, data.size, facts.channels), mend)
+    labels = {split: file.array(f"{split}_labels").reshape(-1) for split in SPLITS}
+    fault = _label_fault(labels, class_names)
     if fault:
         raise ArchiveError(f"{path}: {fault}; {mend}.")
-    splits = {s: Split(arrays[f"{s}_images"], arrays[f"{s}_labels"].reshape(-1).astype(np.int64)) for s in SPLITS}
+    splits = {s: Split(labels[s].astype(np.int64), partial(file.rows, f"{s}_images")) for s in SPLITS}
     md5 = digest(path, "md5")
     status = _status(path, data, facts, {name: len(split) for name, split in splits.items()}, md5)
     return Archive(data.dataset, data.size, splits, path, digest(path, "sha256"), md5, status)
@@ -167,14 +193,13 @@ def _schema_fault(headers: Mapping[str, Header], size: int, channels: int) -> st
     return None
 
 
-def _label_fault(arrays: Mapping[str, NDArray], class_names: Sequence[str]) -> str | None:
+def _label_fault(labels: Mapping[str, NDArray], class_names: Sequence[str]) -> str | None:
     """What is wrong with the labels' values, or None."""
     last = len(class_names) - 1
-    for split in SPLITS:
-        labels = arrays[f"{split}_labels"]
-        if labels.min() < 0 or labels.max() > last:
-            return f"{split}_labels runs from {labels.min()} to {labels.max()}, not within 0 to {last}"
-    present = set(np.unique(arrays["train_labels"]).tolist())
+    for split, values in labels.items():
+        if values.min() < 0 or values.max() > last:
+            return f"{split}_labels runs from {values.min()} to {values.max()}, not within 0 to {last}"
+    present = set(np.unique(labels["train"]).tolist())
     absent = [name for label, name in enumerate(class_names) if label not in present]
     return f"train holds no image of class {', '.join(absent)}, so there is nothing to tell apart" if absent else None
 

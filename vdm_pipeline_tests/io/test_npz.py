@@ -5,6 +5,7 @@ import os
 import random
 import resource
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from vdm_pipeline.errors import ArchiveError
 from vdm_pipeline.io import npz
-from vdm_pipeline.io.npz import digest, read_comment, read_npz, write_npz
+from vdm_pipeline.io.npz import digest, open_npz, read_comment, write_npz
 
 ARRAYS = {"images": np.arange(48, dtype=np.uint8).reshape(3, 4, 4), "labels": np.array([[0], [1], [1]], np.int16)}
 KEYS = tuple(ARRAYS)
@@ -26,7 +27,8 @@ def accept(headers):
 
 def read(path: Path):
     """Read the two arrays of these tests."""
-    return read_npz(path, KEYS, accept, "mend it")
+    file = open_npz(path, KEYS, accept, "mend it")
+    return {key: file.array(key) for key in KEYS}
 
 
 def members(path: Path, content: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> Path:
@@ -69,6 +71,38 @@ def test_files_of_numpy_are_read_also_in_fortran_order(tmp_path, save):
     np.testing.assert_array_equal(found["images"], ARRAYS["images"])
     np.testing.assert_array_equal(found["labels"], ARRAYS["labels"])
     assert found["images"].flags.c_contiguous
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 100])
+def test_rows_are_the_array_in_pieces(tmp_path, save, count):
+    images = np.random.default_rng(0).integers(0, 256, (7, 4, 4), np.uint8)
+    save(tmp_path / "a.npz", images=images, labels=np.asfortranarray(images[:, :, 0]))
+    file = open_npz(tmp_path / "a.npz", KEYS, accept, "mend it")
+    for key, whole in (("images", images), ("labels", images[:, :, 0])):
+        pieces = list(file.rows(key, count))
+        assert [len(piece) for piece in pieces[:-1]] == [count] * (len(pieces) - 1)
+        np.testing.assert_array_equal(np.concatenate(pieces), whole)
+
+
+def test_rows_do_not_hold_the_array_in_memory(tmp_path):
+    write_npz(tmp_path / "a.npz", {"images": np.zeros((300, 2**20), np.uint8), "labels": np.zeros(3, np.uint8)})
+    file = open_npz(tmp_path / "a.npz", KEYS, accept, "mend it")
+    tracemalloc.start()
+    assert sum(len(piece) for piece in file.rows("images", 4)) == 300
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 32 * 2**20
+
+
+def test_damage_is_found_at_the_end_of_the_rows(tmp_path):
+    path = members(tmp_path / "a.npz", GOOD, zipfile.ZIP_STORED)
+    data = bytearray(path.read_bytes())
+    at = data.find(ARRAYS["images"].tobytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ArchiveError, match="is damaged .*CRC"):
+        list(open_npz(path, KEYS, accept, "mend it").rows("images", 2))
 
 
 def test_the_same_arrays_give_the_same_bytes_whatever_the_time(tmp_path, monkeypatch):
@@ -171,9 +205,9 @@ def test_the_cap_counts_all_arrays_together(tmp_path, monkeypatch):
 
 def test_a_fault_in_the_headers_is_found_before_any_array_is_read(tmp_path, monkeypatch):
     path = members(tmp_path / "a.npz", GOOD)
-    monkeypatch.setattr(npz, "_array", lambda *_: pytest.fail("an array was read"))
+    monkeypatch.setattr(npz.Npz, "_pieces", lambda *_: pytest.fail("an array was read"))
     with pytest.raises(ArchiveError, match="images is too round"):
-        read_npz(path, KEYS, lambda headers: "images is too round" if headers["images"].shape == (3, 4, 4) else None, "mend it")
+        open_npz(path, KEYS, lambda headers: "images is too round" if headers["images"].shape == (3, 4, 4) else None, "mend it")
 
 
 def test_a_real_bomb_is_refused_without_its_memory(tmp_path):
@@ -186,7 +220,7 @@ def test_a_real_bomb_is_refused_without_its_memory(tmp_path):
         archive.writestr("labels.npy", GOOD["labels.npy"])
     assert path.stat().st_size < 2**20
     with pytest.raises(ArchiveError, match="not wanted"):
-        read_npz(path, KEYS, lambda headers: "not wanted" if headers["images"].nbytes > 2**20 else None, "mend it")
+        open_npz(path, KEYS, lambda headers: "not wanted" if headers["images"].nbytes > 2**20 else None, "mend it")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 100 * 1024  # KiB
 
 

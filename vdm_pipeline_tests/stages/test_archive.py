@@ -184,7 +184,7 @@ def test_a_bad_archive_is_one_sentence_and_nothing_is_written(tmp_path, body: Ca
     path = put(tmp_path, body())
     before = path.read_bytes()
     with pytest.raises(ArchiveError, match=fault) as caught:
-        read_archive(obtain_archive(FILE, tmp_path, silent), FILE, NAMES)
+        read_archive(obtain_archive(FILE, tmp_path, silent), FILE, NAMES).verify()
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert message.endswith("; put an intact tinymnist.npz of MedMNIST there.")

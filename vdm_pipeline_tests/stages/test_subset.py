@@ -19,7 +19,7 @@ NAMES = ("normal", "pneumonia")
 
 
 def split(n: int, rng: np.random.Generator) -> Split:
-    return Split(rng.integers(0, 256, (n, 4, 4), dtype=np.uint8), np.arange(n) % 2)
+    return Split.of(rng.integers(0, 256, (n, 4, 4), dtype=np.uint8), np.arange(n) % 2)
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def test_folder_that_is_no_open_clip_model(tmp_path):
 
 
 def test_labeller_that_says_the_same_of_all_stops(tmp_path):
-    split = Split(np.zeros((4, 8, 8), np.uint8), np.array([0, 1, 0, 1]))
+    split = Split.of(np.zeros((4, 8, 8), np.uint8), np.array([0, 1, 0, 1]))
     archive = Archive("toy", 8, {"train": split}, tmp_path, "", "", "unverified")
     constant = label_table(archive, {"train": np.tile([0.2, 0.8], (4, 1))}, ["normal", "pneumonia"])
     assert constant["auto_label"].tolist() == ["pneumonia"] * 4
@@ -81,7 +81,7 @@ def test_labeller_that_says_the_same_of_all_stops(tmp_path):
 
 
 def test_table_follows_the_contract(tmp_path):
-    split = Split(np.zeros((2, 8, 8), np.uint8), np.array([0, 1]))
+    split = Split.of(np.zeros((2, 8, 8), np.uint8), np.array([0, 1]))
     archive = Archive("toy", 8, {"test": split}, tmp_path, "", "", "unverified")
     table = label_table(archive, {"test": np.array([[0.9, 0.1], [0.7, 0.3]])}, ["normal", "pneumonia"])
     columns = ["image_id", "auto_label", "ground_truth", "ground_truth_label", "confidence_score", "split", "p_normal", "p_pneumonia"]
