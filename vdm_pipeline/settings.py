@@ -115,20 +115,49 @@ class Classes(Section):
 
 
 class Labelling(Section):
-    """`labeled_dataset`: zero-shot labels by an open_clip model."""
+    """`image_embeddings` and `labeled_dataset`: zero-shot labels by an open_clip model, calibrated on val."""
 
     model: ModelPin
-    prompts: tuple[tuple[str, ...], ...] = Field(description="one list of prompts a class, in label order; position decides")
+    templates: tuple[str, ...] = Field(min_length=1, description="prompts, each with {phrase}; their embeddings are averaged")
+    phrases: tuple[tuple[str, ...], ...] = Field(description="one list of phrases a class, in label order; position decides, never words")
+    calibration: Literal["none", "platt", "prior"] = Field(
+        "none",
+        description="platt: temperature and bias learnt from the true labels of val; prior: bias alone, from `prior`, no label used; "
+        "none: the model's own probabilities",
+    )
+    prior: tuple[Share, ...] | None = Field(None, description="for calibration = prior: expected share of each class, summing to 1")
+    decision: Literal["argmax", "balanced_accuracy", "f1", "sensitivity"] = Field(
+        "argmax", description="where to cut: at the largest probability, or as is best on val for the named figure; f1 and sensitivity: class 1"
+    )
+    sensitivity: Annotated[float, Field(gt=0, le=1)] = Field(0.9, description="for decision = sensitivity: share of class 1 to be found")
 
-    @field_validator("prompts")
-    @classmethod
-    def _none_empty(cls, prompts: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
-        everything = [prompt.strip() for group in prompts for prompt in group]
-        if not all(prompts) or not all(everything):
-            raise ValueError("every class needs at least one prompt that is not blank")
+    @property
+    def prompts(self) -> tuple[tuple[str, ...], ...]:
+        """Every template with every phrase, one list a class."""
+        return tuple(tuple(template.replace("{phrase}", phrase) for template in self.templates for phrase in group) for group in self.phrases)
+
+    @model_validator(mode="after")
+    def _prompts_differ(self) -> Self:
+        if not all("{phrase}" in template for template in self.templates):
+            raise ValueError("every one of labelling.templates must contain {phrase}")
+        if not all(self.phrases) or not all(phrase.strip() for group in self.phrases for phrase in group):
+            raise ValueError("every class needs at least one phrase that is not blank")
+        everything = [prompt for group in self.prompts for prompt in group]
         if len(set(everything)) != len(everything):
             raise ValueError("the same prompt stands twice; each may stand for one class only")
-        return prompts
+        return self
+
+    @model_validator(mode="after")
+    def _calibration_has_what_it_needs(self) -> Self:
+        if self.decision != "argmax" and self.calibration != "platt":
+            raise ValueError(f'decision = "{self.decision}" is found on calibrated probabilities; set calibration = "platt"')
+        if self.decision in ("f1", "sensitivity") and len(self.phrases) != 2:
+            raise ValueError(f'decision = "{self.decision}" is for two classes; take "balanced_accuracy" or "argmax"')
+        if (self.calibration == "prior") != (self.prior is not None):
+            raise ValueError('calibration = "prior" and prior = [...] go together; set both or neither')
+        if self.prior is not None and (len(self.prior) != len(self.phrases) or abs(sum(self.prior) - 1) > 1e-6 or not all(self.prior)):
+            raise ValueError("prior must hold one share above 0 a class, summing to 1")
+        return self
 
 
 class Subset(Section):
@@ -213,9 +242,9 @@ class Profile(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if len(self.labelling.prompts) != len(self.classes.names):
+        if len(self.labelling.phrases) != len(self.classes.names):
             raise ValueError(
-                f"labelling.prompts has {len(self.labelling.prompts)} lists for {len(self.classes.names)} classes; give one list a class"
+                f"labelling.phrases has {len(self.labelling.phrases)} lists for {len(self.classes.names)} classes; give one list a class"
             )
         if self.data.source == "phantom" and len(self.classes.names) != 2:
             raise ValueError("phantoms have two classes, normal and pneumonia; classes.names must have two")
