@@ -7,7 +7,7 @@ from vdm_pipeline.assets.catalogue import code_version
 from vdm_pipeline.assets.data import raw_npz
 from vdm_pipeline.assets.evaluation import image_metrics, pipeline_summary
 from vdm_pipeline.assets.images import baseline_images, generated_images
-from vdm_pipeline.assets.labels import label_metrics, labeled_dataset
+from vdm_pipeline.assets.labels import image_embeddings, label_metrics, labeled_dataset
 from vdm_pipeline.assets.report import report
 from vdm_pipeline.assets.subset import lora_subset
 from vdm_pipeline.assets.training import lora_weights
@@ -20,6 +20,7 @@ from vdm_pipeline.settings import Profile, load_profile
 
 ASSETS = [
     raw_npz,
+    image_embeddings,
     labeled_dataset,
     label_metrics,
     lora_subset,

@@ -9,7 +9,7 @@ from vdm_pipeline_tests.conftest import shrink
 
 ALWAYS = {"pipeline_summary", "report"}
 ARMS = {"generated_images", "baseline_images"}
-PROMPTS = (("one",), ("two",))
+PHRASES = (("one",), ("two",))
 
 
 def changed(before: Profile, after: Profile) -> set[str]:
@@ -21,10 +21,11 @@ def changed(before: Profile, after: Profile) -> set[str]:
     [
         ("data", "seed", 9, {"raw_npz"}),
         ("data", "train", 81, {"raw_npz"}),
-        ("labelling", "prompts", PROMPTS, {"labeled_dataset", "image_metrics"}),
+        ("labelling", "phrases", PHRASES, {"labeled_dataset"}),
+        ("labelling", "decision", "argmax", {"labeled_dataset"}),
         ("classes", "phrases", ("a", "b"), {"lora_subset", *ARMS}),
         ("classes", "template", "{phrase}", {"lora_subset", *ARMS}),
-        ("classes", "names", ("x", "y"), {"raw_npz", "labeled_dataset", "label_metrics", "lora_subset", *ARMS, "image_metrics"}),
+        ("classes", "names", ("x", "y"), {"raw_npz", "image_embeddings", "labeled_dataset", "label_metrics", "lora_subset", *ARMS, "image_metrics"}),
         ("subset", "per_class", 9, {"lora_subset"}),
         ("subset", "captions_from", "ground_truth", {"lora_subset"}),
         ("subset", "seed", 9, {"lora_subset"}),
@@ -66,7 +67,7 @@ def test_the_name_of_the_profile_changes_what_carries_it(tiny):
 @pytest.mark.parametrize(
     ("model", "assets"),
     [
-        ("clip", {"labeled_dataset", "image_metrics"}),
+        ("clip", {"image_embeddings", "labeled_dataset", "image_metrics"}),
         ("sd", {"lora_weights", *ARMS}),
         ("lcm_lora", ARMS),
     ],

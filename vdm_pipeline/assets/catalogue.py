@@ -27,8 +27,8 @@ def _section(*names: str) -> Callable[[Profile], list]:
     return lambda profile: [getattr(profile, name) for name in names]
 
 
-def _labelled(profile: Profile) -> list:
-    return [profile.labelling, pinned_digest(profile.labelling.model), list(profile.classes.names)]
+def _embedded(profile: Profile) -> list:
+    return [profile.labelling.model, pinned_digest(profile.labelling.model), list(profile.classes.names)]
 
 
 def _trained(profile: Profile) -> list:
@@ -49,6 +49,7 @@ def _everything(profile: Profile) -> list:
 
 MADE = (
     "raw_npz",
+    "image_embeddings",
     "labeled_dataset",
     "label_metrics",
     "lora_subset",
@@ -63,7 +64,14 @@ STAGES = {
     stage.asset: stage
     for stage in (
         Stage("raw_npz", (), {}, lambda p: [p.data, list(p.classes.names)]),
-        Stage("labeled_dataset", ("raw_npz",), {"table": "results/labeled_dataset.csv"}, _labelled),
+        Stage("image_embeddings", ("raw_npz",), {"folder": "results/embeddings"}, _embedded),
+        Stage(
+            "labeled_dataset",
+            ("raw_npz", "image_embeddings"),
+            {"table": "results/labeled_dataset.csv", "calibration": "results/metrics/calibration.json"},
+            lambda p: [p.labelling, *_embedded(p)],
+            version=2,
+        ),
         Stage(
             "label_metrics",
             ("labeled_dataset",),
@@ -83,7 +91,7 @@ STAGES = {
             "image_metrics",
             ("raw_npz", "generated_images", "baseline_images"),
             {"metrics": "results/metrics/image_metrics.json"},
-            lambda p: [p.evaluation, p.training.resolution, p.name, *_labelled(p)],
+            lambda p: [p.evaluation, p.training.resolution, p.name, *_embedded(p)],
         ),
         Stage(
             "pipeline_summary",

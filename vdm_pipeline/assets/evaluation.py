@@ -27,7 +27,7 @@ def image_metrics(
 
         profile = run.profile
         device = pick_device(profile.execution.device)
-        labeller = ZeroShot(resolve_model(profile.labelling.model), profile.labelling.prompts, device)
+        labeller = ZeroShot(resolve_model(profile.labelling.model), device)
         report = evaluate(
             archive=read_archive(raw_npz["archive"], profile.data, profile.classes.names),
             arms={"baseline": baseline_images["folder"], "lora": generated_images["folder"]},
@@ -60,6 +60,7 @@ def pipeline_summary(
     context: dg.AssetExecutionContext,
     run: dg.ResourceParam[Run],
     raw_npz: Stored,
+    image_embeddings: Stored,
     labeled_dataset: Stored,
     label_metrics: Stored,
     lora_subset: Stored,

@@ -1,5 +1,6 @@
-"""`labeled_dataset` and `label_metrics`."""
+"""`image_embeddings`, `labeled_dataset` and `label_metrics`."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,32 +10,66 @@ from vdm_pipeline.assets.materialize import Ticker, materialize
 from vdm_pipeline.resources import Run, Stored
 
 
-@dg.asset(group_name="labels", kinds={"pytorch", "csv"}, pool="gpu")
-def labeled_dataset(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], raw_npz: Stored) -> dg.MaterializeResult:
-    """A zero-shot label for every image; the class is that of the winning prompt's position, never of its words."""
+@dg.asset(group_name="labels", kinds={"pytorch"}, pool="gpu")
+def image_embeddings(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], raw_npz: Stored) -> dg.MaterializeResult:
+    """What the labeller's image tower makes of every image; new prompts then cost no image pass."""
 
     def work(staging: Path) -> dict[str, Any]:
-        from vdm_pipeline.io.tables import write_csv
         from vdm_pipeline.stages.archive import read_archive
-        from vdm_pipeline.stages.device import pick_device
-        from vdm_pipeline.stages.labels import label_table, refuse_degenerate
+        from vdm_pipeline.stages.device import device_name, pick_device
+        from vdm_pipeline.stages.embeddings import embed_archive
         from vdm_pipeline.stages.models import resolve_model
         from vdm_pipeline.stages.zero_shot import ZeroShot
 
         profile = run.profile
         archive = read_archive(raw_npz["archive"], profile.data, profile.classes.names)
-        labelling, execution = profile.labelling, profile.execution
-        labeller = ZeroShot(resolve_model(labelling.model), labelling.prompts, pick_device(execution.device))
-        probabilities = {}
-        for split, part in archive.splits.items():
-            embeddings = labeller.embed(part.images, execution.label_batch, Ticker(context, f"labelling {split}"))
-            probabilities[split] = labeller.probabilities(embeddings)
-        table = label_table(archive, probabilities, profile.classes.names)
-        refuse_degenerate(table, profile.classes.names)
+        device = pick_device(profile.execution.device)
+        context.log.info(f"embedding {archive.n} images on {device_name(device)}")
+        labeller = ZeroShot(resolve_model(profile.labelling.model), device)
+        begun = time.perf_counter()
+        embed_archive(
+            archive,
+            lambda images: labeller.embed(images, profile.execution.label_batch),
+            staging / "embeddings",
+            Ticker(context, "embedding"),
+        )
+        return {"n": archive.n, "images_per_s": round(archive.n / (time.perf_counter() - begun), 1)}
+
+    return materialize(context, run, work)
+
+
+@dg.asset(group_name="labels", kinds={"pytorch", "csv"}, pool="gpu")
+def labeled_dataset(
+    context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], raw_npz: Stored, image_embeddings: Stored
+) -> dg.MaterializeResult:
+    """A zero-shot label for every image; the class is that of the prompt's position, never of its words."""
+
+    def work(staging: Path) -> dict[str, Any]:
+        from functools import partial
+
+        from vdm_pipeline.io.tables import write_csv, write_json
+        from vdm_pipeline.stages.archive import read_archive
+        from vdm_pipeline.stages.device import pick_device
+        from vdm_pipeline.stages.embeddings import read_embeddings
+        from vdm_pipeline.stages.labels import label_archive, refuse_degenerate
+        from vdm_pipeline.stages.models import resolve_model
+        from vdm_pipeline.stages.prompts import negations
+        from vdm_pipeline.stages.zero_shot import ZeroShot
+
+        profile, names = run.profile, run.profile.classes.names
+        for prompt, word in negations(profile.labelling.prompts):
+            context.log.warning(f"Prompt '{prompt}' says '{word}': models of this kind read past a negation and see what it denies.")
+        archive = read_archive(raw_npz["archive"], profile.data, names)
+        labeller = ZeroShot(resolve_model(profile.labelling.model), pick_device(profile.execution.device))
+        text = labeller.encode_prompts(profile.labelling.prompts)
+        embeddings = partial(read_embeddings, image_embeddings["folder"])
+        table, calibration = label_archive(archive, embeddings, text, labeller.scale, profile.labelling, names)
+        refuse_degenerate(table, names)
         write_csv(staging / "labeled_dataset.csv", table)
+        write_json(staging / "metrics/calibration.json", calibration.as_dict())
         counts = table["auto_label"].value_counts()
         return {"dagster/row_count": len(table), "preview": table.head(5).to_markdown(index=False)} | {
-            f"n_{name}": int(counts[name]) for name in profile.classes.names
+            f"n_{name}": int(counts[name]) for name in names
         }
 
     return materialize(context, run, work)

@@ -14,6 +14,7 @@ def report(
     context: dg.AssetExecutionContext,
     run: dg.ResourceParam[Run],
     raw_npz: Stored,
+    image_embeddings: Stored,
     labeled_dataset: Stored,
     label_metrics: Stored,
     lora_subset: Stored,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from vdm_pipeline.io.atomic import atomic_file
 from vdm_pipeline.stages.archive import Archive
 
-SHARD = 2048
+SHARD = 512
 """Images a file: what a killed run loses at most, and all that is in memory at once."""
 
 Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]

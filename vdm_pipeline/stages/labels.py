@@ -1,40 +1,71 @@
-"""`labeled_dataset`: the table of zero-shot labels, one row an image of every split."""
+"""`labeled_dataset`: the table of calibrated zero-shot labels, one row an image of every split."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.settings import Labelling
 from vdm_pipeline.stages.archive import Archive
+from vdm_pipeline.stages.calibration import Calibration, calibrate, softmax
+from vdm_pipeline.stages.zero_shot import logits
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Embeddings = Callable[[str], Iterable[NDArray[np.float32]]]
+"""The embeddings of a split, a part ``[n, d]`` at a time."""
 
-def label_table(archive: Archive, probabilities: dict[str, NDArray[np.float64]], class_names: Sequence[str]) -> "pd.DataFrame":
-    """Rows in the archive's order; columns as the contract has them, then ``p_<class>``.
 
-    ``probabilities`` holds ``[n, classes]`` a split. The label is the class of the largest one: plain argmax.
+def label_archive(
+    archive: Archive,
+    embeddings: Embeddings,
+    text: NDArray[np.float32],
+    scale: float,
+    labelling: Labelling,
+    class_names: Sequence[str],
+) -> tuple["pd.DataFrame", Calibration]:
+    """The table of labels and the calibration behind it, learnt on val alone.
+
+    ``text`` holds one unit vector a class ``[classes, d]``. Raises `PipelineError` if embeddings are missing.
+    """
+    scores = {}
+    for split, part in archive.splits.items():
+        scores[split] = np.concatenate([logits(rows, text, scale) for rows in embeddings(split)])
+        if len(scores[split]) != len(part):
+            raise PipelineError(f"{len(scores[split])} embeddings for {len(part)} images of {split}; materialize image_embeddings again.")
+    calibration = calibrate(labelling, scores["val"], archive.splits["val"].labels)
+    return label_table(archive, scores, calibration, class_names), calibration
+
+
+def label_table(
+    archive: Archive, scores: dict[str, NDArray[np.float64]], calibration: Calibration, class_names: Sequence[str]
+) -> "pd.DataFrame":
+    """Rows in the archive's order from logits ``[n, classes]`` a split.
+
+    Columns as the contract has them, then ``p_<class>``, calibrated, and ``zero_shot_p_<class>``, the model's own.
+    ``confidence_score`` is the calibrated probability of ``auto_label``.
     """
     import pandas as pd
 
     tables = []
-    for split, values in probabilities.items():
-        winners, truth = values.argmax(1), archive.splits[split].labels
+    for split, raw in scores.items():
+        probabilities = calibration.probabilities(raw)
+        labels, truth = calibration.decide(probabilities), archive.splits[split].labels
         table = pd.DataFrame(
             {
                 "image_id": archive.image_ids(split),
-                "auto_label": [class_names[i] for i in winners],
+                "auto_label": [class_names[i] for i in labels],
                 "ground_truth": truth,
                 "ground_truth_label": [class_names[i] for i in truth],
-                "confidence_score": values.max(1),
+                "confidence_score": probabilities[np.arange(len(labels)), labels],
                 "split": split,
             }
         )
-        for index, name in enumerate(class_names):
-            table[f"p_{name}"] = values[:, index]
+        for prefix, values in (("p", probabilities), ("zero_shot_p", softmax(raw))):
+            table = table.assign(**{f"{prefix}_{name}": values[:, index] for index, name in enumerate(class_names)})
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
@@ -46,5 +77,5 @@ def refuse_degenerate(table: "pd.DataFrame", class_names: Sequence[str]) -> None
     if never:
         raise PipelineError(
             f"The labeller never says {', '.join(never)} of {len(table)} images, so its labels say nothing; "
-            "check labelling.prompts and labelling.model in the profile."
+            "check labelling.phrases, labelling.calibration and labelling.model in the profile."
         )

@@ -44,7 +44,7 @@ class ZeroShot:
         """What open_clip's own transform makes of square uint8 images ``[n, s, s]`` or ``[n, s, s, 3]``, all at once.
 
         Float32 ``[n, 3, size, size]``. Resizing is done on bytes and on the CPU, so that the result is the same on any device;
-        it differs from Pillow's by a grey level at most. Grey images are resized once, not three times.
+        it differs from Pillow's by two grey levels at most, and in few pixels. Grey images are resized once, not three times.
         """
         x = torch.from_numpy(np.ascontiguousarray(images))
         x = x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2)

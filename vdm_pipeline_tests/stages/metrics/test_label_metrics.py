@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vdm_pipeline.stages.metrics.labels import auc_interval, calibration_error, label_report, score
+from vdm_pipeline.stages.metrics.labels import calibration_error, label_report, score
 
 NAMES = ("normal", "pneumonia")
 TRUTH = np.array([0, 0, 0, 1, 1, 1])
@@ -18,9 +18,19 @@ def pair(p: np.ndarray) -> np.ndarray:
     return np.stack([1 - p, p], axis=1)
 
 
-def frame(truth: np.ndarray, probabilities: np.ndarray, split: list[str], names: tuple[str, ...]) -> pd.DataFrame:
+def frame(
+    truth: np.ndarray, probabilities: np.ndarray, split: list[str], names: tuple[str, ...], plain: np.ndarray | None = None
+) -> pd.DataFrame:
+    """Labels are the argmax of ``probabilities``; ``plain`` are the model's own, the same unless given."""
+    plain = probabilities if plain is None else plain
     columns = {f"p_{name}": probabilities[:, index] for index, name in enumerate(names)}
-    return pd.DataFrame({"ground_truth": truth, "split": split, **columns})
+    columns |= {f"zero_shot_p_{name}": plain[:, index] for index, name in enumerate(names)}
+    labels = [names[i] for i in probabilities.argmax(1)]
+    return pd.DataFrame({"ground_truth": truth, "auto_label": labels, "split": split, **columns})
+
+
+def scored(truth: np.ndarray, probabilities: np.ndarray, names: tuple[str, ...] = NAMES) -> dict:
+    return score(truth, probabilities.argmax(1), probabilities, names, resamples=20)
 
 
 def brute_auc(truth: np.ndarray, ranked: np.ndarray) -> float:
@@ -46,7 +56,7 @@ def noisy(n: int, seed: int, digits: int = 8) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_case_worked_by_hand():
-    result = score(TRUTH, pair(P1), NAMES)
+    result = scored(TRUTH, pair(P1))
     assert result["n"] == 6
     assert result["accuracy"] == pytest.approx(4 / 6)
     assert result["majority_baseline_accuracy"] == pytest.approx(0.5)
@@ -59,7 +69,7 @@ def test_case_worked_by_hand():
 
 def test_classes_of_unlike_size():
     truth, p = np.array([0, 1, 1, 1, 1]), np.array([0.6, 0.9, 0.9, 0.9, 0.2])
-    result = score(truth, pair(p), NAMES)
+    result = scored(truth, pair(p))
     assert result["accuracy"] == pytest.approx(0.6)
     assert result["majority_baseline_accuracy"] == pytest.approx(0.8)
     assert result["balanced_accuracy"] == pytest.approx((0 + 0.75) / 2)
@@ -69,7 +79,7 @@ def test_classes_of_unlike_size():
 @pytest.mark.parametrize("digits", [8, 1], ids=["plain", "ties"])
 def test_auc_is_the_share_of_pairs_in_order(digits):
     truth, probabilities = noisy(60, 1, digits)
-    assert score(truth, probabilities, NAMES)["roc_auc"] == pytest.approx(brute_auc(truth, probabilities[:, 1]))
+    assert scored(truth, probabilities)["roc_auc"] == pytest.approx(brute_auc(truth, probabilities[:, 1]))
 
 
 def test_calibration_error_against_a_loop_over_bins():
@@ -81,30 +91,12 @@ def test_calibration_error_against_a_loop_over_bins():
     assert calibration_error(np.ones(4), np.zeros(4, bool)) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("digits", [8, 1], ids=["plain", "ties"])
-def test_auc_interval_against_plain_resampling(digits):
-    truth, probabilities = noisy(80, 3, digits)
-    rng = np.random.default_rng(99)
-    positive, negative = probabilities[truth == 1, 1], probabilities[truth == 0, 1]
-    values = []
-    for _ in range(2000):
-        p, n = rng.choice(positive, len(positive)), rng.choice(negative, len(negative))
-        values.append(((p[:, None] > n).sum() + 0.5 * (p[:, None] == n).sum()) / (len(p) * len(n)))
-    assert auc_interval(truth, probabilities, 2000, 0) == pytest.approx(list(np.percentile(values, (2.5, 97.5))), abs=0.015)
-
-
-def test_auc_interval_of_perfect_and_of_constant_ranks():
-    assert auc_interval(TRUTH, pair(TRUTH * 0.8 + 0.1), 50, 0) == [1.0, 1.0]
-    assert auc_interval(TRUTH, pair(np.full(6, 0.4)), 50, 0) == [0.5, 0.5]
-    assert auc_interval(TRUTH, pair(1 - TRUTH * 0.8), 50, 0) == [0.0, 0.0]
-
-
 def test_three_classes():
     names = ("a", "b", "c")
     truth = np.array([0, 0, 1, 1, 2, 2, 2])
     rng = np.random.default_rng(5)
     probabilities = rng.dirichlet(np.ones(3), 7) * 0.5 + 0.5 * np.eye(3)[[0, 1, 1, 1, 2, 2, 0]]
-    result = score(truth, probabilities, names)
+    result = scored(truth, probabilities, names)
     predicted = probabilities.argmax(1)
     assert result["accuracy"] == pytest.approx(np.mean([t == p for t, p in zip(truth, predicted, strict=True)]))
     recalls = [np.mean(predicted[truth == c] == c) for c in range(3)]
@@ -119,7 +111,8 @@ def test_three_classes():
         expected = int(np.sum((truth == true) & (predicted == predicted_name)))
         assert result["confusion_matrix"][names[true]][names[predicted_name]] == expected
     report = label_report(frame(truth, probabilities, ["train"] * 7, names), names, resamples=20)
-    assert report["train"]["roc_auc_ci95"] is None
+    low, high = report["train"]["roc_auc_ci95"]
+    assert low <= report["train"]["roc_auc"] <= high
 
 
 @pytest.mark.parametrize("only", [0, 1])
@@ -133,15 +126,22 @@ def test_split_of_one_class_has_no_auc(only):
     assert report["overall"]["roc_auc"] == pytest.approx(brute_auc(truth, probabilities[:, 1]))
 
 
+def test_labels_need_not_be_the_argmax():
+    result = score(TRUTH, np.array([0, 0, 1, 1, 1, 1]), pair(P1), NAMES, resamples=20)
+    assert result["confusion_matrix"] == {"tn": 2, "fp": 1, "fn": 0, "tp": 3}
+    assert result["ece"] == pytest.approx(brute_ece(np.array([0.9, 0.6, 0.8, 0.3, 0.6, 0.9]), np.array([1, 1, 0, 1, 1, 1])))
+
+
 def test_report_scores_each_split_by_its_own_rows():
     truth, probabilities = noisy(90, 7)
+    plain = noisy(90, 8)[1]
     split = ["train"] * 40 + ["val"] * 20 + ["test"] * 30
-    report = label_report(frame(truth, probabilities, split, NAMES), NAMES, resamples=50, seed=1)
+    report = label_report(frame(truth, probabilities, split, NAMES, plain), NAMES, resamples=50, seed=1)
     assert list(report) == ["train", "val", "test", "overall"]
     for name, rows in (("train", slice(0, 40)), ("val", slice(40, 60)), ("test", slice(60, 90)), ("overall", slice(0, 90))):
-        alone = score(truth[rows], probabilities[rows], NAMES)
-        assert {key: report[name][key] for key in alone} == alone
-        low, high = report[name]["roc_auc_ci95"]
-        assert low < report[name]["roc_auc"] < high
-        assert report[name]["uncalibrated"] == {key: value for key, value in report[name].items() if key != "uncalibrated"}
-    assert report == label_report(frame(truth, probabilities, split, NAMES), NAMES, resamples=50, seed=1)
+        for found, values in ((report[name], probabilities[rows]), (report[name]["uncalibrated"], plain[rows])):
+            alone = score(truth[rows], values.argmax(1), values, NAMES, resamples=50, seed=1)
+            assert {key: found[key] for key in alone} == alone
+            low, high = found["roc_auc_ci95"]
+            assert low < found["roc_auc"] < high
+    assert report == label_report(frame(truth, probabilities, split, NAMES, plain), NAMES, resamples=50, seed=1)
