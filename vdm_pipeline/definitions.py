@@ -8,6 +8,7 @@ from vdm_pipeline.assets.data import raw_npz
 from vdm_pipeline.assets.evaluation import image_metrics, pipeline_summary
 from vdm_pipeline.assets.images import baseline_images, generated_images
 from vdm_pipeline.assets.labels import image_embeddings, label_metrics, labeled_dataset
+from vdm_pipeline.assets.quality import data_faults, label_noise
 from vdm_pipeline.assets.report import report
 from vdm_pipeline.assets.subset import lora_subset
 from vdm_pipeline.assets.training import lora_weights
@@ -23,6 +24,8 @@ ASSETS = [
     image_embeddings,
     labeled_dataset,
     label_metrics,
+    data_faults,
+    label_noise,
     lora_subset,
     lora_weights,
     generated_images,

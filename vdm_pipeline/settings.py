@@ -127,14 +127,17 @@ class Labelling(Section):
     )
     prior: tuple[Share, ...] | None = Field(None, description="for calibration = prior: expected share of each class, summing to 1")
     decision: Literal["argmax", "balanced_accuracy", "f1", "sensitivity"] = Field(
-        "argmax", description="where to cut: at the largest probability, or as is best on val for the named figure; f1 and sensitivity: class 1"
+        "argmax",
+        description="where to cut: at the largest probability, or as is best on val for the named figure; f1 and sensitivity: class 1",
     )
     sensitivity: Annotated[float, Field(gt=0, le=1)] = Field(0.9, description="for decision = sensitivity: share of class 1 to be found")
 
     @property
     def prompts(self) -> tuple[tuple[str, ...], ...]:
         """Every template with every phrase, one list a class."""
-        return tuple(tuple(template.replace("{phrase}", phrase) for template in self.templates for phrase in group) for group in self.phrases)
+        return tuple(
+            tuple(template.replace("{phrase}", phrase) for template in self.templates for phrase in group) for group in self.phrases
+        )
 
     @model_validator(mode="after")
     def _prompts_differ(self) -> Self:
@@ -160,11 +163,27 @@ class Labelling(Section):
         return self
 
 
+class Faults(Section):
+    """`data_faults`: what counts as a fault of an image."""
+
+    near_duplicate_cosine: Share = Field(0.9, description="whitened embeddings at least this close are the same film, changed a little")
+    blank_deviation: Annotated[float, Field(ge=0)] = Field(4.0, description="images of a smaller deviation are blank, grey levels")
+    saturated_share: Share = Field(0.6, description="images with this share of pixels at 0 or 255 are saturated")
+
+
 class Subset(Section):
     """`lora_subset`: what the adapter learns from."""
 
     per_class: Count = Field(description="images of each class")
     captions_from: Literal["auto_label", "ground_truth"] = Field("auto_label", description="which label chooses and captions an image")
+    confident_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="automatic labels: only this share of each class, the most confident, is chosen from"
+    )
+    diversity: Share = Field(0.3, description="automatic labels: weight of unlikeness to what is chosen already, against confidence")
+    leave_out: tuple[Literal["duplicate", "near_duplicate", "blank", "saturated", "suspect"], ...] = Field(
+        ("duplicate", "near_duplicate", "blank", "saturated", "suspect"),
+        description="faults and doubted labels that are not chosen; what also stands in val or test never is",
+    )
     seed: Seed = Field(0, description="order in which equals are taken")
 
 
@@ -234,6 +253,7 @@ class Profile(Section):
     data: Data
     classes: Classes
     labelling: Labelling
+    faults: Faults = Faults()
     subset: Subset
     training: Training
     generation: Generation

@@ -25,7 +25,12 @@ def changed(before: Profile, after: Profile) -> set[str]:
         ("labelling", "decision", "argmax", {"labeled_dataset"}),
         ("classes", "phrases", ("a", "b"), {"lora_subset", *ARMS}),
         ("classes", "template", "{phrase}", {"lora_subset", *ARMS}),
-        ("classes", "names", ("x", "y"), {"raw_npz", "image_embeddings", "labeled_dataset", "label_metrics", "lora_subset", *ARMS, "image_metrics"}),
+        (
+            "classes",
+            "names",
+            ("x", "y"),
+            {"raw_npz", "image_embeddings", "labeled_dataset", "label_metrics", "lora_subset", *ARMS, "image_metrics"},
+        ),
         ("subset", "per_class", 9, {"lora_subset"}),
         ("subset", "captions_from", "ground_truth", {"lora_subset"}),
         ("subset", "seed", 9, {"lora_subset"}),

@@ -63,6 +63,8 @@ def pipeline_summary(
     image_embeddings: Stored,
     labeled_dataset: Stored,
     label_metrics: Stored,
+    data_faults: Stored,
+    label_noise: Stored,
     lora_subset: Stored,
     lora_weights: Stored,
     generated_images: Stored,

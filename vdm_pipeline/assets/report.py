@@ -17,6 +17,8 @@ def report(
     image_embeddings: Stored,
     labeled_dataset: Stored,
     label_metrics: Stored,
+    data_faults: Stored,
+    label_noise: Stored,
     lora_subset: Stored,
     lora_weights: Stored,
     generated_images: Stored,

@@ -11,22 +11,39 @@ from vdm_pipeline.resources import Run, Stored
 
 @dg.asset(group_name="training", kinds={"pillow"})
 def lora_subset(
-    context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], raw_npz: Stored, labeled_dataset: Stored
+    context: dg.AssetExecutionContext,
+    run: dg.ResourceParam[Run],
+    raw_npz: Stored,
+    image_embeddings: Stored,
+    labeled_dataset: Stored,
+    data_faults: Stored,
+    label_noise: Stored,
 ) -> dg.MaterializeResult:
     """Balanced train images with captions, in the imagefolder format."""
 
     def work(staging: Path) -> dict[str, Any]:
+        import numpy as np
         import pandas as pd
 
         from vdm_pipeline.stages.archive import read_archive
-        from vdm_pipeline.stages.subset import choose, write_subset
+        from vdm_pipeline.stages.embeddings import read_embeddings
+        from vdm_pipeline.stages.near_duplicates import Whitening
+        from vdm_pipeline.stages.subset import choose, left_out_ids, write_subset
 
         profile = run.profile
         archive = read_archive(raw_npz["archive"], profile.data, profile.classes.names)
-        chosen = choose(pd.read_csv(labeled_dataset["table"]), archive, profile.subset, profile.classes)
+        embeddings = np.concatenate(list(read_embeddings(image_embeddings["folder"], "train")))
+        left_out = left_out_ids(pd.read_csv(data_faults["table"]), pd.read_csv(label_noise["table"]), profile.subset)
+        table = pd.read_csv(labeled_dataset["table"])
+        chosen = choose(table, Whitening.of(embeddings)(embeddings), left_out, profile.subset, profile.classes)
         rows = write_subset(staging / "subset", chosen, archive, profile.classes)
         pure = sum(row["label"] == row["ground_truth"] for row in rows) / len(rows)
         context.log.info(f"{len(rows)} images, {pure:.1%} of them with the true label (measured, not used)")
-        return {"n": len(rows), "purity": round(pure, 4), "preview": pd.DataFrame(rows[:5]).to_markdown(index=False)}
+        return {
+            "n": len(rows),
+            "left_out": len(left_out),
+            "purity": round(pure, 4),
+            "preview": pd.DataFrame(rows[:5]).to_markdown(index=False),
+        }
 
     return materialize(context, run, work)

@@ -54,8 +54,7 @@ def calibrate(labelling: Labelling, logits: Logits, truth: Labels) -> Calibratio
     absent = [label for label in range(classes) if not (truth == label).any()]
     if labelling.calibration == "platt" and absent:
         raise PipelineError(
-            f"labelling.calibration = \"platt\" learns from the val split, which holds no image of class {absent[0]}; "
-            'set "prior" or "none".'
+            f'labelling.calibration = "platt" learns from the val split, which holds no image of class {absent[0]}; set "prior" or "none".'
         )
     if labelling.calibration == "platt":
         scale, bias = fit_platt(logits, truth)

@@ -3,7 +3,9 @@
 import re
 from collections.abc import Sequence
 
-NEGATIONS = re.compile(r"\b(no|not|without|never|none|absence of|absent|free of|negative for|lack(?:s|ing)?(?: of)?|rather than)\b", re.IGNORECASE)
+NEGATIONS = re.compile(
+    r"\b(no|not|without|never|none|absence of|absent|free of|negative for|lack(?:s|ing)?(?: of)?|rather than)\b", re.IGNORECASE
+)
 
 
 def negations(prompts: Sequence[Sequence[str]]) -> list[tuple[str, str]]:

@@ -1,6 +1,5 @@
 """`lora_subset`: balanced images of the train split alone, none of them a copy of another or of a held-out image."""
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,46 +16,73 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def choose(table: "pd.DataFrame", archive: Archive, subset: Subset, classes: Classes) -> "pd.DataFrame":
-    """Rows of ``table`` for the subset, class by class, each class in a seeded order.
+def choose(
+    table: "pd.DataFrame",
+    vectors: NDArray[np.float32],
+    left_out: set[str],
+    subset: Subset,
+    classes: Classes,
+) -> "pd.DataFrame":
+    """Rows of ``table`` for the subset, class by class.
 
-    Automatic labels are taken from the more confident half of each class; with ``captions_from = "ground_truth"`` the
-    true label chooses. Raises `PipelineError` if a class has too few images.
+    ``vectors`` are unit vectors ``[train images, d]`` in the table's order, whose cosine says how alike two images are;
+    ``left_out`` holds image ids. With automatic labels, sure images come first, and of these the ones unlike what is chosen
+    already; with ``captions_from = "ground_truth"`` the true label chooses, in a seeded order. Raises `PipelineError` if a
+    class has too few images.
     """
     import pandas as pd
 
+    automatic = subset.captions_from == "auto_label"
+    label = "auto_label" if automatic else "ground_truth_label"
     train = table[table["split"] == "train"].reset_index(drop=True)
-    label = "auto_label" if subset.captions_from == "auto_label" else "ground_truth_label"
-    usable = train[usable_rows(archive)]
+    usable = train[~train["image_id"].isin(left_out)]
     chosen = []
     for index, name in enumerate(classes.names):
         candidates = usable[usable[label] == name]
-        if subset.captions_from == "auto_label":
-            candidates = candidates[candidates["confidence_score"] >= candidates["confidence_score"].median()]
+        if automatic:
+            candidates = candidates[candidates["confidence_score"] >= candidates["confidence_score"].quantile(1 - subset.confident_share)]
         if len(candidates) < subset.per_class:
             raise PipelineError(
                 f"subset.per_class is {subset.per_class}, but only {len(candidates)} usable train images are labelled {name} "
                 f"with confidence; lower it, or look at the labels in results/labeled_dataset.csv."
             )
-        order = np.random.default_rng([subset.seed, index]).permutation(len(candidates))[: subset.per_class]
-        chosen.append(candidates.iloc[np.sort(order)].assign(label=name, label_index=index))
+        rng = np.random.default_rng([subset.seed, index])
+        order = rng.permutation(len(candidates))
+        if automatic:
+            candidates = candidates.iloc[order]
+            order = relevant_and_diverse(
+                candidates["confidence_score"].to_numpy(), vectors[candidates.index], subset.per_class, subset.diversity
+            )
+        chosen.append(candidates.iloc[np.sort(order[: subset.per_class])].assign(label=name, label_index=index))
     return pd.concat(chosen, ignore_index=True)
 
 
-def usable_rows(archive: Archive) -> NDArray[np.bool_]:
-    """Which train images are the first of their bytes in train and stand neither in val nor in test, ``[n]``."""
-    seen = {image_key(image) for split in ("val", "test") for image in archive.splits[split].images}
-    usable = np.zeros(len(archive.splits["train"]), bool)
-    for row, image in enumerate(archive.splits["train"].images):
-        key = image_key(image)
-        usable[row] = key not in seen
-        seen.add(key)
-    return usable
+def relevant_and_diverse(confidence: NDArray[np.float64], vectors: NDArray[np.float32], count: int, diversity: float) -> NDArray[np.int64]:
+    """Rows by maximal marginal relevance (Carbonell and Goldstein, 1998), ``[count]``.
+
+    Each step takes the row with the largest ``(1 - diversity) * rank of confidence - diversity * largest cosine to the taken``;
+    ranks run from 0 to 1, as probabilities near 1 hardly differ.
+    """
+    from scipy.stats import rankdata
+
+    rank = (rankdata(confidence, "average") - 1) / max(len(confidence) - 1, 1)
+    nearest = np.full(len(confidence), -1.0)
+    taken = np.zeros(len(confidence), bool)
+    order = np.empty(count, np.int64)
+    for step in range(count):
+        value = (1 - diversity) * rank - diversity * (nearest if step else 0)
+        order[step] = np.argmax(np.where(taken, -np.inf, value))
+        taken[order[step]] = True
+        nearest = np.maximum(nearest, vectors @ vectors[order[step]])
+    return order
 
 
-def image_key(image: NDArray[np.uint8]) -> bytes:
-    """What two images with the same pixels share."""
-    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).digest()
+def left_out_ids(faults: "pd.DataFrame", suspects: "pd.DataFrame", subset: Subset) -> set[str]:
+    """Ids that are not to be chosen: what the profile lists, and whatever also stands in val or test."""
+    listed = faults[faults["fault"].isin(subset.leave_out)]
+    held_out = faults[(faults["split"] == "train") & faults["twin_split"].isin(["val", "test"])]
+    doubted = suspects["image_id"] if "suspect" in subset.leave_out else suspects["image_id"][:0]
+    return {*listed["image_id"], *held_out["image_id"], *doubted}
 
 
 def write_subset(folder: Path, chosen: "pd.DataFrame", archive: Archive, classes: Classes) -> list[dict[str, Any]]:

@@ -111,7 +111,9 @@ def test_balanced_decision_of_three_classes():
     plain = calibrate(asked(phrases=(*TWO, ("other",))), logits, truth)
     balanced = calibrate(asked(decision="balanced_accuracy", phrases=(*TWO, ("other",))), logits, truth)
     probabilities = plain.probabilities(logits)
-    assert balanced_accuracy_score(truth, balanced.decide(probabilities)) > balanced_accuracy_score(truth, plain.decide(probabilities)) + 0.05
+    assert (
+        balanced_accuracy_score(truth, balanced.decide(probabilities)) > balanced_accuracy_score(truth, plain.decide(probabilities)) + 0.05
+    )
 
 
 def test_val_without_a_class_is_a_sentence():

@@ -1,0 +1,73 @@
+"""`data_faults` and `label_noise`: what is wrong with the images, and which labels are doubted."""
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from vdm_pipeline.assets.materialize import materialize
+from vdm_pipeline.resources import Run, Stored
+
+
+@dg.asset(group_name="labels", kinds={"csv"})
+def data_faults(
+    context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], raw_npz: Stored, image_embeddings: Stored
+) -> dg.MaterializeResult:
+    """Images that stand twice, inside a split or across splits, that are blank, or burnt out; and the balance of the classes."""
+
+    def work(staging: Path) -> dict[str, Any]:
+        from functools import partial
+
+        from vdm_pipeline.io.tables import write_csv, write_json
+        from vdm_pipeline.stages.archive import read_archive
+        from vdm_pipeline.stages.data_faults import count_faults, find_faults
+        from vdm_pipeline.stages.embeddings import read_embeddings
+
+        profile = run.profile
+        archive = read_archive(raw_npz["archive"], profile.data, profile.classes.names)
+        table = find_faults(archive, partial(read_embeddings, image_embeddings["folder"]), profile.faults)
+        counts = count_faults(table, archive, profile.classes.names)
+        write_csv(staging / "metrics/data_faults.csv", table)
+        write_json(staging / "metrics/data_faults.json", counts)
+        for fault, places in counts["faults"].items():
+            context.log.warning(f"{fault}: " + ", ".join(f"{count} in {place}" for place, count in places.items()))
+        return {fault: str(places) for fault, places in counts["faults"].items()} | {"preview": table.head(20).to_markdown(index=False)}
+
+    return materialize(context, run, work)
+
+
+@dg.asset(group_name="labels", kinds={"scikitlearn", "csv"})
+def label_noise(
+    context: dg.AssetExecutionContext,
+    run: dg.ResourceParam[Run],
+    raw_npz: Stored,
+    image_embeddings: Stored,
+    labeled_dataset: Stored,
+) -> dg.MaterializeResult:
+    """Train labels that a probe on the embeddings doubts; the labels are those that the subset captions by."""
+
+    def work(staging: Path) -> dict[str, Any]:
+        import numpy as np
+        import pandas as pd
+
+        from vdm_pipeline.io.images import data_uri, image_grid
+        from vdm_pipeline.io.tables import write_csv
+        from vdm_pipeline.stages.archive import read_archive
+        from vdm_pipeline.stages.embeddings import read_embeddings
+        from vdm_pipeline.stages.label_noise import find_suspects
+
+        profile = run.profile
+        table = pd.read_csv(labeled_dataset["table"])
+        train = table[table["split"] == "train"]
+        column = "auto_label" if profile.subset.captions_from == "auto_label" else "ground_truth_label"
+        embeddings = np.concatenate(list(read_embeddings(image_embeddings["folder"], "train")))
+        suspects = find_suspects(embeddings, train, column, profile.classes.names, profile.subset.seed)
+        write_csv(staging / "metrics/label_suspects.csv", suspects)
+        preview = suspects.head(16).to_markdown(index=False)
+        if len(suspects):
+            images = read_archive(raw_npz["archive"], profile.data, profile.classes.names).splits["train"].images
+            rows = [int(name.rsplit("_", 1)[1]) for name in suspects["image_id"].head(16)]
+            preview = f"![suspects, worst first]({data_uri(image_grid(list(images[rows]), columns=8))})\n\n{preview}"
+        return {"suspects": len(suspects), "share": round(len(suspects) / len(train), 4), "doubted": column, "preview": preview}
+
+    return materialize(context, run, work)

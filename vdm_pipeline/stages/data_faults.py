@@ -1,0 +1,81 @@
+"""`data_faults`: images that stand twice, say nothing, or are burnt out; a table of them, and what it means for the classes."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdm_pipeline.settings import Faults
+from vdm_pipeline.stages.archive import READ_ROWS, Archive
+from vdm_pipeline.stages.near_duplicates import Whitening, close_pairs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Embeddings = Callable[[str], Iterable[NDArray[np.float32]]]
+ORDER = ("test", "val", "train")
+"""Of two equal images the one of the earlier split here is the original: a train image is the copy of a held-out one."""
+COLUMNS = ("image_id", "split", "fault", "twin", "twin_split", "value")
+
+
+def find_faults(archive: Archive, embeddings: Embeddings, faults: Faults) -> "pd.DataFrame":
+    """One row a fault: ``image_id, split, fault, twin, twin_split, value``.
+
+    ``duplicate``: the same pixels as ``twin``. ``near_duplicate``: ``value`` is the cosine of the whitened embeddings.
+    ``blank`` and ``saturated``: ``value`` is the deviation in grey levels, and the share of pixels at either end.
+    """
+    import pandas as pd
+
+    ids = [(split, name) for split in ORDER for name in archive.image_ids(split)]
+    rows: list[dict[str, Any]] = []
+    first: dict[bytes, int] = {}
+    copies: set[int] = set()
+    at = 0
+    for split in ORDER:
+        for batch in archive.splits[split].batches(READ_ROWS):
+            for place, key in enumerate(image_keys(batch), at):
+                original = first.setdefault(key, place)
+                if original != place:
+                    copies.add(place)
+                    rows.append(_row(ids, place, "duplicate", original, 1.0))
+            rows += _poor(batch, at, ids, faults)
+            at += len(batch)
+    parts = {split: np.concatenate(list(embeddings(split))) for split in ORDER}
+    whiten = Whitening.of(parts["train"])
+    vectors = np.concatenate([whiten(parts[split]) for split in ORDER])
+    for later, earlier, cosine in close_pairs(vectors, faults.near_duplicate_cosine):
+        if later not in copies and earlier not in copies:
+            rows.append(_row(ids, later, "near_duplicate", earlier, cosine))
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return table.sort_values(["fault", "image_id", "twin"], ignore_index=True)
+
+
+def image_keys(images: NDArray[np.uint8]) -> list[bytes]:
+    """What two images with the same pixels share, one key an image."""
+    return [hashlib.sha256(np.ascontiguousarray(image).tobytes()).digest() for image in images]
+
+
+def count_faults(table: "pd.DataFrame", archive: Archive, class_names: Sequence[str]) -> dict[str, Any]:
+    """Numbers of images by fault and where they stand, such as ``duplicate: {train: 18, train also in val: 8}``; class counts."""
+    counts: dict[str, Any] = {}
+    for (fault, split, twin), images in table.fillna({"twin_split": ""}).groupby(["fault", "split", "twin_split"])["image_id"]:
+        place = split if twin in ("", split) else f"{split} also in {twin}"
+        counts.setdefault(fault, {})[place] = int(images.nunique())
+    shares = {split: dict(zip(class_names, values, strict=True)) for split, values in archive.class_counts(len(class_names)).items()}
+    return {"faults": counts, "classes": shares}
+
+
+def _poor(batch: NDArray[np.uint8], at: int, ids: list[tuple[str, str]], faults: Faults) -> list[dict[str, Any]]:
+    """Rows of images without contrast, and of those whose pixels are mostly at the ends of the scale."""
+    flat = batch.reshape(len(batch), -1)
+    deviation, ends = flat.std(axis=1), ((flat == 0) | (flat == 255)).mean(axis=1)
+    blank = [_row(ids, at + i, "blank", None, float(deviation[i])) for i in np.flatnonzero(deviation < faults.blank_deviation)]
+    burnt = [_row(ids, at + i, "saturated", None, float(ends[i])) for i in np.flatnonzero(ends >= faults.saturated_share)]
+    return blank + burnt
+
+
+def _row(ids: list[tuple[str, str]], place: int, fault: str, twin: int | None, value: float) -> dict[str, Any]:
+    twin_split, twin_id = ids[twin] if twin is not None else (None, None)
+    return {"image_id": ids[place][1], "split": ids[place][0], "fault": fault, "twin": twin_id, "twin_split": twin_split, "value": value}

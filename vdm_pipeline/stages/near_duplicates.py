@@ -1,0 +1,46 @@
+"""Which images are the same film twice, slightly changed: told from the labeller's embeddings."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 2048
+"""Rows compared at a time; a block of similarities is at most ``BLOCK * n`` floats."""
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """A turn and stretch under which the embeddings of ordinary images are uncorrelated and of unit spread.
+
+    Embeddings of one kind of image all point the same way (cosines above .99 are common between strangers), and most of what
+    is left is the class. Whitened, strangers have cosines around 0.4 and a copy with noise, other exposure or JPEG above 0.85.
+    """
+
+    mean: Vectors
+    turn: Vectors
+
+    @classmethod
+    def of(cls, embeddings: Vectors) -> "Whitening":
+        """Learn from ``[n, d]``; directions without spread are left out."""
+        mean = embeddings.mean(0)
+        _, spread, directions = np.linalg.svd(embeddings - mean, full_matrices=False)
+        keep = spread > 1e-3 * max(float(spread[0]), 1e-12)
+        return cls(mean, (directions[keep].T / spread[keep]).astype(np.float32))
+
+    def __call__(self, embeddings: Vectors) -> Vectors:
+        """Unit vectors ``[n, k]``."""
+        turned = (embeddings - self.mean) @ self.turn
+        return turned / np.maximum(np.linalg.norm(turned, axis=1, keepdims=True), 1e-12)
+
+
+def close_pairs(vectors: Vectors, least: float) -> list[tuple[int, int, float]]:
+    """All pairs ``(later, earlier, cosine)`` of unit vectors ``[n, d]`` with a cosine of ``least`` and above."""
+    pairs = []
+    for start in range(0, len(vectors), BLOCK):
+        similar = vectors[start : start + BLOCK] @ vectors[: start + BLOCK].T
+        rows, columns = np.nonzero(similar >= least)
+        pairs += [(start + i, j, float(similar[i, j])) for i, j in zip(rows.tolist(), columns.tolist(), strict=True) if j < start + i]
+    return pairs
