@@ -9,6 +9,7 @@ from vdm_pipeline_tests.conftest import shrink
 
 ALWAYS = {"pipeline_summary", "report"}
 ARMS = {"generated_images", "baseline_images"}
+LABELS = {"image_embeddings", "labeled_dataset", "label_metrics", "data_faults", "label_noise"}
 PHRASES = (("one",), ("two",))
 
 
@@ -25,15 +26,11 @@ def changed(before: Profile, after: Profile) -> set[str]:
         ("labelling", "decision", "argmax", {"labeled_dataset"}),
         ("classes", "phrases", ("a", "b"), {"lora_subset", *ARMS}),
         ("classes", "template", "{phrase}", {"lora_subset", *ARMS}),
-        (
-            "classes",
-            "names",
-            ("x", "y"),
-            {"raw_npz", "image_embeddings", "labeled_dataset", "label_metrics", "lora_subset", *ARMS, "image_metrics"},
-        ),
+        ("classes", "names", ("x", "y"), {"raw_npz", "image_metrics", *LABELS, "lora_subset", *ARMS}),
         ("subset", "per_class", 9, {"lora_subset"}),
-        ("subset", "captions_from", "ground_truth", {"lora_subset"}),
-        ("subset", "seed", 9, {"lora_subset"}),
+        ("subset", "captions_from", "ground_truth", {"label_noise", "lora_subset"}),
+        ("faults", "blank_deviation", 5.0, {"data_faults"}),
+        ("subset", "seed", 9, {"label_noise", "lora_subset"}),
         ("training", "steps", 7, {"lora_weights"}),
         ("training", "rank", 4, {"lora_weights"}),
         ("training", "seed", 9, {"lora_weights"}),

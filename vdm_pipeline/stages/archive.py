@@ -1,4 +1,4 @@
-"""`raw_npz`: the archive of images, had from where the profile says, checked, and handed on as labels in memory and images that are read when asked for.
+"""`raw_npz`: the archive of images, had from where the profile says and checked; images are read when they are asked for.
 
 `medmnist` gives names, tasks, counts, URLs and MD5s. It is imported where it is used: it loads torch and makes a folder
 in the home directory. Its Dataset classes are not used; they check nothing of a file that is already there.

@@ -101,7 +101,7 @@ def test_damage_is_found_at_the_end_of_the_rows(tmp_path):
     at = data.find(ARRAYS["images"].tobytes())
     data[at] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ArchiveError, match="is damaged .*CRC"):
+    with pytest.raises(ArchiveError, match=r"is damaged .*CRC"):
         list(open_npz(path, KEYS, accept, "mend it").rows("images", 2))
 
 
