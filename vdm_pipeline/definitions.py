@@ -12,6 +12,7 @@ from vdm_pipeline.assets.quality import data_faults, label_noise
 from vdm_pipeline.assets.report import report
 from vdm_pipeline.assets.subset import lora_subset
 from vdm_pipeline.assets.training import lora_weights
+from vdm_pipeline.automation import relabelling
 from vdm_pipeline.checks import CHECKS
 from vdm_pipeline.dead_runs import dead_runs, fail_dead_runs
 from vdm_pipeline.errors import PipelineError
@@ -51,6 +52,7 @@ def definitions(profile: Profile, store: Store) -> dg.Definitions:
     return dg.Definitions(
         assets=versioned,
         asset_checks=CHECKS,
+        schedules=[relabelling(profile)],
         sensors=[dead_runs],
         resources={"run": dg.ResourceDefinition(start), "io_manager": ResultsIOManager(run)},
         executor=dg.in_process_executor,

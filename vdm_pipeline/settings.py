@@ -236,6 +236,20 @@ class Evaluation(Section):
     seed: Seed = Field(0, description="judge and resampling")
 
 
+class Automation(Section):
+    """When the daemon works by itself; it changes no result, so it is part of no fingerprint."""
+
+    relabel_cron: str = Field("0 3 * * 1", description="when the re-labelling schedule ticks, five cron fields, UTC")
+
+
+class Checks(Section):
+    """Limits of the asset checks; they stop a run or let it pass, and change no result."""
+
+    max_class_share: Share = Field(0.95, description="no class may be given to a larger share of the images")
+    max_ece: Share = Field(0.15, description="largest expected calibration error of the labels on test")
+    min_purity: Share = Field(0.7, description="least share of subset images whose caption is that of the true label")
+
+
 class Execution(Section):
     """How, not what: none of these changes a result beyond float tolerance, so none is part of a fingerprint."""
 
@@ -258,6 +272,8 @@ class Profile(Section):
     training: Training
     generation: Generation
     evaluation: Evaluation = Evaluation()
+    checks: Checks = Checks()
+    automation: Automation = Automation()
     execution: Execution = Execution()
 
     @model_validator(mode="after")

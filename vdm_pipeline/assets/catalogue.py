@@ -44,7 +44,7 @@ def _drawn(profile: Profile) -> list:
 
 def _everything(profile: Profile) -> list:
     digests = {role: pinned_digest(pin) for role, pin in profile.models().items()}
-    return [profile.model_dump(mode="json", exclude={"execution"}), digests]
+    return [profile.model_dump(mode="json", exclude={"checks", "automation", "execution"}), digests]
 
 
 MADE = (
@@ -70,8 +70,13 @@ STAGES = {
         Stage(
             "labeled_dataset",
             ("raw_npz", "image_embeddings"),
-            {"table": "results/labeled_dataset.csv", "calibration": "results/metrics/calibration.json"},
+            {
+                "table": "results/labeled_dataset.csv",
+                "calibration": "results/metrics/calibration.json",
+                "diff": "results/metrics/relabel_diff.csv",
+            },
             lambda p: [p.labelling, *_embedded(p)],
+            ("results/labeled_dataset.csv", "results/metrics/calibration.json"),
             version=2,
         ),
         Stage(

@@ -54,6 +54,7 @@ def labeled_dataset(
         from vdm_pipeline.stages.labels import label_archive, refuse_degenerate
         from vdm_pipeline.stages.models import resolve_model
         from vdm_pipeline.stages.prompts import negations
+        from vdm_pipeline.stages.relabel import before_and_after, flipped, last_labels
         from vdm_pipeline.stages.zero_shot import ZeroShot
 
         profile, names = run.profile, run.profile.classes.names
@@ -67,10 +68,13 @@ def labeled_dataset(
         refuse_degenerate(table, names)
         write_csv(staging / "labeled_dataset.csv", table)
         write_json(staging / "metrics/calibration.json", calibration.as_dict())
-        counts = table["auto_label"].value_counts()
-        return {"dagster/row_count": len(table), "preview": table.head(5).to_markdown(index=False)} | {
-            f"n_{name}": int(counts[name]) for name in names
-        }
+        old = last_labels(run.paths("labeled_dataset")["table"])
+        changed = flipped(old, table)
+        write_csv(staging / "metrics/relabel_diff.csv", changed)
+        context.log.info("no earlier labels to compare with" if old is None else f"{len(changed)} labels changed since the last time")
+        counts = {f"n_{name}": int((table["auto_label"] == name).sum()) for name in names}
+        facts = {"dagster/row_count": len(table), "labels_changed": len(changed), **counts, **before_and_after(old, table)}
+        return facts | {"preview": table.head(5).to_markdown(index=False)}
 
     return materialize(context, run, work)
 

@@ -1,0 +1,55 @@
+"""What new labels changed since the last ones."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NEEDED = ["image_id", "split", "auto_label", "confidence_score"]
+
+
+def last_labels(path: Path) -> "pd.DataFrame | None":
+    """The table of the last labelling, or None where there is none, or no table of labels, to compare with."""
+    import pandas as pd
+
+    if not path.is_file():
+        return None
+    try:
+        return pd.read_csv(path, usecols=NEEDED)
+    except (ValueError, UnicodeDecodeError):  # pandas raises ValueErrors for damage, empty files and missing columns
+        return None
+
+
+def flipped(old: "pd.DataFrame | None", new: "pd.DataFrame") -> "pd.DataFrame":
+    """Images whose label changed: ``image_id, split, before, after, confidence_before, confidence_after``; none without ``old``."""
+    import pandas as pd
+
+    columns = ["image_id", "split", "before", "after", "confidence_before", "confidence_after"]
+    if old is None:
+        return pd.DataFrame(columns=columns)
+    both = new.merge(old, on="image_id", suffixes=("", "_old"))
+    rows = both[both["auto_label"] != both["auto_label_old"]]
+    renamed = {
+        "auto_label_old": "before",
+        "auto_label": "after",
+        "confidence_score_old": "confidence_before",
+        "confidence_score": "confidence_after",
+    }
+    return rows.rename(columns=renamed)[columns].reset_index(drop=True)
+
+
+def before_and_after(old: "pd.DataFrame | None", new: "pd.DataFrame") -> dict[str, Any]:
+    """Balanced accuracy on test of both labellings, over the images that both have; nothing without ``old``."""
+    from sklearn.metrics import balanced_accuracy_score
+
+    if old is None:
+        return {}
+    test = new[new["split"] == "test"].merge(old, on="image_id", suffixes=("", "_old"))
+    if test.empty:
+        return {}
+    truth = test["ground_truth_label"]
+    return {
+        "test_balanced_accuracy_before": round(float(balanced_accuracy_score(truth, test["auto_label_old"])), 4),
+        "test_balanced_accuracy_after": round(float(balanced_accuracy_score(truth, test["auto_label"])), 4),
+    }
