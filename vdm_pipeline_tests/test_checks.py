@@ -1,9 +1,21 @@
 """The checks' pure functions, on what they must pass and on what they must not."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from vdm_pipeline.checks import balanced, every_class_predicted, not_blank, same_plan, sound_table
+from vdm_pipeline.checks import (
+    balanced,
+    better_than_chance,
+    calibrated,
+    disjoint,
+    every_class_predicted,
+    not_blank,
+    pure,
+    same_plan,
+    sound_table,
+)
+from vdm_pipeline.stages.metrics.labels import score
 
 NAMES = ("normal", "pneumonia")
 NAN = float("nan")
@@ -19,39 +31,89 @@ def arms() -> tuple[list[dict], list[dict]]:
 
 
 def table(**changes: list) -> pd.DataFrame:
-    return pd.DataFrame({"image_id": ["a", "b", "c"], "confidence_score": [0.0, 0.7, 1.0]} | changes)
+    good = {
+        "image_id": ["a", "b", "c"],
+        "auto_label": ["normal", "pneumonia", "normal"],
+        "ground_truth": [0, 1, 1],
+        "confidence_score": [0.9, 0.7, 1.0],
+        "p_normal": [0.9, 0.3, 1.0],
+        "p_pneumonia": [0.1, 0.7, 0.0],
+    }
+    return pd.DataFrame(good | changes)
 
 
-def test_every_class_must_be_predicted():
-    good = every_class_predicted(["pneumonia", "normal", "normal"], NAMES)
+def test_every_class_must_be_predicted_and_none_nearly_always():
+    good = every_class_predicted(["pneumonia", "normal", "normal"], NAMES, 0.95)
     assert good.passed
     assert good.figures == {"n_normal": 2, "n_pneumonia": 1}
-    bad = every_class_predicted(["normal"] * 3, NAMES)
+    bad = every_class_predicted(["normal"] * 3, NAMES, 0.95)
     assert not bad.passed
     assert bad.sentence == "never predicted: pneumonia"
-    assert not every_class_predicted([], NAMES).passed
+    lopsided = every_class_predicted(["normal"] * 97 + ["pneumonia"] * 3, NAMES, 0.95)
+    assert not lopsided.passed
+    assert lopsided.sentence == "normal is given to 97.0% of the images, more than checks.max_class_share = 0.95"
+    assert not every_class_predicted([], NAMES, 0.95).passed
+
+
+def test_the_prototypes_bug_is_stopped():
+    """It looked for the class's name in the winning prompt, and both prompts had it."""
+    prompts = ("a chest X-ray with no evidence of pneumonia", "a chest X-ray with pneumonia")
+    labels = ["pneumonia" if "pneumonia" in prompts[winner] else "normal" for winner in (0, 1, 0, 1)]
+    assert not every_class_predicted(labels, NAMES, 0.95).passed
 
 
 def test_sound_table_passes():
-    assert sound_table(table(), 3).passed
+    assert sound_table(table(), ["a", "b", "c"], [0, 1, 1], NAMES).passed
 
 
 @pytest.mark.parametrize(
-    ("changes", "rows", "sentence"),
+    ("changes", "ids", "sentence"),
     [
-        ({"image_id": ["a", "b", "a"]}, 3, "1 repeated ids"),
-        ({"confidence_score": [0.5, NAN, 0.5]}, 3, "1 confidences outside"),
-        ({"confidence_score": [1.01, -0.01, 0.5]}, 3, "2 confidences outside"),
-        ({"confidence_score": [float("inf"), 0.5, 0.5]}, 3, "1 confidences outside"),
-        ({}, 4, "3 rows for 4 images"),
-        ({}, 2, "3 rows for 2 images"),
-        ({"image_id": ["a", "a", "a"], "confidence_score": [NAN] * 3}, 3, "2 repeated ids; 3 confidences"),
+        ({"image_id": ["a", "b", "a"]}, "abc", "1 repeated ids"),
+        ({"image_id": ["b", "a", "c"]}, "abc", "image_id is not the archive's, in its order"),
+        ({"ground_truth": [1, 0, 1]}, "abc", "ground_truth is not the archive's"),
+        ({"auto_label": ["normal", "Normal", NAN]}, "abc", "2 labels that are no class"),
+        ({"confidence_score": [0.5, NAN, 0.5]}, "abc", "1 values of confidence_score outside [0, 1]"),
+        ({"confidence_score": [1.01, -0.01, 0.5]}, "abc", "2 values of confidence_score outside"),
+        ({"p_pneumonia": [float("inf"), NAN, 0.5]}, "abc", "2 values of p_pneumonia outside"),
+        ({}, "abcd", "3 rows for 4 images"),
+        ({}, "ab", "3 rows for 2 images"),
     ],
 )
-def test_damaged_table_fails(changes, rows, sentence):
-    finding = sound_table(table(**changes), rows)
+def test_damaged_table_fails(changes, ids, sentence):
+    finding = sound_table(table(**changes), list(ids), [0, 1, 1], NAMES)
     assert not finding.passed
     assert sentence in finding.sentence
+
+
+@pytest.mark.parametrize(("skill", "passed"), [(0.0, False), (3.0, True)])
+def test_random_scores_are_not_better_than_chance(skill, passed):
+    rng = np.random.default_rng(0)
+    truth = np.arange(400) % 2
+    p = 1 / (1 + np.exp(-(skill * (truth - 0.5) + rng.standard_normal(400))))
+    found = better_than_chance(score(truth, (p > 0.5).astype(int), np.stack([1 - p, p], 1), NAMES), 2)
+    assert found.passed is passed
+    assert ("not clearly" not in found.sentence) is passed
+
+
+def test_calibration_error_has_a_limit():
+    assert calibrated({"ece": 0.05}, 0.05).passed
+    assert not calibrated({"ece": 0.051}, 0.05).passed
+    assert not calibrated({"ece": NAN}, 0.05).passed
+
+
+def test_leaked_and_repeated_images_are_found():
+    assert disjoint([b"1", b"2"], [b"3"]).passed
+    assert disjoint([b"1", b"2"], [b"2"]).figures == {"leaked": 1, "repeated": 0}
+    assert disjoint([b"1", b"1"], [b"2"]).figures == {"leaked": 0, "repeated": 1}
+    assert not disjoint([b"1", b"2"], [b"2"]).passed
+    assert not disjoint([b"1", b"1"], [b"2"]).passed
+
+
+def test_purity_has_a_limit():
+    assert pure(["a", "a", "b", "b"], ["a", "a", "b", "a"], 0.75).passed
+    assert not pure(["a", "a", "b", "b"], ["a", "a", "b", "a"], 0.76).passed
+    assert not pure([], [], 0.5).passed
 
 
 @pytest.mark.parametrize(

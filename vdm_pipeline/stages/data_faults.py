@@ -23,23 +23,24 @@ COLUMNS = ("image_id", "split", "fault", "twin", "twin_split", "value")
 def find_faults(archive: Archive, embeddings: Embeddings, faults: Faults) -> "pd.DataFrame":
     """One row a fault: ``image_id, split, fault, twin, twin_split, value``.
 
-    ``duplicate``: the same pixels as ``twin``. ``near_duplicate``: ``value`` is the cosine of the whitened embeddings.
+    ``duplicate``: the same pixels as ``twin``, the first of them in the same split, or in an earlier of test, val, train; an
+    image can have both. ``near_duplicate``: ``value`` is the cosine of the whitened embeddings.
     ``blank`` and ``saturated``: ``value`` is the deviation in grey levels, and the share of pixels at either end.
     """
     import pandas as pd
 
     ids = [(split, name) for split in ORDER for name in archive.image_ids(split)]
     rows: list[dict[str, Any]] = []
-    first: dict[bytes, int] = {}
+    anywhere: dict[bytes, int] = {}
     copies: set[int] = set()
     at = 0
     for split in ORDER:
+        here: dict[bytes, int] = {}
         for batch in archive.splits[split].batches(READ_ROWS):
             for place, key in enumerate(image_keys(batch), at):
-                original = first.setdefault(key, place)
-                if original != place:
-                    copies.add(place)
-                    rows.append(_row(ids, place, "duplicate", original, 1.0))
+                originals = {anywhere.setdefault(key, place), here.setdefault(key, place)} - {place}
+                copies |= {place} if originals else set()
+                rows += [_row(ids, place, "duplicate", original, 1.0) for original in originals]
             rows += _poor(batch, at, ids, faults)
             at += len(batch)
     parts = {split: np.concatenate(list(embeddings(split))) for split in ORDER}
@@ -58,11 +59,15 @@ def image_keys(images: NDArray[np.uint8]) -> list[bytes]:
 
 
 def count_faults(table: "pd.DataFrame", archive: Archive, class_names: Sequence[str]) -> dict[str, Any]:
-    """Numbers of images by fault and where they stand, such as ``duplicate: {train: 18, train also in val: 8}``; class counts."""
+    """Numbers by fault and place, such as ``duplicate: {train: 18, train also in val: 8}``, and the classes of each split.
+
+    Inside a split the superfluous images are counted; across splits, the images that stand in both.
+    """
     counts: dict[str, Any] = {}
-    for (fault, split, twin), images in table.fillna({"twin_split": ""}).groupby(["fault", "split", "twin_split"])["image_id"]:
-        place = split if twin in ("", split) else f"{split} also in {twin}"
-        counts.setdefault(fault, {})[place] = int(images.nunique())
+    for (fault, split, twin), found in table.fillna({"twin_split": ""}).groupby(["fault", "split", "twin_split"]):
+        across = twin not in ("", split)
+        place = f"{split} also in {twin}" if across else split
+        counts.setdefault(fault, {})[place] = int(found["twin" if across else "image_id"].nunique())
     shares = {split: dict(zip(class_names, values, strict=True)) for split, values in archive.class_counts(len(class_names)).items()}
     return {"faults": counts, "classes": shares}
 

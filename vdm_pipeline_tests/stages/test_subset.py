@@ -1,5 +1,6 @@
 """The subset: balanced, from train alone, no image twice, and captions that are those of generation."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.images import read_folder
 from vdm_pipeline.io.tables import read_rows
-from vdm_pipeline.settings import Subset
+from vdm_pipeline.settings import Faults, Subset
 from vdm_pipeline.stages.archive import Archive, Split
 from vdm_pipeline.stages.calibration import Calibration
+from vdm_pipeline.stages.data_faults import find_faults
 from vdm_pipeline.stages.labels import label_table
-from vdm_pipeline.stages.subset import choose, usable_rows, write_subset
+from vdm_pipeline.stages.subset import choose, left_out_ids, relevant_and_diverse, write_subset
 
 N = 60
 NAMES = ("normal", "pneumonia")
@@ -57,16 +59,70 @@ def test_table_of_labels_is_argmax_in_the_archives_order(archive, table):
     wrong = train["auto_label"] != train["ground_truth_label"]
     assert np.flatnonzero(wrong).tolist() == list(range(0, N, 5))
     assert (train["ground_truth_label"] == [NAMES[i % 2] for i in range(N)]).all()
-    assert (table["confidence_score"] == table[["p_normal", "p_pneumonia"]].max(axis=1)).all()
+    assert np.allclose(table["confidence_score"], table[["p_normal", "p_pneumonia"]].max(axis=1))
 
 
-def test_usable_rows_are_first_of_their_bytes_and_not_held_out(archive):
-    assert np.flatnonzero(~usable_rows(archive)).tolist() == [10, 11, 12, 13, 20, 21]
+def pixels(archive: Archive, split: str) -> np.ndarray:
+    return archive.splits[split].images.reshape(len(archive.splits[split]), -1).astype(np.float32)
+
+
+@pytest.fixture
+def left_out(archive) -> set[str]:
+    faults = find_faults(archive, lambda split: [pixels(archive, split)], Faults())
+    return left_out_ids(faults, pd.DataFrame({"image_id": []}), Subset(per_class=1))
+
+
+@pytest.fixture
+def chosen_from(archive, table, left_out, tiny) -> Callable[..., pd.DataFrame]:
+    vectors = pixels(archive, "train") - pixels(archive, "train").mean(0)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return lambda labels=table, **asked: choose(labels, vectors, left_out, Subset(**asked), tiny.classes)
+
+
+def test_copies_and_held_out_images_are_left_out(left_out):
+    assert sorted(left_out) == [f"thing_train_{row:06d}" for row in (10, 11, 12, 13, 20, 21)]
+
+
+def test_what_the_profile_lists_is_left_out_and_held_out_images_always():
+    columns = ["image_id", "split", "fault", "twin", "twin_split"]
+    rows = [("a", "train", "duplicate", "b", "train"), ("c", "train", "duplicate", "d", "val"), ("e", "train", "blank", None, None)]
+    faults, suspects = pd.DataFrame(rows, columns=columns), pd.DataFrame({"image_id": ["s"]})
+    asked = {
+        kinds: left_out_ids(faults, suspects, Subset(per_class=1, leave_out=kinds)) for kinds in ((), ("blank",), ("duplicate", "suspect"))
+    }
+    assert list(asked.values()) == [{"c"}, {"c", "e"}, {"a", "c", "s"}]
+
+
+def test_relevance_and_diversity():
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((300, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    confidence = (vectors[:, 0] + 1) / 2  # the surest are all alike
+    surest = relevant_and_diverse(confidence, vectors, 30, diversity=0)
+    assert sorted(surest) == sorted(np.argsort(-confidence)[:30])
+    mixed = relevant_and_diverse(confidence, vectors, 30, diversity=0.5)
+    assert len(set(mixed)) == 30
+    likeness = [np.triu(vectors[rows] @ vectors[rows].T, 1).sum() for rows in (surest, mixed)]
+    assert likeness[1] < 0.75 * likeness[0]
+    assert confidence[mixed].mean() > confidence.mean()
+
+
+def test_each_step_takes_the_best_of_brute_force():
+    rng = np.random.default_rng(1)
+    vectors = rng.standard_normal((40, 5)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    confidence = rng.permutation(40) / 40
+    found = relevant_and_diverse(confidence, vectors, 12, diversity=0.4).tolist()
+    for step, row in enumerate(found):
+        rank = confidence * 40 / 39
+        values = [0.6 * rank[i] - 0.4 * max((float(vectors[i] @ vectors[j]) for j in found[:step]), default=0) for i in range(40)]
+        rest = [i for i in range(40) if i not in found[:step]]
+        assert values[row] == pytest.approx(max(values[i] for i in rest), abs=1e-6)
 
 
 @pytest.mark.parametrize("source", ["auto_label", "ground_truth"])
-def test_balanced_from_train_and_without_copies(archive, table, tiny, source):
-    chosen = choose(table, archive, Subset(per_class=9, captions_from=source), tiny.classes)
+def test_balanced_from_train_and_without_copies(archive, chosen_from, source):
+    chosen = chosen_from(per_class=9, captions_from=source)
     assert chosen["label"].tolist() == ["normal"] * 9 + ["pneumonia"] * 9
     assert chosen["label_index"].tolist() == [0] * 9 + [1] * 9
     assert set(chosen["split"]) == {"train"}
@@ -76,44 +132,44 @@ def test_balanced_from_train_and_without_copies(archive, table, tiny, source):
     assert not content & {image.tobytes() for part in ("val", "test") for image in archive.splits[part].images}
 
 
-def test_the_label_that_was_asked_for_chooses(archive, table, tiny):
-    truth = choose(table, archive, Subset(per_class=25, captions_from="ground_truth"), tiny.classes)
+def test_the_label_that_was_asked_for_chooses(chosen_from):
+    truth = chosen_from(per_class=25, captions_from="ground_truth")
     assert (truth["label"] == truth["ground_truth_label"]).all()
     assert (truth["label"] != truth["auto_label"]).any()
-    automatic = choose(table, archive, Subset(per_class=12), tiny.classes)
+    automatic = chosen_from(per_class=12)
     assert (automatic["label"] == automatic["auto_label"]).all()
     assert (automatic["label"] != automatic["ground_truth_label"]).any()
 
 
-def test_automatic_labels_come_from_the_more_confident_half(archive, table, tiny):
-    chosen = choose(table, archive, Subset(per_class=12), tiny.classes)
-    train = table[table["split"] == "train"].iloc[np.flatnonzero(usable_rows(archive))]
+def test_automatic_labels_come_from_the_more_confident_half(table, left_out, chosen_from):
+    chosen = chosen_from(per_class=12)
+    train = table[(table["split"] == "train") & ~table["image_id"].isin(left_out)]
     for name in NAMES:
         candidates = sorted(train[train["auto_label"] == name]["confidence_score"], reverse=True)
         half = candidates[: -(-len(candidates) // 2)]
         assert chosen[chosen["label"] == name]["confidence_score"].min() >= half[-1]
 
 
-def test_same_seed_same_subset_and_another_seed_another(archive, table, tiny):
-    first, again, other = (choose(table, archive, Subset(per_class=8, seed=seed), tiny.classes) for seed in (0, 0, 1))
+def test_same_seed_same_subset_and_another_seed_another(chosen_from):
+    first, again, other = (chosen_from(per_class=8, seed=seed, captions_from="ground_truth") for seed in (0, 0, 1))
     pd.testing.assert_frame_equal(first, again)
     assert rows(first) != rows(other)
 
 
 @pytest.mark.parametrize(("source", "per_class"), [("auto_label", 20), ("ground_truth", 29)])
-def test_too_few_images_is_a_sentence(archive, table, tiny, source, per_class):
+def test_too_few_images_is_a_sentence(chosen_from, source, per_class):
     with pytest.raises(PipelineError, match=rf"subset.per_class is {per_class}, but only \d+ usable train images .* normal") as caught:
-        choose(table, archive, Subset(per_class=per_class, captions_from=source), tiny.classes)
+        chosen_from(per_class=per_class, captions_from=source)
     assert "\n" not in str(caught.value)
 
 
-def test_class_that_was_never_predicted_is_a_sentence(archive, table, tiny):
+def test_class_that_was_never_predicted_is_a_sentence(table, chosen_from):
     with pytest.raises(PipelineError, match="only 0 usable train images are labelled pneumonia"):
-        choose(table.assign(auto_label="normal"), archive, Subset(per_class=5), tiny.classes)
+        chosen_from(table.assign(auto_label="normal"), per_class=5)
 
 
-def test_written_folder_is_an_imagefolder_with_the_captions(archive, table, tiny, tmp_path):
-    chosen = choose(table, archive, Subset(per_class=6), tiny.classes)
+def test_written_folder_is_an_imagefolder_with_the_captions(archive, chosen_from, tiny, tmp_path):
+    chosen = chosen_from(per_class=6)
     written = write_subset(tmp_path, chosen, archive, tiny.classes)
     assert read_rows(tmp_path / "metadata.jsonl") == written
     assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.png")) == sorted(row["file_name"] for row in written)

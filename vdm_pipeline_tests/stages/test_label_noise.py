@@ -1,0 +1,49 @@
+"""Labels that were flipped on purpose are doubted, and few others."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.stages.label_noise import find_suspects, out_of_sample
+
+NAMES = ("normal", "pneumonia", "other")
+
+
+def clouds(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    truth = np.arange(n) % 3
+    return (3 * np.eye(3, 12)[truth] + rng.standard_normal((n, 12))).astype(np.float32), truth
+
+
+def frame(labels: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame({"image_id": [f"x_{i:06d}" for i in range(len(labels))], "auto_label": [NAMES[i] for i in labels]})
+
+
+def test_flipped_labels_are_found():
+    embeddings, truth = clouds(600)
+    flipped = np.random.default_rng(1).choice(600, 30, replace=False)
+    labels = truth.copy()
+    labels[flipped] = (labels[flipped] + 1) % 3
+    suspects = find_suspects(embeddings, frame(labels), "auto_label", NAMES, seed=0)
+    found = {int(name[-6:]) for name in suspects["image_id"]}
+    assert len(found & set(flipped.tolist())) >= 25
+    assert len(found - set(flipped.tolist())) <= 15
+    right = [NAMES[truth[int(row.image_id[-6:])]] == row.suggested for row in suspects.itertuples()]
+    assert np.mean(right) > 0.7
+    assert suspects["quality"].is_monotonic_increasing
+
+
+def test_the_second_opinion_has_not_seen_what_it_judges():
+    rng = np.random.default_rng(2)
+    embeddings, labels = rng.standard_normal((120, 80)).astype(np.float32), rng.integers(0, 2, 120)
+    agreed = out_of_sample(embeddings, labels, 0).argmax(1) == labels
+    assert agreed.mean() < 0.65  # a probe that had seen them would agree with nearly all
+
+
+def test_too_few_labels_of_a_class_is_a_sentence():
+    embeddings, truth = clouds(30)
+    labels = np.where(truth == 2, 0, truth)
+    labels[:3] = 2
+    with pytest.raises(PipelineError, match="Only 3 train images are labelled other, too few for a second opinion by 5-fold"):
+        find_suspects(embeddings, frame(labels), "auto_label", NAMES, seed=0)

@@ -1,0 +1,44 @@
+"""What changed since the last labels."""
+
+import pandas as pd
+import pytest
+
+from vdm_pipeline.stages.relabel import before_and_after, flipped, last_labels
+
+
+def labels(said: str, split: str = "test") -> pd.DataFrame:
+    names = {"n": "normal", "p": "pneumonia"}
+    return pd.DataFrame(
+        {
+            "image_id": [f"x_{i}" for i in range(len(said))],
+            "split": split,
+            "auto_label": [names[letter] for letter in said],
+            "confidence_score": [0.5 + i / 10 for i in range(len(said))],
+            "ground_truth_label": [names[letter] for letter in "nnpp"],
+        }
+    )
+
+
+def test_flipped_rows_and_the_metrics_before_and_after(tmp_path):
+    labels("npnn").to_csv(tmp_path / "old.csv", index=False)
+    old = last_labels(tmp_path / "old.csv")
+    rows = flipped(old, labels("nnpn"))
+    assert rows[["image_id", "before", "after"]].to_numpy().tolist() == [["x_1", "pneumonia", "normal"], ["x_2", "normal", "pneumonia"]]
+    assert list(rows.columns) == ["image_id", "split", "before", "after", "confidence_before", "confidence_after"]
+    found = before_and_after(old, labels("nnpn"))
+    assert found == {"test_balanced_accuracy_before": 0.25, "test_balanced_accuracy_after": 0.75}
+
+
+def test_images_that_only_one_labelling_has_are_left_out():
+    assert flipped(labels("npnn").iloc[:1], labels("pppp"))["image_id"].tolist() == ["x_0"]
+    assert before_and_after(labels("npnn").assign(image_id="other"), labels("nnpp")) == {}
+
+
+@pytest.mark.parametrize("content", [None, b"", b"image_id,split\na,test\n", b"\xff\xfe\x00", b'a,b\n"x'])
+def test_nothing_to_compare_with(tmp_path, content):
+    if content is not None:
+        (tmp_path / "old.csv").write_bytes(content)
+    old = last_labels(tmp_path / "old.csv")
+    assert old is None
+    assert flipped(old, labels("nnpp")).empty
+    assert before_and_after(old, labels("nnpp")) == {}
