@@ -1,58 +1,11 @@
-"""What is asked for: a profile, one frozen section a stage. Everything that changes a result stands here."""
+"""One frozen section a stage, and those that change no result: checks, automation, execution."""
 
-import hashlib
-import json
-import os
 import re
-import tomllib
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from vdm_pipeline.errors import SettingsError
-
-PROFILES = Path(__file__).parent / "profiles"
-DEFAULT_PROFILE = "demo"
-
-Count = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Seed = Annotated[int, Field(ge=0, lt=1_000_000)]
-
-
-class Section(BaseModel):
-    """Frozen; unknown keys, infinities and values of another type (``"500"`` for 500) are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class ModelPin(Section):
-    """One model, pinned: ``embedded:<name>``, a hub id with its commit, or a local folder with its sha256."""
-
-    id: str = Field(description="embedded:<name>, a hub id (owner/name), or the path of a local folder")
-    revision: str | None = Field(None, description="commit of a hub repository, 40 hex digits")
-    sha256: str | None = Field(None, description="digest of a local folder, as `python -m vdm_pipeline.stages.models PATH` prints it")
-    licence: str = Field(description="licence of the weights, for the report")
-
-    @property
-    def source(self) -> Literal["embedded", "folder", "hub"]:
-        """Where the model comes from, told by the form of its id."""
-        if self.id.startswith("embedded:"):
-            return "embedded"
-        if self.id.startswith((".", "/", "~")) or self.id.count("/") != 1:
-            return "folder"
-        return "hub"
-
-    @model_validator(mode="after")
-    def _pinned(self) -> Self:
-        if self.source == "hub" and not re.fullmatch(r"[0-9a-f]{40}", self.revision or ""):
-            raise ValueError(f"'{self.id}' comes from a hub, so it needs revision = \"<commit, 40 hex digits>\"")
-        if self.source == "folder" and not re.fullmatch(r"[0-9a-f]{64}", self.sha256 or ""):
-            raise ValueError(
-                f"'{self.id}' is a folder, so it needs sha256 = \"<64 hex digits>\"; "
-                f"print it with: python -m vdm_pipeline.stages.models {self.id}"
-            )
-        return self
+from vdm_pipeline.settings.base import Count, ModelPin, Section, Seed, Share
 
 
 class Data(Section):
@@ -258,71 +211,3 @@ class Execution(Section):
     image_batch: Count = Field(32, description="images a forward pass of VAE and sampler")
     checkpoint_every: Count = Field(100, description="training steps between checkpoints")
     log_every: Count = Field(50, description="training steps between log lines")
-
-
-class Profile(Section):
-    """Every value of a run."""
-
-    name: str = Field(description="stands on everything that the run writes")
-    data: Data
-    classes: Classes
-    labelling: Labelling
-    faults: Faults = Faults()
-    subset: Subset
-    training: Training
-    generation: Generation
-    evaluation: Evaluation = Evaluation()
-    checks: Checks = Checks()
-    automation: Automation = Automation()
-    execution: Execution = Execution()
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if len(self.labelling.phrases) != len(self.classes.names):
-            raise ValueError(
-                f"labelling.phrases has {len(self.labelling.phrases)} lists for {len(self.classes.names)} classes; give one list a class"
-            )
-        if self.data.source == "phantom" and len(self.classes.names) != 2:
-            raise ValueError("phantoms have two classes, normal and pneumonia; classes.names must have two")
-        return self
-
-    def models(self) -> dict[str, ModelPin]:
-        """Every model of the run, by its role."""
-        return {"labeller": self.labelling.model, "base": self.training.base, "lcm_lora": self.generation.lcm_lora}
-
-
-def load_profile(name: str | None = None) -> Profile:
-    """Load a profile by the name of a shipped one or by a path; without a name, ``$VDM_PROFILE`` or ``demo``.
-
-    Raises `SettingsError` with one sentence for an unknown name, a file that is no TOML, or a value that is refused.
-    """
-    name = name or os.environ.get("VDM_PROFILE") or DEFAULT_PROFILE
-    path = Path(name) if name.endswith(".toml") else PROFILES / f"{name}.toml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
-        raise SettingsError(f"VDM_PROFILE is '{name}', which is neither a shipped profile ({known}) nor a .toml file that exists.")
-    try:
-        return Profile.model_validate_json(json.dumps(tomllib.loads(path.read_text(encoding="utf-8")), default=str))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is no valid TOML: {error}.") from None
-    except ValidationError as error:
-        raise SettingsError(f"{path}: {_first_fault(error)}.") from None
-
-
-def fingerprint(*values: BaseModel | str | int | dict | None) -> str:
-    """Sixteen hex digits that change when any of the values changes."""
-    plain = [value.model_dump(mode="json") if isinstance(value, BaseModel) else value for value in values]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors()[0]
-    field = ".".join(str(part) for part in fault["loc"]) or "the profile"
-    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if fault["type"] == "extra_forbidden":
-        return f"unknown key '{field}'; remove it or correct its spelling{more}"
-    if fault["type"] == "missing":
-        return f"'{field}' is missing{more}"
-    value = fault["input"]
-    given = f" (it is {value!r})" if isinstance(value, str | int | float | bool) else ""
-    return f"{field}: {fault['msg'].removeprefix('Value error, ')}{given}{more}"

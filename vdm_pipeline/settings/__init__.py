@@ -1,0 +1,37 @@
+"""What is asked for: a profile, one frozen section a stage. Everything that changes a result stands here."""
+
+from vdm_pipeline.settings.base import ModelPin
+from vdm_pipeline.settings.profile import DEFAULT_PROFILE, PROFILES, Profile, fingerprint, load_profile
+from vdm_pipeline.settings.sections import (
+    Automation,
+    Checks,
+    Classes,
+    Data,
+    Evaluation,
+    Execution,
+    Faults,
+    Generation,
+    Labelling,
+    Subset,
+    Training,
+)
+
+__all__ = [
+    "DEFAULT_PROFILE",
+    "PROFILES",
+    "Automation",
+    "Checks",
+    "Classes",
+    "Data",
+    "Evaluation",
+    "Execution",
+    "Faults",
+    "Generation",
+    "Labelling",
+    "ModelPin",
+    "Profile",
+    "Subset",
+    "Training",
+    "fingerprint",
+    "load_profile",
+]

@@ -1,0 +1,97 @@
+"""A profile: every value of a run, read from one TOML file."""
+
+import hashlib
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from vdm_pipeline.errors import SettingsError
+from vdm_pipeline.settings.base import ModelPin, Section
+from vdm_pipeline.settings.sections import (
+    Automation,
+    Checks,
+    Classes,
+    Data,
+    Evaluation,
+    Execution,
+    Faults,
+    Generation,
+    Labelling,
+    Subset,
+    Training,
+)
+
+PROFILES = Path(__file__).parents[1] / "profiles"
+DEFAULT_PROFILE = "demo"
+
+
+class Profile(Section):
+    """Every value of a run."""
+
+    name: str = Field(description="stands on everything that the run writes")
+    data: Data
+    classes: Classes
+    labelling: Labelling
+    faults: Faults = Faults()
+    subset: Subset
+    training: Training
+    generation: Generation
+    evaluation: Evaluation = Evaluation()
+    checks: Checks = Checks()
+    automation: Automation = Automation()
+    execution: Execution = Execution()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if len(self.labelling.phrases) != len(self.classes.names):
+            raise ValueError(
+                f"labelling.phrases has {len(self.labelling.phrases)} lists for {len(self.classes.names)} classes; give one list a class"
+            )
+        if self.data.source == "phantom" and len(self.classes.names) != 2:
+            raise ValueError("phantoms have two classes, normal and pneumonia; classes.names must have two")
+        return self
+
+    def models(self) -> dict[str, ModelPin]:
+        """Every model of the run, by its role."""
+        return {"labeller": self.labelling.model, "base": self.training.base, "lcm_lora": self.generation.lcm_lora}
+
+
+def load_profile(name: str | None = None) -> Profile:
+    """Load a profile by the name of a shipped one or by a path; without a name, ``$VDM_PROFILE`` or ``demo``.
+
+    Raises `SettingsError` with one sentence for an unknown name, a file that is no TOML, or a value that is refused.
+    """
+    name = name or os.environ.get("VDM_PROFILE") or DEFAULT_PROFILE
+    path = Path(name) if name.endswith(".toml") else PROFILES / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
+        raise SettingsError(f"VDM_PROFILE is '{name}', which is neither a shipped profile ({known}) nor a .toml file that exists.")
+    try:
+        return Profile.model_validate_json(json.dumps(tomllib.loads(path.read_text(encoding="utf-8")), default=str))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is no valid TOML: {error}.") from None
+    except ValidationError as error:
+        raise SettingsError(f"{path}: {_first_fault(error)}.") from None
+
+
+def fingerprint(*values: BaseModel | str | int | dict | None) -> str:
+    """Sixteen hex digits that change when any of the values changes."""
+    plain = [value.model_dump(mode="json") if isinstance(value, BaseModel) else value for value in values]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    field = ".".join(str(part) for part in fault["loc"]) or "the profile"
+    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key '{field}'; remove it or correct its spelling{more}"
+    if fault["type"] == "missing":
+        return f"'{field}' is missing{more}"
+    value = fault["input"]
+    given = f" (it is {value!r})" if isinstance(value, str | int | float | bool) else ""
+    return f"{field}: {fault['msg'].removeprefix('Value error, ')}{given}{more}"
