@@ -76,8 +76,8 @@ def _poor(batch: NDArray[np.uint8], at: int, ids: list[tuple[str, str]], faults:
     """Rows of images without contrast, and of those whose pixels are mostly at the ends of the scale."""
     flat = batch.reshape(len(batch), -1)
     deviation, ends = flat.std(axis=1), ((flat == 0) | (flat == 255)).mean(axis=1)
-    blank = [_row(ids, at + i, "blank", None, float(deviation[i])) for i in np.flatnonzero(deviation < faults.blank_deviation)]
-    burnt = [_row(ids, at + i, "saturated", None, float(ends[i])) for i in np.flatnonzero(ends >= faults.saturated_share)]
+    blank = [_row(ids, at + i, "blank", None, float(deviation[i])) for i in np.flatnonzero(deviation < faults.blank_deviation).tolist()]
+    burnt = [_row(ids, at + i, "saturated", None, float(ends[i])) for i in np.flatnonzero(ends >= faults.saturated_share).tolist()]
     return blank + burnt
 
 

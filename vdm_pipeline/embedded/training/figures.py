@@ -8,12 +8,13 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from vdm_pipeline.embedded.training.data import SEED, SIZE
 from vdm_pipeline.settings import load_profile
+from vdm_pipeline.stages.calibration import softmax
 from vdm_pipeline.stages.diffusion import encode_images, encode_prompts, load_part
 from vdm_pipeline.stages.metrics.images import kernel_distance, sharpness
 from vdm_pipeline.stages.models import EMBEDDED
 from vdm_pipeline.stages.phantom.film import render
 from vdm_pipeline.stages.sampling import Adapter, load_pipeline
-from vdm_pipeline.stages.zero_shot import ZeroShot
+from vdm_pipeline.stages.zero_shot import ZeroShot, logits
 
 COUNT = 512
 CPU = torch.device("cpu")
@@ -25,15 +26,16 @@ def main() -> None:
     sick = np.arange(COUNT) % 2 == 1
     films = render(SEED + 1, np.arange(COUNT), sick, SIZE)
     healthy = render(SEED + 2, np.arange(COUNT), np.zeros(COUNT, bool), SIZE)
-    labeller = ZeroShot(EMBEDDED / "clip", load_profile("demo").labelling.prompts, CPU)
-    scores = labeller.probabilities(labeller.embed(films))[:, 1]
+    labeller = ZeroShot(EMBEDDED / "clip", CPU)
+    text = labeller.encode_prompts(load_profile("demo").labelling.prompts)
+    scores = softmax(logits(labeller.embed(films), text, labeller.scale))[:, 1]
     print(f"clip: ROC AUC {roc_auc_score(sick, scores):.4f}, balanced accuracy {balanced_accuracy_score(sick, scores > 0.5):.3f}")
     decoded = _decode(encode_images(load_part(SD, "vae"), films, SIZE, 32)[0])
     error = np.abs(decoded.astype(float) - films).mean()
     print(f"sd/vae: mean error {error:.2f} of 255, sharpness {_sharpness(decoded) / _sharpness(films):.2f} of the films'")
     first, second = healthy[: COUNT // 2], healthy[COUNT // 2 :]
     for name, images in {"films": first, "sd, DDIM 50 steps": sample_base(), "sd + lcm_lora, 4 steps": sample_lcm()}.items():
-        features = [labeller.embed(x).astype(np.float64) * np.sqrt(labeller.text.shape[1]) for x in (images, second)]
+        features = [labeller.embed(x).astype(np.float64) * np.sqrt(text.shape[1]) for x in (images, second)]
         kid = kernel_distance(*features)["value"]
         print(f"{name}: KID to healthy films {kid:.3f}, sharpness {_sharpness(images) / _sharpness(second):.2f} of theirs")
 
