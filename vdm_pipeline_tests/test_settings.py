@@ -54,7 +54,7 @@ def test_profile_is_named_by_argument_or_environment_or_is_the_demo(tmp_path, mo
         ("rank = 8", "rank = 1.5", "training.rank: "),
         ("resolution = 64", "resolution = 60", "resolution = 60 is no multiple of 8"),
         ("warmup_steps = 20", "warmup_steps = 700", "warmup_steps = 700"),
-        ("learning_rate = 6e-3", "learning_rate = nan", "training.learning_rate: "),
+        ("learning_rate = 3e-3", "learning_rate = nan", "training.learning_rate: "),
         ("alpha = 8", "alpha = -1.0", "training.alpha: "),
         ("alpha = 8", "alpha = inf", "training.alpha: "),
         ("size = 64", "size = 65", "data.size: "),
@@ -68,7 +68,7 @@ def test_profile_is_named_by_argument_or_environment_or_is_the_demo(tmp_path, mo
         ('names = ["normal", "pneumonia"]', 'names = ["normal", "normal"]', "classes.names: class names must differ"),
         ('names = ["normal", "pneumonia"]', 'names = ["normal", "../x"]', "classes.names: class name '../x'"),
         ('names = ["normal", "pneumonia"]', 'names = ["normal", "two\\nlines"]', "classes.names: class name"),
-        ('"a chest X-ray, {phrase}"', '"a chest X-ray"', "classes: template must contain {phrase}"),
+        ('"{phrase} on a chest X-ray"', '"a chest X-ray"', "classes: template must contain {phrase}"),
         (
             '  ["a chest X-ray of healthy lungs",',
             '  ["more"],\n  ["a chest X-ray of healthy lungs",',
@@ -125,7 +125,7 @@ def test_fingerprint_is_stable_and_sensitive(tiny):
 
 
 def test_caption_puts_the_phrase_of_the_label(tiny):
-    assert [tiny.classes.caption(label) for label in (0, 1)] == ["a chest X-ray, healthy lungs", "a chest X-ray, pneumonia"]
+    assert [tiny.classes.caption(label) for label in (0, 1)] == ["healthy lungs on a chest X-ray", "pneumonia on a chest X-ray"]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from vdm_pipeline.stages.sampling import Adapter, load_pipeline
 
 BASE = EMBEDDED / "sd"
 IMAGES = render(3, np.arange(8), np.arange(8) % 2 == 1, 64)
-CAPTIONS = ["a chest X-ray, healthy lungs", "a chest X-ray, pneumonia"] * 4
+CAPTIONS = ["healthy lungs on a chest X-ray", "pneumonia on a chest X-ray"] * 4
 
 
 def train(profile: Profile, folder: Path, **changes) -> Path:
