@@ -15,7 +15,7 @@ from vdm_pipeline.errors import SettingsError
 PROFILES = Path(__file__).parent / "profiles"
 DEFAULT_PROFILE = "demo"
 
-Count = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(gt=0, le=10_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=1_000_000)]
 
@@ -45,6 +45,8 @@ class ModelPin(Section):
 
     @model_validator(mode="after")
     def _pinned(self) -> Self:
+        if self.source == "hub" and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.id):
+            raise ValueError(f"'{self.id}' is neither embedded:<name>, nor a hub id owner/name, nor the path of a folder")
         if self.source == "hub" and not re.fullmatch(r"[0-9a-f]{40}", self.revision or ""):
             raise ValueError(f"'{self.id}' comes from a hub, so it needs revision = \"<commit, 40 hex digits>\"")
         if self.source == "folder" and not re.fullmatch(r"[0-9a-f]{64}", self.sha256 or ""):
@@ -97,6 +99,8 @@ class Classes(Section):
                 raise ValueError(f"class name {name!r} must be lower-case letters, digits, '-' and '_'")
         if len(set(names)) != len(names):
             raise ValueError("class names must differ")
+        if "overall" in names:
+            raise ValueError("no class can be called 'overall', as that is the row of all classes together")
         return names
 
     @model_validator(mode="after")
@@ -117,7 +121,7 @@ class Classes(Section):
 class Labelling(Section):
     """`labeled_dataset`: zero-shot labels by an open_clip model."""
 
-    model: ModelPin
+    model: ModelPin = Field(description="the open_clip model")
     prompts: tuple[tuple[str, ...], ...] = Field(description="one list of prompts a class, in label order; position decides")
 
     @field_validator("prompts")
@@ -142,7 +146,7 @@ class Subset(Section):
 class Training(Section):
     """`lora_weights`: LoRA on a Stable Diffusion UNet."""
 
-    base: ModelPin
+    base: ModelPin = Field(description="the Stable Diffusion folder or repository")
     resolution: Count = Field(description="side of the training images, pixels; a multiple of 8")
     rank: Count = Field(8, description="rank of the LoRA matrices")
     alpha: Annotated[float, Field(gt=0)] = Field(8, description="LoRA scale is alpha / rank")
@@ -150,7 +154,7 @@ class Training(Section):
         ("to_q", "to_k", "to_v", "to_out.0"), min_length=1, description="UNet layers that get LoRA, by name suffix"
     )
     steps: Count = Field(description="optimizer steps")
-    batch: Count = Field(description="images a step")
+    batch: Annotated[int, Field(gt=0, le=65_536)] = Field(description="images a step")
     learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(1e-4, description="peak, AdamW")
     warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="steps of linear warm-up")
     weight_decay: Annotated[float, Field(ge=0)] = Field(1e-2, description="AdamW")
@@ -170,7 +174,7 @@ class Training(Section):
 class Generation(Section):
     """`generated_images` and `baseline_images`: one plan, two adapters."""
 
-    lcm_lora: ModelPin
+    lcm_lora: ModelPin = Field(description="the LCM-LoRA of the base")
     per_class: Count = Field(description="images of each class and arm")
     steps: Annotated[int, Field(ge=1, le=50)] = Field(4, description="LCM steps")
     guidance_scale: Annotated[float, Field(ge=1)] = Field(1.0, description="1 = no classifier-free guidance, and half the work")
@@ -184,7 +188,7 @@ class Evaluation(Section):
     """`image_metrics`."""
 
     judge_epochs: Count = Field(8, description="passes of the judge CNN over the real train split")
-    bootstrap: Count = Field(1000, description="resamples for each 95 % interval")
+    bootstrap: Annotated[int, Field(gt=0, le=100_000)] = Field(1000, description="resamples for each 95 % interval")
     seed: Seed = Field(0, description="judge and resampling")
 
 
@@ -233,7 +237,7 @@ def load_profile(name: str | None = None) -> Profile:
     """
     name = name or os.environ.get("VDM_PROFILE") or DEFAULT_PROFILE
     path = Path(name) if name.endswith(".toml") else PROFILES / f"{name}.toml"
-    if not path.is_file():
+    if not _is_file(path):
         known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
         raise SettingsError(f"VDM_PROFILE is '{name}', which is neither a shipped profile ({known}) nor a .toml file that exists.")
     try:
@@ -242,6 +246,13 @@ def load_profile(name: str | None = None) -> Profile:
         raise SettingsError(f"{path} is no valid TOML: {error}.") from None
     except ValidationError as error:
         raise SettingsError(f"{path}: {_first_fault(error)}.") from None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for the file system
+        return False
 
 
 def fingerprint(*values: BaseModel | str | int | dict | None) -> str:

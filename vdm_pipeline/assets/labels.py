@@ -30,11 +30,11 @@ def labeled_dataset(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run
             embeddings = labeller.embed(part.images, execution.label_batch, Ticker(context, f"labelling {split}"))
             probabilities[split] = labeller.probabilities(embeddings)
         table = label_table(archive, probabilities, profile.classes.names)
-        refuse_degenerate(table, profile.classes.names)
+        refuse_degenerate(table, profile.classes.names, as_captions=profile.subset.captions_from == "auto_label")
         write_csv(staging / "labeled_dataset.csv", table)
         counts = table["auto_label"].value_counts()
         return {"dagster/row_count": len(table), "preview": table.head(5).to_markdown(index=False)} | {
-            f"n_{name}": int(counts[name]) for name in profile.classes.names
+            f"n_{name}": int(counts.get(name, 0)) for name in profile.classes.names
         }
 
     return materialize(context, run, work)
@@ -48,10 +48,11 @@ def label_metrics(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run],
         import pandas as pd
 
         from vdm_pipeline.io.tables import write_json
+        from vdm_pipeline.stages.labels import read_labels
         from vdm_pipeline.stages.metrics.labels import label_report
 
         evaluation = run.profile.evaluation
-        table = pd.read_csv(labeled_dataset["table"])
+        table = read_labels(labeled_dataset["table"])
         report = label_report(table, run.profile.classes.names, evaluation.bootstrap, evaluation.seed)
         write_json(staging / "metrics/auto_label_metrics.json", report)
         rows = {split: {k: v for k, v in values.items() if not isinstance(v, dict | list)} for split, values in report.items()}

@@ -19,11 +19,12 @@ def lora_subset(
         import pandas as pd
 
         from vdm_pipeline.stages.archive import read_archive
+        from vdm_pipeline.stages.labels import read_labels
         from vdm_pipeline.stages.subset import choose, write_subset
 
         profile = run.profile
         archive = read_archive(raw_npz["archive"], profile.data, profile.classes.names)
-        chosen = choose(pd.read_csv(labeled_dataset["table"]), archive, profile.subset, profile.classes)
+        chosen = choose(read_labels(labeled_dataset["table"]), archive, profile.subset, profile.classes)
         rows = write_subset(staging / "subset", chosen, archive, profile.classes)
         pure = sum(row["label"] == row["ground_truth"] for row in rows) / len(rows)
         context.log.info(f"{len(rows)} images, {pure:.1%} of them with the true label (measured, not used)")

@@ -126,17 +126,17 @@ def test_markup_in_a_caption_stays_text(tiny, project):
     assert "&lt;img src=x onerror=alert(1)&gt;" in page
 
 
-def test_second_run_computes_nothing_but_the_look_outside(finished):
+def test_second_run_computes_nothing(finished):
     profile, root = finished
     before = {path: path.stat().st_mtime_ns for path in (root / "results").rglob("*.png")}
-    assert computed(materialize(profile, root)) == {"raw_npz"}
+    assert computed(materialize(profile, root)) == set()
     assert {path: path.stat().st_mtime_ns for path in (root / "results").rglob("*.png")} == before
 
 
 def test_execution_settings_make_nothing_new(finished):
     profile, root = finished
     changed = profile.model_copy(update={"execution": profile.execution.model_copy(update={"image_batch": 3, "log_every": 1})})
-    assert computed(materialize(changed, root)) == {"raw_npz"}
+    assert computed(materialize(changed, root)) == set()
 
 
 def test_edited_file_is_made_again_and_nothing_after_it(finished):
@@ -144,14 +144,72 @@ def test_edited_file_is_made_again_and_nothing_after_it(finished):
     path = root / "results/labeled_dataset.csv"
     good = path.read_bytes()
     path.write_bytes(good.replace(b"normal", b"pneumonia", 1))
-    assert computed(materialize(profile, root)) == {"raw_npz", "labeled_dataset"}
+    assert computed(materialize(profile, root)) == {"labeled_dataset"}
     assert path.read_bytes() == good
 
 
-def test_force_makes_again(finished, monkeypatch):
+@pytest.mark.parametrize("named", ["label_metrics", "all", "report, label_metrics"])
+def test_force_makes_again(finished, monkeypatch, named):
     profile, root = finished
-    monkeypatch.setenv("VDM_FORCE", "label_metrics")
+    monkeypatch.setenv("VDM_FORCE", named)
     assert computed(materialize(profile, root, ["label_metrics"])) == {"label_metrics"}
+
+
+def test_force_of_what_is_no_asset_is_a_sentence(finished, monkeypatch):
+    profile, root = finished
+    monkeypatch.setenv("VDM_FORCE", "lora_weight")
+    assert sentence(materialize(profile, root, ["label_metrics"])).startswith("VDM_FORCE names lora_weight, which is no asset; name all,")
+
+
+def test_an_edited_upstream_file_is_not_read(finished):
+    profile, root = finished
+    path = root / "results/labeled_dataset.csv"
+    good = path.read_bytes()
+    path.write_bytes(good.replace(b"normal", b"pneumonia", 1))
+    result = materialize(profile, root, ["label_metrics"])
+    path.write_bytes(good)
+    assert sentence(result) == (
+        "Files of asset labeled_dataset were changed since they were made; "
+        "run: dagster asset materialize -m vdm_pipeline.definitions --select '*labeled_dataset'"
+    )
+
+
+def test_what_was_made_under_other_settings_is_not_read(finished):
+    profile, root = finished
+    other = shrink(profile, training={"rank": 4})
+    result = materialize(other, root, ["pipeline_summary", "report"])
+    assert sentence(result).startswith("Asset lora_weights was made with other settings or from other inputs; run: dagster asset")
+
+
+def test_what_was_made_from_other_inputs_is_not_read(finished):
+    profile, root = finished
+    record = root / "results/.manifests/lora_weights.json"
+    good = record.read_text()
+    subset = json.loads(good)["inputs"]["lora_subset"]
+    record.write_text(good.replace(subset, "0" * 16))
+    result = materialize(profile, root, ["generated_images"])
+    record.write_text(good)
+    assert sentence(result).startswith("Asset lora_weights was made with other settings or from other inputs")
+
+
+def test_leftovers_of_killed_writers_are_not_published(tiny, project):
+    assert materialize(tiny, project, ["raw_npz", "labeled_dataset", "label_metrics"]).success
+
+    assert not (project / "results/.staging/label_metrics").exists()
+    staging = Store(project).staging("baseline_images", ["results/x"], "0" * 16)
+    left = [
+        staging / "generated_images_no_fine_tuning/.gen_003.png.0123abcd.part.png",
+        project / "results/.generated_images_no_fine_tuning.0123abcd.old/gen_000.png",
+        project / "data/.phantom_64.npz.0123abcd.part.npz",
+    ]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    assert Store(project).staging("baseline_images", ["results/x"], "0" * 16) == staging
+    assert not left[0].exists()
+    (project / "data" / tiny.data.file_name).unlink()
+    assert materialize(tiny, project, ["raw_npz", "baseline_images"]).success
+    assert not any(path.exists() for path in left)
 
 
 def test_missing_upstream_is_one_sentence_with_the_command(tiny, project):
