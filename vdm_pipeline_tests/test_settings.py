@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from vdm_pipeline.errors import SettingsError
-from vdm_pipeline.settings import PROFILES, Data, ModelPin, fingerprint, load_profile
+from vdm_pipeline.settings import PROFILES, Data, ModelPin, Profile, Section, fingerprint, load_profile
 
 DEMO = (PROFILES / "demo.toml").read_text(encoding="utf-8")
 
@@ -31,6 +31,16 @@ def test_shipped_profiles_load(name):
     profile = load_profile(name)
     assert len(profile.labelling.prompts) == len(profile.classes.names) == len(profile.classes.phrases)
     assert set(profile.models()) == {"labeller", "base", "lcm_lora"}
+
+
+def test_every_field_has_its_help():
+    def bare(model: type[BaseModel]) -> list[str]:
+        fields = model.model_fields.items()
+        nested = [f.annotation for _, f in fields if isinstance(f.annotation, type) and issubclass(f.annotation, Section)]
+        own = [f"{model.__name__}.{name}" for name, f in fields if not f.description and f.annotation not in nested]
+        return own + [name for part in nested for name in bare(part)]
+
+    assert bare(Profile) == []
 
 
 def test_profile_is_named_by_argument_or_environment_or_is_the_demo(tmp_path, monkeypatch):
@@ -61,6 +71,12 @@ def test_profile_is_named_by_argument_or_environment_or_is_the_demo(tmp_path, mo
         ('source = "phantom"', 'source = "file"', "data: "),
         ('"embedded:sd"', '"owner/name"', "training.base: 'owner/name' .* needs revision"),
         ('"embedded:sd"', '"owner/name", revision = "main"', "training.base: 'owner/name' .* needs revision"),
+        ('"embedded:sd"', '"owner/na me"', "training.base: 'owner/na me' is neither embedded:<name>, nor a hub id"),
+        ('"embedded:sd"', '"owner/"', "training.base: 'owner/' is neither"),
+        ('names = ["normal", "pneumonia"]', 'names = ["normal", "overall"]', "classes.names: no class can be called 'overall'"),
+        ("batch = 16", "batch = 10_000_000_000_000", "training.batch: "),
+        ("judge_epochs = 6", "judge_epochs = 6\nbootstrap = 1_000_000_000_000", "evaluation.bootstrap: "),
+        ("train = 1600", f"train = {10**30}", "data.train: "),
         ('"embedded:clip"', '"./models/clip"', "labelling.model: './models/clip' .* needs sha256"),
         ('"embedded:clip"', '"/models/clip", sha256 = "12ab"', "labelling.model: '/models/clip' .* needs sha256"),
         ('phrases = ["healthy lungs", "pneumonia"]', 'phrases = ["same", "same"]', "classes: phrases must differ"),
@@ -94,7 +110,7 @@ def test_file_that_is_no_text_is_a_sentence(tmp_path):
         load_profile(str(path))
 
 
-@pytest.mark.parametrize("name", ["nothing", "nothing.toml", "../demo"])
+@pytest.mark.parametrize("name", ["nothing", "nothing.toml", "../demo", "x" * 300])
 def test_unknown_profile_names_the_shipped_ones(name):
     with pytest.raises(SettingsError, match=f"VDM_PROFILE is '{name}'.*demo, pneumoniamnist, sd15") as caught:
         load_profile(name)
