@@ -182,9 +182,9 @@ def images_are_not_blank(generated_images: Stored) -> dg.AssetCheckResult:
 
 
 def _table(handle: Stored) -> "pd.DataFrame":
-    import pandas as pd
+    from vdm_pipeline.stages.labels import read_labels
 
-    return pd.read_csv(handle["table"])
+    return read_labels(handle["table"])
 
 
 def _rows(handle: Stored) -> list[dict[str, Any]]:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from vdm_pipeline.assets.catalogue import make_command, outputs
+from vdm_pipeline.assets.catalogue import STAGES, code_version, make_command, outputs
 from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.io.manifest import Manifest
 from vdm_pipeline.io.store import Store
 from vdm_pipeline.settings import Profile
 
@@ -22,7 +23,12 @@ class Run:
 
     def forced(self, asset: str) -> bool:
         """Whether ``$VDM_FORCE`` (names with commas, or ``all``) asks to make the asset again although it is good."""
-        wanted = {name.strip() for name in os.environ.get("VDM_FORCE", "").split(",")}
+        wanted = {name.strip() for name in os.environ.get("VDM_FORCE", "").split(",")} - {""}
+        unknown = wanted - {"all", *STAGES}
+        if unknown:
+            raise PipelineError(
+                f"VDM_FORCE names {', '.join(sorted(unknown))}, which is no asset; name all, or some of {', '.join(STAGES)}."
+            )
         return "all" in wanted or asset in wanted
 
     def paths(self, asset: str) -> dict[str, Path]:
@@ -69,4 +75,13 @@ class ResultsIOManager(dg.IOManager):
         gone = next((path for path in paths.values() if not path.exists()), None)
         if gone is not None:
             raise PipelineError(f"{gone}, made by asset {asset}, is gone; run: {make_command(asset)}")
+        if not self.run.store.is_whole(manifest):
+            raise PipelineError(f"Files of asset {asset} were changed since they were made; run: {make_command(asset)}")
+        if manifest.code_version != code_version(asset, self.run.profile) or not self._inputs_stand(manifest):
+            raise PipelineError(f"Asset {asset} was made with other settings or from other inputs; run: {make_command(asset)}")
         return Stored(asset, paths, manifest.data_version)
+
+    def _inputs_stand(self, manifest: Manifest) -> bool:
+        """Whether the asset was made from what stands upstream now."""
+        now = {name: self.run.store.manifest(name) for name in manifest.inputs}
+        return all(found is not None and found.data_version == manifest.inputs[name] for name, found in now.items())

@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from vdm_pipeline.errors import SettingsError
-from vdm_pipeline.settings import PROFILES, Data, ModelPin, fingerprint, load_profile
+from vdm_pipeline.settings import PROFILES, Data, ModelPin, Profile, Section, fingerprint, load_profile
 
 DEMO = (PROFILES / "demo.toml").read_text(encoding="utf-8")
 
@@ -33,6 +33,16 @@ def test_shipped_profiles_load(name):
     assert set(profile.models()) == {"labeller", "base", "lcm_lora"}
 
 
+def test_every_field_has_its_help():
+    def bare(model: type[BaseModel]) -> list[str]:
+        fields = model.model_fields.items()
+        nested = [f.annotation for _, f in fields if isinstance(f.annotation, type) and issubclass(f.annotation, Section)]
+        own = [f"{model.__name__}.{name}" for name, f in fields if not f.description and f.annotation not in nested]
+        return own + [name for part in nested for name in bare(part)]
+
+    assert bare(Profile) == []
+
+
 def test_profile_is_named_by_argument_or_environment_or_is_the_demo(tmp_path, monkeypatch):
     path = tmp_path / "mine.toml"
     path.write_text(DEMO.replace('name = "demo (phantom)"', 'name = "mine"'), encoding="utf-8")
@@ -54,13 +64,19 @@ def test_profile_is_named_by_argument_or_environment_or_is_the_demo(tmp_path, mo
         ("rank = 8", "rank = 1.5", "training.rank: "),
         ("resolution = 64", "resolution = 60", "resolution = 60 is no multiple of 8"),
         ("warmup_steps = 20", "warmup_steps = 700", "warmup_steps = 700"),
-        ("learning_rate = 6e-3", "learning_rate = nan", "training.learning_rate: "),
+        ("learning_rate = 3e-3", "learning_rate = nan", "training.learning_rate: "),
         ("alpha = 8", "alpha = -1.0", "training.alpha: "),
         ("alpha = 8", "alpha = inf", "training.alpha: "),
         ("size = 64", "size = 65", "data.size: "),
         ('source = "phantom"', 'source = "file"', "data: "),
         ('"embedded:sd"', '"owner/name"', "training.base: 'owner/name' .* needs revision"),
         ('"embedded:sd"', '"owner/name", revision = "main"', "training.base: 'owner/name' .* needs revision"),
+        ('"embedded:sd"', '"owner/na me"', "training.base: 'owner/na me' is neither embedded:<name>, nor a hub id"),
+        ('"embedded:sd"', '"owner/"', "training.base: 'owner/' is neither"),
+        ('names = ["normal", "pneumonia"]', 'names = ["normal", "overall"]', "classes.names: no class can be called 'overall'"),
+        ("batch = 16", "batch = 10_000_000_000_000", "training.batch: "),
+        ("judge_epochs = 6", "judge_epochs = 6\nbootstrap = 1_000_000_000_000", "evaluation.bootstrap: "),
+        ("train = 1600", f"train = {10**30}", "data.train: "),
         ('"embedded:clip"', '"./models/clip"', "labelling.model: './models/clip' .* needs sha256"),
         ('"embedded:clip"', '"/models/clip", sha256 = "12ab"', "labelling.model: '/models/clip' .* needs sha256"),
         ('phrases = ["healthy lungs", "pneumonia"]', 'phrases = ["same", "same"]', "classes: phrases must differ"),
@@ -68,7 +84,7 @@ def test_profile_is_named_by_argument_or_environment_or_is_the_demo(tmp_path, mo
         ('names = ["normal", "pneumonia"]', 'names = ["normal", "normal"]', "classes.names: class names must differ"),
         ('names = ["normal", "pneumonia"]', 'names = ["normal", "../x"]', "classes.names: class name '../x'"),
         ('names = ["normal", "pneumonia"]', 'names = ["normal", "two\\nlines"]', "classes.names: class name"),
-        ('"a chest X-ray, {phrase}"', '"a chest X-ray"', "classes: template must contain {phrase}"),
+        ('"{phrase} on a chest X-ray"', '"a chest X-ray"', "classes: template must contain {phrase}"),
         ('phrases = [["healthy', 'phrases = [["more"], ["healthy', "labelling.phrases has 3 lists for 2"),
         ('"clear lungs"', '"pneumonia"', "labelling: the same prompt stands twice"),
         ('"clear lungs"', '" "', "labelling: every class needs at least one phrase"),
@@ -97,7 +113,7 @@ def test_file_that_is_no_text_is_a_sentence(tmp_path):
         load_profile(str(path))
 
 
-@pytest.mark.parametrize("name", ["nothing", "nothing.toml", "../demo"])
+@pytest.mark.parametrize("name", ["nothing", "nothing.toml", "../demo", "x" * 300])
 def test_unknown_profile_names_the_shipped_ones(name):
     with pytest.raises(SettingsError, match=f"VDM_PROFILE is '{name}'.*demo, pneumoniamnist, sd15") as caught:
         load_profile(name)
@@ -128,7 +144,7 @@ def test_fingerprint_is_stable_and_sensitive(tiny):
 
 
 def test_caption_puts_the_phrase_of_the_label(tiny):
-    assert [tiny.classes.caption(label) for label in (0, 1)] == ["a chest X-ray, healthy lungs", "a chest X-ray, pneumonia"]
+    assert [tiny.classes.caption(label) for label in (0, 1)] == ["healthy lungs on a chest X-ray", "pneumonia on a chest X-ray"]
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,7 @@ STAGES = {
             ("raw_npz", "generated_images", "baseline_images"),
             {"metrics": "results/metrics/image_metrics.json"},
             lambda p: [p.evaluation, p.training.resolution, p.name, *_embedded(p)],
+            version=2,
         ),
         Stage(
             "pipeline_summary",

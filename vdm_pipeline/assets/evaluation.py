@@ -49,7 +49,7 @@ def image_metrics(
             for arm in ("real", "baseline", "lora")
         }
         table = pd.DataFrame(rows)
-        kid = {f"kid_{arm}": round(report[arm]["overall"]["kid"]["value"], 5) for arm in rows}
+        kid = {f"kid_{arm}": round(found["value"], 5) for arm in rows if (found := report[arm]["overall"]["kid"])}
         return kid | {"judge_accuracy": report["judge"]["accuracy_held_out"], "preview": table.round(4).to_markdown()}
 
     return materialize(context, run, work)

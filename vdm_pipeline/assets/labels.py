@@ -65,7 +65,7 @@ def labeled_dataset(
         text = labeller.encode_prompts(profile.labelling.prompts)
         embeddings = partial(read_embeddings, image_embeddings["folder"])
         table, calibration = label_archive(archive, embeddings, text, labeller.scale, profile.labelling, names)
-        refuse_degenerate(table, names)
+        refuse_degenerate(table, names, as_captions=profile.subset.captions_from == "auto_label")
         write_csv(staging / "labeled_dataset.csv", table)
         write_json(staging / "metrics/calibration.json", calibration.as_dict())
         old = last_labels(run.paths("labeled_dataset")["table"])
@@ -87,10 +87,11 @@ def label_metrics(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run],
         import pandas as pd
 
         from vdm_pipeline.io.tables import write_json
+        from vdm_pipeline.stages.labels import read_labels
         from vdm_pipeline.stages.metrics.labels import label_report
 
         evaluation = run.profile.evaluation
-        table = pd.read_csv(labeled_dataset["table"])
+        table = read_labels(labeled_dataset["table"])
         report = label_report(table, run.profile.classes.names, evaluation.bootstrap, evaluation.seed)
         write_json(staging / "metrics/auto_label_metrics.json", report)
         rows = {split: {k: v for k, v in values.items() if not isinstance(v, dict | list)} for split, values in report.items()}

@@ -44,7 +44,10 @@ def _materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> dg.
     if old and not looks_outside and old.fingerprint == print_ and run.store.is_whole(old) and not run.forced(asset):
         context.log.info(f"{asset}: re-used, nothing upstream changed")
         return _result(old, reused=True)
-    context.log.info(f"{asset}: computing ({_why(old, print_, run, asset)})")
+    same = old is not None and old.fingerprint == print_ and not run.forced(asset)
+    context.log.info(
+        f"{asset}: looking at the archive" if same and looks_outside else f"{asset}: computing ({_why(old, print_, run, asset)})"
+    )
     staging = run.store.root if looks_outside else run.store.staging(asset, outputs, print_)
     begun = time.perf_counter()
     metadata = work(staging)
@@ -64,7 +67,10 @@ def _materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> dg.
         peak_memory_mb=round(_peak_memory_mb(), 1),
     )
     run.store.record(manifest)
-    return _result(manifest, reused=False)
+    unchanged = same and looks_outside and old is not None and old.files == manifest.files
+    if unchanged:
+        context.log.info(f"{asset}: re-used, it is the same")
+    return _result(manifest, reused=unchanged)
 
 
 def _input_version(run: Run, name: str) -> str:
@@ -81,7 +87,7 @@ def _why(old: Manifest | None, print_: str, run: Run, asset: str) -> str:
         return "forced"
     if old.fingerprint != print_:
         return "settings, code or inputs changed"
-    return "it looks outside each time" if asset == "raw_npz" else "its files were changed or are gone"
+    return "its files were changed or are gone"
 
 
 def _peak_memory_mb() -> float:

@@ -48,16 +48,16 @@ def label_noise(
 
     def work(staging: Path) -> dict[str, Any]:
         import numpy as np
-        import pandas as pd
 
         from vdm_pipeline.io.images import data_uri, image_grid
         from vdm_pipeline.io.tables import write_csv
         from vdm_pipeline.stages.archive import read_archive
         from vdm_pipeline.stages.embeddings import read_embeddings
         from vdm_pipeline.stages.label_noise import find_suspects
+        from vdm_pipeline.stages.labels import read_labels
 
         profile = run.profile
-        table = pd.read_csv(labeled_dataset["table"])
+        table = read_labels(labeled_dataset["table"])
         train = table[table["split"] == "train"]
         column = "auto_label" if profile.subset.captions_from == "auto_label" else "ground_truth_label"
         embeddings = np.concatenate(list(read_embeddings(image_embeddings["folder"], "train")))

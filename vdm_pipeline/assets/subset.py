@@ -27,6 +27,7 @@ def lora_subset(
 
         from vdm_pipeline.stages.archive import read_archive
         from vdm_pipeline.stages.embeddings import read_embeddings
+        from vdm_pipeline.stages.labels import read_labels
         from vdm_pipeline.stages.near_duplicates import Whitening
         from vdm_pipeline.stages.subset import choose, left_out_ids, write_subset
 
@@ -34,7 +35,7 @@ def lora_subset(
         archive = read_archive(raw_npz["archive"], profile.data, profile.classes.names)
         embeddings = np.concatenate(list(read_embeddings(image_embeddings["folder"], "train")))
         left_out = left_out_ids(pd.read_csv(data_faults["table"]), pd.read_csv(label_noise["table"]), profile.subset)
-        table = pd.read_csv(labeled_dataset["table"])
+        table = read_labels(labeled_dataset["table"])
         chosen = choose(table, Whitening.of(embeddings)(embeddings), left_out, profile.subset, profile.classes)
         rows = write_subset(staging / "subset", chosen, archive, profile.classes)
         pure = sum(row["label"] == row["ground_truth"] for row in rows) / len(rows)

@@ -1,18 +1,21 @@
 """Writes that are whole or did not happen: a temporary sibling, fsync, rename."""
 
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+LEFTOVER = re.compile(r"\.[0-9a-f]{8}\.(part(\.\w+)?|old)$")
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it replaces ``path``, on an exception it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
     try:
         yield temporary
         sync(temporary)
@@ -46,6 +49,13 @@ def replace_path(new: Path, path: Path) -> None:
             raise
         shutil.rmtree(aside)
     sync(path.parent)
+
+
+def remove_leftovers(folder: Path, pattern: str = "**/.*") -> None:
+    """Remove what killed writers left in ``folder`` under ``pattern``: temporary files, and old folders that were set aside."""
+    for path in list(folder.glob(pattern)):
+        if LEFTOVER.search(path.name):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def sync(path: Path) -> None:

@@ -74,7 +74,7 @@ class Npz:
             return
         size = math.prod(header.shape[1:]) * header.dtype.itemsize
         for piece in self._pieces(key, count * size):
-            yield np.frombuffer(piece, header.dtype).reshape(-1, *header.shape[1:])
+            yield np.frombuffer(bytearray(piece), header.dtype).reshape(-1, *header.shape[1:])
 
     def _pieces(self, key: str, size: int) -> Iterator[bytes]:
         """The array's bytes, ``size`` at a time; zipfile yields no more than the declared size and checks the CRC at its end."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vdm_pipeline.errors import PipelineError
-from vdm_pipeline.io.atomic import replace_path
+from vdm_pipeline.io.atomic import remove_leftovers, replace_path
 from vdm_pipeline.io.manifest import Manifest, file_sha256, read_manifest, write_manifest
 
 
@@ -24,7 +24,8 @@ class Store:
 
     def path(self, name: str) -> Path:
         """Absolute path of ``name`` such as ``results/labeled_dataset.csv``; raises `PipelineError` if it leaves the folder."""
-        path = (self.root / name).resolve()
+        path = self.root / name
+        path = path.parent.resolve() / path.name  # the last part may be a link, to an archive that lies elsewhere
         if not path.is_relative_to(self.root):
             raise PipelineError(f"'{name}' leaves the project folder {self.root}; take a path inside it.")
         return path
@@ -46,6 +47,7 @@ class Store:
                 if other != current:
                     shutil.rmtree(other)
         current.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(current)
         return current
 
     def publish(self, staging: Path, outputs: Iterable[str]) -> None:
@@ -56,7 +58,8 @@ class Store:
             raise PipelineError(f"The stage did not write {', '.join(missing)}; nothing was published.")
         for name in outputs:
             replace_path(staging / name.split("/", 1)[1], self.path(name))
-        shutil.rmtree(staging)
+            remove_leftovers(self.path(name).parent, f".{self.path(name).name}.*")
+        shutil.rmtree(staging.parent)
 
     def hashes(self, outputs: Iterable[str]) -> dict[str, str]:
         """Sha256 of every file under the outputs, by path relative to the project folder."""

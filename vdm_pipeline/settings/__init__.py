@@ -1,6 +1,6 @@
 """What is asked for: a profile, one frozen section a stage. Everything that changes a result stands here."""
 
-from vdm_pipeline.settings.base import ModelPin
+from vdm_pipeline.settings.base import ModelPin, Section
 from vdm_pipeline.settings.profile import DEFAULT_PROFILE, PROFILES, Profile, fingerprint, load_profile
 from vdm_pipeline.settings.sections import (
     Automation,
@@ -30,6 +30,7 @@ __all__ = [
     "Labelling",
     "ModelPin",
     "Profile",
+    "Section",
     "Subset",
     "Training",
     "fingerprint",

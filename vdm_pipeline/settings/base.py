@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Count = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(gt=0, le=10_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=1_000_000)]
 
@@ -35,6 +35,8 @@ class ModelPin(Section):
 
     @model_validator(mode="after")
     def _pinned(self) -> Self:
+        if self.source == "hub" and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.id):
+            raise ValueError(f"'{self.id}' is neither embedded:<name>, nor a hub id owner/name, nor the path of a folder")
         if self.source == "hub" and not re.fullmatch(r"[0-9a-f]{40}", self.revision or ""):
             raise ValueError(f"'{self.id}' comes from a hub, so it needs revision = \"<commit, 40 hex digits>\"")
         if self.source == "folder" and not re.fullmatch(r"[0-9a-f]{64}", self.sha256 or ""):

@@ -67,7 +67,7 @@ def load_profile(name: str | None = None) -> Profile:
     """
     name = name or os.environ.get("VDM_PROFILE") or DEFAULT_PROFILE
     path = Path(name) if name.endswith(".toml") else PROFILES / f"{name}.toml"
-    if not path.is_file():
+    if not _is_file(path):
         known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
         raise SettingsError(f"VDM_PROFILE is '{name}', which is neither a shipped profile ({known}) nor a .toml file that exists.")
     try:
@@ -76,6 +76,13 @@ def load_profile(name: str | None = None) -> Profile:
         raise SettingsError(f"{path} is no valid TOML: {error}.") from None
     except ValidationError as error:
         raise SettingsError(f"{path}: {_first_fault(error)}.") from None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for the file system
+        return False
 
 
 def fingerprint(*values: BaseModel | str | int | dict | None) -> str:

@@ -50,6 +50,8 @@ class Classes(Section):
                 raise ValueError(f"class name {name!r} must be lower-case letters, digits, '-' and '_'")
         if len(set(names)) != len(names):
             raise ValueError("class names must differ")
+        if "overall" in names:
+            raise ValueError("no class can be called 'overall', as that is the row of all classes together")
         return names
 
     @model_validator(mode="after")
@@ -70,7 +72,7 @@ class Classes(Section):
 class Labelling(Section):
     """`image_embeddings` and `labeled_dataset`: zero-shot labels by an open_clip model, calibrated on val."""
 
-    model: ModelPin
+    model: ModelPin = Field(description="the open_clip model")
     templates: tuple[str, ...] = Field(min_length=1, description="prompts, each with {phrase}; their embeddings are averaged")
     phrases: tuple[tuple[str, ...], ...] = Field(description="one list of phrases a class, in label order; position decides, never words")
     calibration: Literal["none", "platt", "prior"] = Field(
@@ -143,7 +145,7 @@ class Subset(Section):
 class Training(Section):
     """`lora_weights`: LoRA on a Stable Diffusion UNet."""
 
-    base: ModelPin
+    base: ModelPin = Field(description="the Stable Diffusion folder or repository")
     resolution: Count = Field(description="side of the training images, pixels; a multiple of 8")
     rank: Count = Field(8, description="rank of the LoRA matrices")
     alpha: Annotated[float, Field(gt=0)] = Field(8, description="LoRA scale is alpha / rank")
@@ -151,7 +153,7 @@ class Training(Section):
         ("to_q", "to_k", "to_v", "to_out.0"), min_length=1, description="UNet layers that get LoRA, by name suffix"
     )
     steps: Count = Field(description="optimizer steps")
-    batch: Count = Field(description="images a step")
+    batch: Annotated[int, Field(gt=0, le=65_536)] = Field(description="images a step")
     learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(1e-4, description="peak, AdamW")
     warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="steps of linear warm-up")
     weight_decay: Annotated[float, Field(ge=0)] = Field(1e-2, description="AdamW")
@@ -171,7 +173,7 @@ class Training(Section):
 class Generation(Section):
     """`generated_images` and `baseline_images`: one plan, two adapters."""
 
-    lcm_lora: ModelPin
+    lcm_lora: ModelPin = Field(description="the LCM-LoRA of the base")
     per_class: Count = Field(description="images of each class and arm")
     steps: Annotated[int, Field(ge=1, le=50)] = Field(4, description="LCM steps")
     guidance_scale: Annotated[float, Field(ge=1)] = Field(1.0, description="1 = no classifier-free guidance, and half the work")
@@ -185,7 +187,7 @@ class Evaluation(Section):
     """`image_metrics`."""
 
     judge_epochs: Count = Field(8, description="passes of the judge CNN over the real train split")
-    bootstrap: Count = Field(1000, description="resamples for each 95 % interval")
+    bootstrap: Annotated[int, Field(gt=0, le=100_000)] = Field(1000, description="resamples for each 95 % interval")
     seed: Seed = Field(0, description="judge and resampling")
 
 

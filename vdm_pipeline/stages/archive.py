@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_pipeline.errors import ArchiveError
+from vdm_pipeline.io.atomic import remove_leftovers
 from vdm_pipeline.io.download import fetch
 from vdm_pipeline.io.npz import MAX_BYTES, Header, digest, open_npz
 from vdm_pipeline.settings import Data
@@ -135,6 +136,7 @@ def obtain_archive(data: Data, folder: Path, log: Callable[[str], None]) -> Path
     path = folder / data.file_name
     if data.source == "phantom":
         if not is_rendered_from(data, path):
+            remove_leftovers(folder, f".{path.name}.*")
             render_archive(data, path, log)
     elif data.source == "file":
         if not path.is_file():
@@ -208,6 +210,8 @@ def _status(path: Path, data: Data, facts: _Facts, counts: dict[str, int], md5: 
     if data.source == "phantom":
         if not is_rendered_from(data, path):
             raise ArchiveError(f"{path}: it was not rendered from the profile's data section; {_mend(data)}.")
+        if counts != facts.counts:
+            raise ArchiveError(f"{path}: it holds {_listed(counts)} phantoms instead of {_listed(facts.counts)}; {_mend(data)}.")
         return "phantom"
     if md5 == facts.md5:
         return "official"

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 
-from vdm_pipeline.io.atomic import atomic_file
+from vdm_pipeline.io.tensors import write_tensors
 
 
 def save_checkpoint(
@@ -24,8 +23,7 @@ def save_checkpoint(
         for index, state in optimizer.state_dict()["state"].items():
             for key, value in state.items():
                 tensors[f"optimizer/{name}/{index}/{key}"] = torch.as_tensor(value).cpu().contiguous().clone()
-    with atomic_file(path) as temporary:
-        save_file(tensors, temporary, metadata={**(note or {}), "step": str(step)})
+    write_tensors(path, tensors, {**(note or {}), "step": str(step)})
 
 
 def checkpoint_note(path: Path) -> dict[str, str]:

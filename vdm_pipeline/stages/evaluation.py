@@ -18,6 +18,7 @@ from vdm_pipeline.stages.metrics.images import chroma, kernel_distance, mean_wit
 if TYPE_CHECKING:
     import torch
 
+MIN_FOR_KID = 3
 Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
@@ -50,28 +51,27 @@ class Sample:
 
 
 def compare(arm: Sample, reference: Sample, class_names: Sequence[str], evaluation: Evaluation) -> dict[str, Any]:
-    """Metrics of an arm, overall and per class, against the reference images of the same classes."""
+    """Metrics of an arm, overall and per class, against the reference images of the same classes; None where images are too few."""
     groups = {"overall": (np.ones(len(arm.labels), bool), np.ones(len(reference.labels), bool))}
     groups |= {name: (arm.labels == i, reference.labels == i) for i, name in enumerate(class_names)}
     report = {}
     for name, (mine, theirs) in groups.items():
         values = {"sharpness": arm.sharpness, "chroma": arm.chroma, "label_agreement": arm.agreement}
-        intervals = {key: mean_with_interval(v[mine], evaluation.bootstrap, evaluation.seed) for key, v in values.items()}
-        kid = kernel_distance(arm.features[mine], reference.features[theirs])
-        report[name] = {"n": int(mine.sum()), "n_reference": int(theirs.sum()), "kid": kid, **intervals}
+        n, n_reference = int(mine.sum()), int(theirs.sum())
+        intervals = {key: mean_with_interval(v[mine], evaluation.bootstrap, evaluation.seed) if n else None for key, v in values.items()}
+        enough = min(n, n_reference) >= MIN_FOR_KID
+        kid = kernel_distance(arm.features[mine], reference.features[theirs]) if enough else None
+        report[name] = {"n": n, "n_reference": n_reference, "kid": kid, **intervals}
     return report
 
 
-def halves(labels: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split rows into two halves, each class evenly: the real-against-real row compares one with the other."""
-    rng = np.random.default_rng(seed)
-    first: list[int] = []
-    second: list[int] = []
-    for label in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == label))
-        first += rows[: len(rows) // 2].tolist()
-        second += rows[len(rows) // 2 :].tolist()
-    return np.sort(first), np.sort(second)
+def halves(n: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split ``n`` rows into two halves, for the real-against-real row.
+
+    Drawn freely, not class by class: halves of the very same class shares would be more alike than two samples are.
+    """
+    rows = np.random.default_rng(seed).permutation(n)
+    return np.sort(rows[: n // 2]), np.sort(rows[n // 2 :])
 
 
 def evaluate(
@@ -95,7 +95,7 @@ def evaluate(
     )
     held_out = float((judge.probabilities(test.images).argmax(1) == test.labels).mean())
     real = Sample.of(resize(val.images, resolution), val.labels, embed, judge)
-    first, second = halves(val.labels, evaluation.seed)
+    first, second = halves(len(val), evaluation.seed)
     report: dict[str, Any] = {
         "feature_space": feature_space,
         "judge": {

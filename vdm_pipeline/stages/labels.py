@@ -1,6 +1,7 @@
 """`labeled_dataset`: the table of calibrated zero-shot labels, one row an image of every split."""
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,11 +71,26 @@ def label_table(
     return pd.concat(tables, ignore_index=True)
 
 
-def refuse_degenerate(table: "pd.DataFrame", class_names: Sequence[str]) -> None:
-    """Raise `PipelineError` if a class is never predicted: such labels say nothing, whatever their accuracy."""
+TEXTS = ("image_id", "auto_label", "ground_truth_label", "split")
+
+
+def read_labels(path: Path) -> "pd.DataFrame":
+    """Read the table back; classes may be called ``0``, ``null`` or ``true`` and stay texts."""
+    import pandas as pd
+
+    columns = pd.read_csv(path, nrows=0).columns
+    numbers = {column: ["", "nan"] for column in columns if column not in TEXTS}
+    return pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=numbers)
+
+
+def refuse_degenerate(table: "pd.DataFrame", class_names: Sequence[str], *, as_captions: bool) -> None:
+    """Raise `PipelineError` if all images get one label, or, where labels become captions, if a class is never predicted.
+
+    Such labels say nothing, whatever their accuracy.
+    """
     counts = table["auto_label"].value_counts()
     never = [name for name in class_names if name not in counts]
-    if never:
+    if never and (as_captions or len(counts) == 1):
         raise PipelineError(
             f"The labeller never says {', '.join(never)} of {len(table)} images, so its labels say nothing; "
             "check labelling.phrases, labelling.calibration and labelling.model in the profile."

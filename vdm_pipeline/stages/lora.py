@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import atomic_file
+from vdm_pipeline.io.tensors import write_tensors
 from vdm_pipeline.settings import Training
 from vdm_pipeline.stages.checkpoint import load_checkpoint, save_checkpoint
 from vdm_pipeline.stages.diffusion import encode_images, encode_prompts, load_part
@@ -203,11 +204,8 @@ class _Log:
 
 def save_adapter(unet: Any, path: Path, note: Mapping[str, str]) -> None:
     """Write the adapter in diffusers' LoRA format, fp32, with ``note`` in the header."""
-    from safetensors.torch import save_file
-
     tensors = {name: value.float() for name, value in lora_tensors(unet, "default").items()}
-    with atomic_file(path) as temporary:
-        save_file(tensors, temporary, metadata={**lora_header(unet, "default"), **note})
+    write_tensors(path, tensors, {**lora_header(unet, "default"), **note})
 
 
 def lora_tensors(unet: Any, adapter: str) -> dict[str, torch.Tensor]:

@@ -21,7 +21,7 @@ def resolve_model(pin: ModelPin) -> Path:
     """
     if pin.source == "hub":
         return _from_hub(pin)
-    folder = EMBEDDED / pin.id.removeprefix("embedded:") if pin.source == "embedded" else Path(pin.id).expanduser()
+    folder = EMBEDDED / pin.id.removeprefix("embedded:") if pin.source == "embedded" else Path(os.path.expanduser(pin.id))
     if not folder.is_dir():
         raise ModelError(f"Model folder {folder} does not exist; correct the id '{pin.id}' in the profile.")
     expected = pinned_digest(pin)

@@ -21,6 +21,9 @@ from vdm_pipeline.stages.metrics.images import chroma, to_grey
 
 Progress = Callable[[int, int], None]
 
+LEAST_CHANGE = 1e-5
+"""An adapter whose update is smaller than this share of every layer's weights draws the same pixels as none."""
+
 
 @dataclass(frozen=True)
 class Shot:
@@ -81,13 +84,20 @@ def load_pipeline(base: Path, adapters: list[Adapter], device: torch.device, dty
 
 
 def refuse_idle(unet: Any, adapters: list[Adapter]) -> None:
-    """Raise `ModelError` if an adapter is not active on any layer, or its update is zero everywhere."""
+    """Raise `ModelError` if an adapter is not active on any layer, or changes none by as much as `LEAST_CHANGE`."""
     for adapter in adapters:
         layers = [m for m in unet.modules() if adapter.name in getattr(m, "lora_B", {}) and adapter.name in m.active_adapters]
-        if not any(bool(layer.lora_B[adapter.name].weight.any()) and layer.scaling[adapter.name] for layer in layers):
+        if not any(_relative_change(layer, adapter.name) >= LEAST_CHANGE for layer in layers):
             raise ModelError(
                 f"Adapter '{adapter.name}' from {adapter.path} is not active: it changes no layer of the UNet; train it again."
             )
+
+
+@torch.no_grad()
+def _relative_change(layer: Any, name: str) -> float:
+    """Norm of the adapter's update over the norm of the layer's own weights."""
+    up, down = layer.lora_B[name].weight.float().flatten(1), layer.lora_A[name].weight.float().flatten(1)
+    return float(layer.scaling[name] * torch.linalg.norm(up @ down) / torch.linalg.norm(layer.get_base_layer().weight.float()))
 
 
 @torch.inference_mode()

@@ -86,11 +86,16 @@ def left_out_ids(faults: "pd.DataFrame", suspects: "pd.DataFrame", subset: Subse
 
 
 def write_subset(folder: Path, chosen: "pd.DataFrame", archive: Archive, classes: Classes) -> list[dict[str, Any]]:
-    """Write ``images/*.png`` and ``metadata.jsonl`` in the imagefolder format; return the rows."""
-    rows = []
+    """Write ``images/*.png`` and ``metadata.jsonl`` in the imagefolder format; return the rows.
+
+    Raises `PipelineError` for an id that is not the archive's, before it becomes the name of a file.
+    """
+    rows, places = [], {name: place for place, name in enumerate(archive.image_ids("train"))}
     for row in chosen.to_dict("records"):
+        if row["image_id"] not in places:
+            raise PipelineError(f"'{row['image_id']}' in results/labeled_dataset.csv is no train image; materialize labeled_dataset again.")
         name = f"images/{row['image_id']}.png"
-        write_png(folder / name, archive.splits["train"].images[int(row["image_id"].rsplit("_", 1)[1])])
+        write_png(folder / name, archive.splits["train"].images[places[row["image_id"]]])
         rows.append(
             {
                 "file_name": name,

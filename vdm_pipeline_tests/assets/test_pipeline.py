@@ -14,13 +14,16 @@ from vdm_pipeline.definitions import definitions
 from vdm_pipeline.io.manifest import file_sha256
 from vdm_pipeline.io.store import Store
 from vdm_pipeline.settings import Profile, load_profile
-from vdm_pipeline.stages.zero_shot import ZeroShot
+from vdm_pipeline.stages import labels
 from vdm_pipeline_tests.conftest import shrink
 
 ALL = [
     "raw_npz",
+    "image_embeddings",
     "labeled_dataset",
     "label_metrics",
+    "data_faults",
+    "label_noise",
     "lora_subset",
     "lora_weights",
     "generated_images",
@@ -126,17 +129,35 @@ def test_markup_in_a_caption_stays_text(tiny, project):
     assert "&lt;img src=x onerror=alert(1)&gt;" in page
 
 
-def test_second_run_computes_nothing_but_the_look_outside(finished):
+def test_second_run_computes_nothing(finished):
     profile, root = finished
     before = {path: path.stat().st_mtime_ns for path in (root / "results").rglob("*.png")}
-    assert computed(materialize(profile, root)) == {"raw_npz"}
+    assert computed(materialize(profile, root)) == set()
     assert {path: path.stat().st_mtime_ns for path in (root / "results").rglob("*.png")} == before
+
+
+def test_new_phrases_relabel_without_an_image_pass(tiny, project):
+    labelled = ["raw_npz", "image_embeddings", "labeled_dataset"]
+    assert materialize(tiny, project, labelled).success
+    diff = project / "results/metrics/relabel_diff.csv"
+    assert pd.read_csv(diff).empty
+    before = pd.read_csv(project / "results/labeled_dataset.csv")
+    swapped = shrink(tiny, labelling={"phrases": (("pneumonia",), ("healthy lungs",)), "calibration": "none", "decision": "argmax"})
+    result = materialize(swapped, project, labelled)
+    assert computed(result) == {"labeled_dataset"}
+    after, rows = pd.read_csv(project / "results/labeled_dataset.csv"), pd.read_csv(diff)
+    assert len(rows) == (before["auto_label"] != after["auto_label"]).sum() > 100
+    facts = {
+        key: value.value for event in result.get_asset_materialization_events() for key, value in event.materialization.metadata.items()
+    }
+    assert facts["labels_changed"] == len(rows)
+    assert facts["test_balanced_accuracy_after"] < 0.2 < 0.8 < facts["test_balanced_accuracy_before"]
 
 
 def test_execution_settings_make_nothing_new(finished):
     profile, root = finished
     changed = profile.model_copy(update={"execution": profile.execution.model_copy(update={"image_batch": 3, "log_every": 1})})
-    assert computed(materialize(changed, root)) == {"raw_npz"}
+    assert computed(materialize(changed, root)) == set()
 
 
 def test_edited_file_is_made_again_and_nothing_after_it(finished):
@@ -144,14 +165,72 @@ def test_edited_file_is_made_again_and_nothing_after_it(finished):
     path = root / "results/labeled_dataset.csv"
     good = path.read_bytes()
     path.write_bytes(good.replace(b"normal", b"pneumonia", 1))
-    assert computed(materialize(profile, root)) == {"raw_npz", "labeled_dataset"}
+    assert computed(materialize(profile, root)) == {"labeled_dataset"}
     assert path.read_bytes() == good
 
 
-def test_force_makes_again(finished, monkeypatch):
+@pytest.mark.parametrize("named", ["label_metrics", "all", "report, label_metrics"])
+def test_force_makes_again(finished, monkeypatch, named):
     profile, root = finished
-    monkeypatch.setenv("VDM_FORCE", "label_metrics")
+    monkeypatch.setenv("VDM_FORCE", named)
     assert computed(materialize(profile, root, ["label_metrics"])) == {"label_metrics"}
+
+
+def test_force_of_what_is_no_asset_is_a_sentence(finished, monkeypatch):
+    profile, root = finished
+    monkeypatch.setenv("VDM_FORCE", "lora_weight")
+    assert sentence(materialize(profile, root, ["label_metrics"])).startswith("VDM_FORCE names lora_weight, which is no asset; name all,")
+
+
+def test_an_edited_upstream_file_is_not_read(finished):
+    profile, root = finished
+    path = root / "results/labeled_dataset.csv"
+    good = path.read_bytes()
+    path.write_bytes(good.replace(b"normal", b"pneumonia", 1))
+    result = materialize(profile, root, ["label_metrics"])
+    path.write_bytes(good)
+    assert sentence(result) == (
+        "Files of asset labeled_dataset were changed since they were made; "
+        "run: dagster asset materialize -m vdm_pipeline.definitions --select '*labeled_dataset'"
+    )
+
+
+def test_what_was_made_under_other_settings_is_not_read(finished):
+    profile, root = finished
+    other = shrink(profile, training={"rank": 4})
+    result = materialize(other, root, ["pipeline_summary", "report"])
+    assert sentence(result).startswith("Asset lora_weights was made with other settings or from other inputs; run: dagster asset")
+
+
+def test_what_was_made_from_other_inputs_is_not_read(finished):
+    profile, root = finished
+    record = root / "results/.manifests/lora_weights.json"
+    good = record.read_text()
+    subset = json.loads(good)["inputs"]["lora_subset"]
+    record.write_text(good.replace(subset, "0" * 16))
+    result = materialize(profile, root, ["generated_images"])
+    record.write_text(good)
+    assert sentence(result).startswith("Asset lora_weights was made with other settings or from other inputs")
+
+
+def test_leftovers_of_killed_writers_are_not_published(tiny, project):
+    assert materialize(tiny, project, ["raw_npz", "image_embeddings", "labeled_dataset", "label_metrics"]).success
+
+    assert not (project / "results/.staging/label_metrics").exists()
+    staging = Store(project).staging("baseline_images", ["results/x"], "0" * 16)
+    left = [
+        staging / "generated_images_no_fine_tuning/.gen_003.png.0123abcd.part.png",
+        project / "results/.generated_images_no_fine_tuning.0123abcd.old/gen_000.png",
+        project / "data/.phantom_64.npz.0123abcd.part.npz",
+    ]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    assert Store(project).staging("baseline_images", ["results/x"], "0" * 16) == staging
+    assert not left[0].exists()
+    (project / "data" / tiny.data.file_name).unlink()
+    assert materialize(tiny, project, ["raw_npz", "baseline_images"]).success
+    assert not any(path.exists() for path in left)
 
 
 def test_missing_upstream_is_one_sentence_with_the_command(tiny, project):
@@ -176,7 +255,7 @@ def test_bad_archive_stops_the_run_and_nothing_is_written(tiny, project):
 
 
 def test_labeller_that_says_the_same_of_all_stops_the_run(tiny, project, monkeypatch):
-    monkeypatch.setattr(ZeroShot, "probabilities", lambda self, embeddings: np.tile([0.2, 0.8], (len(embeddings), 1)))
+    monkeypatch.setattr(labels, "logits", lambda embeddings, text, scale: np.tile([0.2, 0.8], (len(embeddings), 1)))
     result = materialize(tiny, project)
     assert not result.success
     assert sentence(result).startswith("The labeller never says normal of 128 images, so its labels say nothing;")
@@ -188,6 +267,9 @@ def test_labeller_that_says_the_same_of_all_stops_the_run(tiny, project, monkeyp
 def test_checks_run_and_pass(finished):
     profile, root = finished
     evaluations = materialize(profile, root).get_asset_check_evaluations()
-    names = {"labels_predict_every_class", "labels_are_sound", "subset_is_balanced", "arms_share_one_plan", "images_are_not_blank"}
+    names = {
+        *("labels_predict_every_class", "labels_are_sound", "labels_beat_chance", "labels_are_calibrated"),
+        *("subset_is_balanced", "subset_is_disjoint", "subset_is_pure", "arms_share_one_plan", "images_are_not_blank"),
+    }
     assert {evaluation.check_name for evaluation in evaluations} == names
     assert all(evaluation.passed for evaluation in evaluations)

@@ -51,6 +51,14 @@ def test_path_outside_the_folder_is_refused(store, name):
         store.path(name.format(root=store.root.name))
 
 
+def test_archive_may_be_a_link_to_elsewhere(store, tmp_path_factory):
+    (store.root / "data").mkdir()
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "a.npz"
+    elsewhere.write_bytes(b"x")
+    (store.root / "data/a.npz").symlink_to(elsewhere)
+    assert store.path("data/a.npz").read_bytes() == b"x"
+
+
 def test_path_through_a_link_that_leads_outside_is_refused(store, tmp_path_factory):
     (store.root / "results").symlink_to(tmp_path_factory.mktemp("elsewhere"))
     with pytest.raises(PipelineError, match="leaves the project folder"):

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from vdm_pipeline.errors import ArchiveError
+from vdm_pipeline.io.npz import read_comment, write_npz
 from vdm_pipeline.settings import Data
 from vdm_pipeline.stages import archive as archive_module
 from vdm_pipeline.stages.archive import obtain_archive, read_archive
@@ -288,6 +289,14 @@ def test_phantoms_are_rendered_once_and_anew_for_other_settings(tmp_path):
         read_archive(path, other, NAMES)
     assert read_archive(obtain_archive(other, tmp_path, silent), other, NAMES).sha256 != first.sha256
     assert read_archive(obtain_archive(PHANTOM, tmp_path, silent), PHANTOM, NAMES).sha256 == first.sha256
+
+
+def test_a_phantom_archive_must_hold_as_many_as_were_asked_for(tmp_path):
+    path = obtain_archive(PHANTOM, tmp_path, silent)
+    kept = dict(np.load(path)) | {"train_images": np.zeros((4, 32, 32), np.uint8), "train_labels": np.array([[0], [1], [0], [1]], np.uint8)}
+    write_npz(path, kept, comment=read_comment(path))
+    with pytest.raises(ArchiveError, match=r"holds 4 train \+ 2 val \+ 2 test phantoms instead of 6 train .*; delete the file"):
+        read_archive(path, PHANTOM, NAMES)
 
 
 def test_a_damaged_phantom_is_rendered_again(tmp_path):

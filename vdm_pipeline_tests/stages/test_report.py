@@ -68,6 +68,23 @@ def test_judge_that_disagrees_is_said_plainly():
     assert [good for good, _ in news[2:]] == [False, False]
 
 
+@pytest.mark.parametrize(("lora", "good"), [((0.97, 0.92, 1.0), True), ((0.80, 0.72, 0.90), False)])
+def test_agreement_is_worse_only_where_the_intervals_part(lora, good):
+    images = metrics(CLOSER, {"real": 1, "baseline": 1, "lora": 1})
+    images["baseline"]["normal"] = {"label_agreement": {"value": 0.99, "ci95": [0.95, 1.0]}}
+    images["lora"]["normal"] = {"label_agreement": {"value": lora[0], "ci95": list(lora[1:])}}
+    found, sentence = said(LABELS, images)[2]
+    assert found is good
+    assert ("worse than without" in sentence) is not good
+
+
+def test_guessing_among_more_classes_is_right_less_often():
+    labels = {"test": LABELS["test"] | {"balanced_accuracy": 0.4}}
+    images = metrics(CLOSER, {"real": 1, "baseline": 1, "lora": 1})
+    assert verdict(labels, images, ("a", "b", "c"))[0][0]
+    assert not verdict(labels, images, ("a", "b"))[0][0]
+
+
 def test_absent_value_is_not_invented():
     assert interval(None) == interval({"value": None, "ci95": None}) == "not measured"
 

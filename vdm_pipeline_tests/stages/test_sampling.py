@@ -3,15 +3,22 @@
 import json
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import pytest
 import torch
+from diffusers import LCMScheduler, StableDiffusionPipeline
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from vdm_pipeline.assets.images import _arm
 from vdm_pipeline.errors import ModelError, PipelineError
+from vdm_pipeline.io.store import Store
 from vdm_pipeline.io.tables import read_rows
+from vdm_pipeline.resources import Run
+from vdm_pipeline.settings import Profile
 from vdm_pipeline.stages import sampling
+from vdm_pipeline.stages.diffusion import hushed_libraries
 from vdm_pipeline.stages.models import EMBEDDED
 from vdm_pipeline.stages.sampling import Adapter, generate, load_pipeline, plan, to_uint8
 
@@ -36,6 +43,10 @@ def draw(profile, folder: Path, batch: int = 4, shots=None, adapters=(LCM,)) -> 
     )
 
 
+def generating(profile: Profile, **changes) -> Profile:
+    return profile.model_copy(update={"generation": profile.generation.model_copy(update=changes)})
+
+
 def pixels(folder: Path) -> list[np.ndarray]:
     return [np.asarray(Image.open(path), dtype=int) for path in sorted(folder.glob("gen_*.png"))]
 
@@ -45,6 +56,41 @@ def test_plan_is_balanced_and_seeds_follow_the_index(tiny):
     assert [shot.label for shot in shots] == ["normal"] * 3 + ["pneumonia"] * 3
     assert [shot.seed - tiny.generation.seed for shot in shots] == list(range(6))
     assert {shot.prompt for shot in shots[:3]} == {tiny.classes.caption(0)}
+
+
+@pytest.mark.parametrize(("guidance", "weights"), [(1.0, (1.0, 0.5)), (4.0, (1.0, 0.5)), (1.0, (0.4, 1.5))])
+def test_image_is_that_of_plain_diffusers(tiny, tmp_path, guidance, weights):
+    profile = generating(tiny, guidance_scale=guidance, grey=False, per_class=1)
+    draw(profile, tmp_path / "ours", adapters=[Adapter("lcm", LCM.path, weights[0]), Adapter("lora", LCM.path, weights[1])])
+    with hushed_libraries():
+        pipe = StableDiffusionPipeline.from_pretrained(BASE, dtype=torch.float32)
+        for name in ("lcm", "lora"):
+            pipe.load_lora_weights(LCM.path, adapter_name=name)
+    pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
+    pipe.set_adapters(["lcm", "lora"], list(weights))
+    for shot, ours in zip(plan(profile.classes, profile.generation), pixels(tmp_path / "ours"), strict=True):
+        generator = torch.Generator().manual_seed(shot.seed)
+        image = pipe(shot.prompt, num_inference_steps=2, guidance_scale=guidance, height=64, width=64, generator=generator).images[0]
+        assert np.abs(np.asarray(image, dtype=int) - ours).max() <= 1
+
+
+def test_arm_mixes_the_adapters_with_the_weights_of_the_profile(tiny, tmp_path):
+    profile = generating(tiny, lcm_weight=0.75, adapter_weight=0.5, per_class=1)
+    _arm(dg.build_asset_context(), Run(profile, Store(tmp_path)), tmp_path / "arm", LCM.path)
+    rows = draw(profile, tmp_path / "own", adapters=[Adapter("lcm", LCM.path, 0.75), Adapter("lora", LCM.path, 0.5)])
+    assert read_rows(tmp_path / "arm/metadata.jsonl") == rows
+    assert all(np.array_equal(a, b) for a, b in zip(pixels(tmp_path / "arm"), pixels(tmp_path / "own"), strict=True))
+
+
+def test_colour_is_kept_where_grey_is_not_asked_for(tiny, tmp_path):
+    draw(generating(tiny, grey=False), tmp_path / "colour")
+    rows = draw(generating(tiny, grey=True), tmp_path / "grey")
+    colour, grey = pixels(tmp_path / "colour"), pixels(tmp_path / "grey")
+    assert {image.shape for image in colour} == {(64, 64, 3)}
+    assert all(np.array_equal(np.round(a.mean(2)), b) for a, b in zip(colour, grey, strict=True))
+    spread = [(image.max(2) - image.min(2)).mean() for image in colour]
+    assert [row["chroma"] for row in rows] == pytest.approx(spread, abs=1e-3)
+    assert min(spread) > 0
 
 
 def test_image_does_not_depend_on_batch_or_neighbours(tiny, tmp_path):

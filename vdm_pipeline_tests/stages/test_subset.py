@@ -177,3 +177,11 @@ def test_written_folder_is_an_imagefolder_with_the_captions(archive, chosen_from
         assert row["text"] == tiny.classes.caption(NAMES.index(row["label"]))
         assert row["ground_truth"] == NAMES[archive.splits["train"].labels[int(row["image_id"][-6:])]]
         assert row["confidence_score"] == pytest.approx(source["confidence_score"], abs=1e-6)
+
+
+def test_id_that_is_no_train_image_does_not_become_a_file_name(archive, chosen_from, tiny, tmp_path):
+    chosen = chosen_from(per_class=2)
+    chosen.loc[1, "image_id"] = "../../evil_000001"
+    with pytest.raises(PipelineError, match=r"'\.\./\.\./evil_000001' in results/labeled_dataset.csv is no train image"):
+        write_subset(tmp_path / "a/b", chosen, archive, tiny.classes)
+    assert not list(tmp_path.glob("evil*"))

@@ -2,14 +2,16 @@
 
 import numpy as np
 import open_clip
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
 from vdm_pipeline.errors import ModelError, PipelineError
+from vdm_pipeline.io.tables import write_csv
 from vdm_pipeline.stages.archive import Archive, Split
 from vdm_pipeline.stages.calibration import Calibration, softmax
-from vdm_pipeline.stages.labels import label_table, refuse_degenerate
+from vdm_pipeline.stages.labels import label_table, read_labels, refuse_degenerate
 from vdm_pipeline.stages.models import EMBEDDED
 from vdm_pipeline.stages.phantom.film import render
 from vdm_pipeline.stages.prompts import negations
@@ -110,7 +112,25 @@ def test_labeller_that_says_the_same_of_all_stops(tmp_path):
     constant = label_table(archive, {"train": np.tile([0.2, 0.8], (4, 1))}, PLAIN, ["normal", "pneumonia"])
     assert constant["auto_label"].tolist() == ["pneumonia"] * 4
     with pytest.raises(PipelineError, match="never says normal of 4 images"):
-        refuse_degenerate(constant, ["normal", "pneumonia"])
+        refuse_degenerate(constant, ["normal", "pneumonia"], as_captions=False)
+
+
+def test_class_that_is_never_said_stops_where_labels_are_captions():
+    table = pd.DataFrame({"auto_label": ["a", "b", "b"]})
+    refuse_degenerate(table, ["a", "b", "c"], as_captions=False)
+    with pytest.raises(PipelineError, match="never says c of 3 images"):
+        refuse_degenerate(table, ["a", "b", "c"], as_captions=True)
+
+
+@pytest.mark.parametrize("names", [["0", "1"], ["null", "nan"], ["false", "true"], ["1e5", "na"]])
+def test_names_of_classes_stay_texts(tmp_path, names):
+    columns = {"image_id": ["x_0", "x_1"], "auto_label": names, "ground_truth": [0, 1], "ground_truth_label": names, "split": "test"}
+    table = pd.DataFrame(columns | {"confidence_score": [0.5, np.nan], f"p_{names[0]}": [0.5, 1.0]})
+    write_csv(tmp_path / "labels.csv", table)
+    found = read_labels(tmp_path / "labels.csv")
+    assert found["auto_label"].tolist() == found["ground_truth_label"].tolist() == names
+    assert found["confidence_score"].isna().tolist() == [False, True]
+    assert found["ground_truth"].tolist() == [0, 1]
 
 
 def test_table_follows_the_contract(tmp_path):

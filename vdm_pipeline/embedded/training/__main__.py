@@ -1,4 +1,4 @@
-"""Train the embedded models again: ``python -m vdm_pipeline.embedded.training WORK_FOLDER``; about two hours on two cores.
+"""Train the embedded models again: ``python -m vdm_pipeline.embedded.training WORK_FOLDER``; about 90 minutes on two cores.
 
 A re-run goes on where the last one stopped. The weights in the package are replaced at the end.
 """

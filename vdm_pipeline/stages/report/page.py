@@ -12,6 +12,7 @@ from vdm_pipeline.io.atomic import write_text
 from vdm_pipeline.io.images import data_uri, read_png, resize
 from vdm_pipeline.io.tables import read_json, read_rows
 from vdm_pipeline.settings import Profile
+from vdm_pipeline.stages.labels import read_labels
 from vdm_pipeline.stages.report.plots import confidence_figure, figure_uri, loss_figure, roc_figure, score_figure
 from vdm_pipeline.stages.report.tables import (
     IMAGE_METRICS,
@@ -83,9 +84,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
 
 def _plots(inputs: ReportInputs, names: tuple[str, ...]) -> list[str]:
     """The plots that the files allow: no ROC of more than two classes, or of one class alone."""
-    import pandas as pd
-
-    table = pd.read_csv(inputs.labels)
+    table = read_labels(inputs.labels)
     present = table.loc[table["split"] == "test", "ground_truth"].nunique()
     figures = [roc_figure(table, names[1])] if len(names) == present == 2 else []
     if present:

@@ -8,7 +8,7 @@ NOT_MEASURED = "not measured"
 
 def verdict(labels: dict[str, Any], images: dict[str, Any], class_names: tuple[str, ...]) -> list[tuple[bool | None, str]]:
     """Pairs of (good news, sentence) from the two metric files; None where a figure is absent."""
-    return [_labels(labels), _distance(images), *(_agreement(images, name) for name in class_names)]
+    return [_labels(labels, len(class_names)), _distance(images), *(_agreement(images, name) for name in class_names)]
 
 
 def interval(metric: Mapping[str, Any] | None) -> str:
@@ -31,13 +31,13 @@ def find(tree: Any, *keys: str) -> Any:
     return tree
 
 
-def _labels(labels: dict[str, Any]) -> tuple[bool | None, str]:
+def _labels(labels: dict[str, Any], n_classes: int) -> tuple[bool | None, str]:
     test = labels.get("test") or {}
     balanced, majority, accuracy = (test.get(key) for key in ("balanced_accuracy", "majority_baseline_accuracy", "accuracy"))
     if balanced is None or majority is None or accuracy is None:
         return None, f"Whether the labels beat a constant answer: {NOT_MEASURED}."
     ci95, auc = test.get("roc_auc_ci95"), test.get("roc_auc")
-    good = accuracy > majority and balanced > 0.5
+    good = accuracy > majority and balanced > 1 / n_classes
     bounds = f" [{ci95[0]:.3f}, {ci95[1]:.3f}]" if ci95 else ""
     ranking = "" if auc is None else f", ROC AUC {auc:.3f}{bounds}"
     says = "beat" if good else "do not clearly beat"
@@ -68,12 +68,18 @@ def _agreement(images: dict[str, Any], name: str) -> tuple[bool | None, str]:
     lora, baseline = find(arms["lora"], "value"), find(arms["baseline"], "value")
     if lora is None or baseline is None:
         return None, f"Whether images asked to be {name} look so to the judge: {NOT_MEASURED}."
-    good = lora >= 0.5 and lora >= baseline
-    failure = "" if good else (" That is worse than without it." if lora < baseline else " Most do not show what was asked.")
+    worse = _bound(arms["lora"], 1) < _bound(arms["baseline"], 0)
+    good = lora >= 0.5 and not worse
+    failure = "" if good else (" That is worse than without it." if worse else " Most do not show what was asked.")
     return good, (
         f"Asked for {name}, the judge agrees on {_share(arms['lora'])} of the images with the LoRA and "
         f"{_share(arms['baseline'])} without it (real {name} images: {_share(arms['real'])}).{failure}"
     )
+
+
+def _bound(metric: Mapping[str, Any], which: int) -> float:
+    """End of the interval, or the value where it has none."""
+    return (metric.get("ci95") or (metric["value"],) * 2)[which]
 
 
 def _share(metric: Mapping[str, Any] | None) -> str:

@@ -1,0 +1,32 @@
+"""Safetensors files that are the same bytes for the same tensors and the same header texts."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vdm_pipeline.io.atomic import atomic_file
+
+if TYPE_CHECKING:
+    import torch
+
+
+def write_tensors(path: Path, tensors: Mapping[str, "torch.Tensor"], texts: Mapping[str, str]) -> None:
+    """Write ``tensors`` with ``texts`` in the header, atomically."""
+    from safetensors.torch import save_file
+
+    with atomic_file(path) as temporary:
+        save_file(dict(tensors), temporary, metadata=dict(texts))
+        _sort_header(temporary)
+
+
+def _sort_header(path: Path) -> None:
+    """The library writes the header's texts in another order each time; the data's offsets count from the header's end."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) > length:
+            raise ValueError(f"{path}: its header grew from {length} to {len(text)} bytes when it was sorted")
+        file.seek(8)
+        file.write(text.ljust(length))
