@@ -88,7 +88,10 @@ def subset_is_balanced(run: dg.ResourceParam[Run], lora_subset: Stored) -> dg.As
     return balanced([row["label"] for row in _rows(lora_subset)], run.profile.classes.names).result()
 
 
-@dg.asset_check(asset="generated_images", additional_ins={"baseline_images": dg.AssetIn("baseline_images")})
+@dg.asset_check(
+    asset="image_metrics",
+    additional_ins={"generated_images": dg.AssetIn("generated_images"), "baseline_images": dg.AssetIn("baseline_images")},
+)
 def arms_share_one_plan(generated_images: Stored, baseline_images: Stored) -> dg.AssetCheckResult:
     """The comparison is fair by construction; here it is proven on what was written."""
     return same_plan(_rows(generated_images), _rows(baseline_images)).result()
