@@ -166,7 +166,10 @@ def subset_is_pure(run: dg.ResourceParam[Run], lora_subset: Stored) -> dg.AssetC
     return pure([row["label"] for row in rows], [row["ground_truth"] for row in rows], run.profile.checks.min_purity).result()
 
 
-@dg.asset_check(asset="generated_images", additional_ins={"baseline_images": dg.AssetIn("baseline_images")})
+@dg.asset_check(
+    asset="image_metrics",
+    additional_ins={"generated_images": dg.AssetIn("generated_images"), "baseline_images": dg.AssetIn("baseline_images")},
+)
 def arms_share_one_plan(generated_images: Stored, baseline_images: Stored) -> dg.AssetCheckResult:
     """The comparison is fair by construction; here it is proven on what was written."""
     return same_plan(_rows(generated_images), _rows(baseline_images)).result()

@@ -40,6 +40,7 @@ ASSETS = [
 def definitions(profile: Profile, store: Store) -> dg.Definitions:
     """All assets and checks for a profile, in a project folder."""
     run = Run(profile, store)
+    run.forced()  # a misspelt name is told before anything runs
     versioned = dg.map_asset_specs(
         lambda spec: spec.replace_attributes(code_version=code_version(spec.key.to_user_string(), profile)), ASSETS
     )

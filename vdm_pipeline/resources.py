@@ -21,8 +21,11 @@ class Run:
     profile: Profile
     store: Store
 
-    def forced(self, asset: str) -> bool:
-        """Whether ``$VDM_FORCE`` (names with commas, or ``all``) asks to make the asset again although it is good."""
+    def forced(self, asset: str = "") -> bool:
+        """Whether ``$VDM_FORCE`` (names with commas, or ``all``) asks to make the asset again although it is good.
+
+        Raises `PipelineError` for a name that is no asset's.
+        """
         wanted = {name.strip() for name in os.environ.get("VDM_FORCE", "").split(",")} - {""}
         unknown = wanted - {"all", *STAGES}
         if unknown:
@@ -77,11 +80,13 @@ class ResultsIOManager(dg.IOManager):
             raise PipelineError(f"{gone}, made by asset {asset}, is gone; run: {make_command(asset)}")
         if not self.run.store.is_whole(manifest):
             raise PipelineError(f"Files of asset {asset} were changed since they were made; run: {make_command(asset)}")
-        if manifest.code_version != code_version(asset, self.run.profile) or not self._inputs_stand(manifest):
+        if not self._is_of_now(manifest):
             raise PipelineError(f"Asset {asset} was made with other settings or from other inputs; run: {make_command(asset)}")
         return Stored(asset, paths, manifest.data_version)
 
-    def _inputs_stand(self, manifest: Manifest) -> bool:
-        """Whether the asset was made from what stands upstream now."""
-        now = {name: self.run.store.manifest(name) for name in manifest.inputs}
-        return all(found is not None and found.data_version == manifest.inputs[name] for name, found in now.items())
+    def _is_of_now(self, manifest: Manifest) -> bool:
+        """Whether the asset, and all that it was made from, was made under this profile from what stands upstream now."""
+        if manifest.code_version != code_version(manifest.asset, self.run.profile):
+            return False
+        inputs = {name: self.run.store.manifest(name) for name in manifest.inputs}
+        return all(m is not None and m.data_version == manifest.inputs[name] and self._is_of_now(m) for name, m in inputs.items())

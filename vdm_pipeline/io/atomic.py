@@ -47,7 +47,7 @@ def replace_path(new: Path, path: Path) -> None:
         except OSError:
             os.replace(aside, path)
             raise
-        shutil.rmtree(aside)
+        _remove(aside)
     sync(path.parent)
 
 
@@ -55,7 +55,12 @@ def remove_leftovers(folder: Path, pattern: str = "**/.*") -> None:
     """Remove what killed writers left in ``folder`` under ``pattern``: temporary files, and old folders that were set aside."""
     for path in list(folder.glob(pattern)):
         if LEFTOVER.search(path.name):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a folder, or a link without what it leads to."""
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def sync(path: Path) -> None:

@@ -146,8 +146,8 @@ class Training(Section):
     """`lora_weights`: LoRA on a Stable Diffusion UNet."""
 
     base: ModelPin = Field(description="the Stable Diffusion folder or repository")
-    resolution: Count = Field(description="side of the training images, pixels; a multiple of 8")
-    rank: Count = Field(8, description="rank of the LoRA matrices")
+    resolution: Annotated[int, Field(gt=0, le=4096)] = Field(description="side of the training images, pixels; a multiple of 8")
+    rank: Annotated[int, Field(gt=0, le=1024)] = Field(8, description="rank of the LoRA matrices")
     alpha: Annotated[float, Field(gt=0)] = Field(8, description="LoRA scale is alpha / rank")
     target_modules: tuple[str, ...] = Field(
         ("to_q", "to_k", "to_v", "to_out.0"), min_length=1, description="UNet layers that get LoRA, by name suffix"
@@ -176,9 +176,9 @@ class Generation(Section):
     lcm_lora: ModelPin = Field(description="the LCM-LoRA of the base")
     per_class: Count = Field(description="images of each class and arm")
     steps: Annotated[int, Field(ge=1, le=50)] = Field(4, description="LCM steps")
-    guidance_scale: Annotated[float, Field(ge=1)] = Field(1.0, description="1 = no classifier-free guidance, and half the work")
-    lcm_weight: Annotated[float, Field(gt=0)] = Field(1.0, description="weight of the LCM adapter, both arms")
-    adapter_weight: Annotated[float, Field(gt=0)] = Field(1.0, description="weight of our adapter, LoRA arm only")
+    guidance_scale: Annotated[float, Field(ge=1, le=100)] = Field(1.0, description="1 = no classifier-free guidance, and half the work")
+    lcm_weight: Annotated[float, Field(gt=0, le=100)] = Field(1.0, description="weight of the LCM adapter, both arms")
+    adapter_weight: Annotated[float, Field(gt=0, le=100)] = Field(1.0, description="weight of our adapter, LoRA arm only")
     seed: Seed = Field(0, description="image i uses seed + i")
     grey: bool = Field(True, description="save grey images; false keeps the three channels")
 

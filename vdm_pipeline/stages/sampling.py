@@ -135,6 +135,7 @@ def generate(
         "base_model": base_model,
         "lora_sha256": next((file_sha256(a.path / WEIGHTS) for a in adapters if a.name == "lora"), None),
     }
+    batch = min(batch, len(shots))
     for start in range(0, len(todo), batch):
         part = todo[start : start + batch]
         padded = part + part[-1:] * (batch - len(part))

@@ -99,3 +99,15 @@ def test_old_folder_is_put_back_when_the_new_one_cannot_be_moved(tmp_path):
         replace_path(tmp_path / "missing", old)
     assert names(tmp_path) == ["x"]
     assert (old / "old.txt").read_text() == "old"
+
+
+def test_link_to_a_folder_is_replaced_and_what_it_leads_to_stays(tmp_path):
+    elsewhere, new, path = tmp_path / "elsewhere", tmp_path / "new", tmp_path / "path"
+    for folder in (elsewhere, new):
+        folder.mkdir()
+        (folder / "a").write_text(folder.name)
+    path.symlink_to(elsewhere)
+    replace_path(new, path)
+    assert (path / "a").read_text() == "new" and not path.is_symlink()
+    assert (elsewhere / "a").read_text() == "elsewhere"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["elsewhere", "path"]
