@@ -208,10 +208,10 @@ def _severity(run: Run) -> dg.AssetCheckSeverity:
 
 
 def _test_scores(run: Run, handle: Stored) -> dict[str, Any]:
-    from vdm_pipeline.stages.metrics.labels import label_report
+    from vdm_pipeline.stages.metrics.labels import as_used, score
 
-    table = _table(handle)
-    return label_report(table[table["split"] == "test"], run.profile.classes.names, run.profile.evaluation.bootstrap)["test"]
+    table, names = _table(handle), run.profile.classes.names
+    return score(*as_used(table[table["split"] == "test"], names), names, run.profile.evaluation.bootstrap)
 
 
 CHECKS = [

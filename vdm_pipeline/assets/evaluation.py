@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from vdm_pipeline.assets.catalogue import MADE
 from vdm_pipeline.assets.materialize import Ticker, materialize
 from vdm_pipeline.resources import Run, Stored
 
@@ -55,30 +56,15 @@ def image_metrics(
     return materialize(context, run, work)
 
 
-@dg.asset(group_name="evaluation", kinds={"json"})
-def pipeline_summary(
-    context: dg.AssetExecutionContext,
-    run: dg.ResourceParam[Run],
-    raw_npz: Stored,
-    image_embeddings: Stored,
-    labeled_dataset: Stored,
-    label_metrics: Stored,
-    data_faults: Stored,
-    label_noise: Stored,
-    lora_subset: Stored,
-    lora_weights: Stored,
-    generated_images: Stored,
-    baseline_images: Stored,
-    image_metrics: Stored,
-) -> dg.MaterializeResult:
+@dg.asset(group_name="evaluation", kinds={"json"}, ins={name: dg.AssetIn(name) for name in MADE})
+def pipeline_summary(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], **made: Stored) -> dg.MaterializeResult:
     """Everything about the run in one JSON: settings, models, data, seeds, versions, cost and metrics."""
 
     def work(staging: Path) -> dict[str, Any]:
-        from vdm_pipeline.assets.catalogue import STAGES
         from vdm_pipeline.io.tables import write_json
         from vdm_pipeline.stages.summary import summarize
 
-        manifests = {name: m for name in STAGES["pipeline_summary"].inputs if (m := run.store.manifest(name))}
+        manifests = {name: m for name in made if (m := run.store.manifest(name))}
         summary = summarize(run.profile, manifests, run.store.root)
         write_json(staging / "pipeline_summary.json", summary)
         return {"total_seconds": round(sum(summary["durations_s"].values()), 1), "num_generated": summary["num_generated"]}

@@ -143,7 +143,7 @@ def read_comment(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.comment.decode(errors="replace")
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):  # zipfile raises the last for a version it does not know
         return ""
 
 

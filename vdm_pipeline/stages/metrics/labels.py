@@ -20,9 +20,7 @@ def label_report(table: "pd.DataFrame", class_names: Sequence[str], resamples: i
 
     ``uncalibrated`` repeats them for the model's own probabilities and their argmax.
     """
-    index = {name: label for label, name in enumerate(class_names)}
-    truth = table["ground_truth"].to_numpy(np.int64)
-    used = table["auto_label"].map(index).to_numpy(np.int64), table[[f"p_{name}" for name in class_names]].to_numpy(np.float64)
+    truth, *used = as_used(table, class_names)
     plain_probabilities = table[[f"zero_shot_p_{name}" for name in class_names]].to_numpy(np.float64)
     plain = plain_probabilities.argmax(1), plain_probabilities
     report: dict[str, Any] = {}
@@ -34,6 +32,13 @@ def label_report(table: "pd.DataFrame", class_names: Sequence[str], resamples: i
         )
         report[split] = calibrated | {"uncalibrated": uncalibrated}
     return report
+
+
+def as_used(table: "pd.DataFrame", class_names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """True labels ``[n]``, labels as they are used ``[n]``, and their probabilities ``[n, classes]``."""
+    index = {name: label for label, name in enumerate(class_names)}
+    labels = table["auto_label"].map(index).to_numpy(np.int64)
+    return table["ground_truth"].to_numpy(np.int64), labels, table[[f"p_{name}" for name in class_names]].to_numpy(np.float64)
 
 
 def score(
