@@ -8,14 +8,23 @@ from pydantic import Field, field_validator, model_validator
 from vdm_pipeline.settings.base import Count, ModelPin, Section, Seed, Share
 
 
+class OwnArchive(Section):
+    """An archive in MedMNIST's format that MedMNIST does not list; nothing is known of it but what stands here."""
+
+    channels: Literal[1, 3] = Field(description="1: grey images [n, size, size]; 3: colour images [n, size, size, 3]")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of the file, as sha256sum prints it")
+    licence: str = Field(description="licence of the images, for the report")
+
+
 class Data(Section):
     """`raw_npz`: which archive, and from where."""
 
-    dataset: str = Field(description="MedMNIST flag such as 'pneumoniamnist', or 'phantom'")
+    dataset: str = Field(description="MedMNIST flag such as 'pneumoniamnist', or 'phantom', or the name of an own archive")
     size: Literal[28, 32, 64, 128, 224] = Field(description="side of the archive's images, pixels")
     source: Literal["file", "download", "phantom"] = Field(
         description="file: data/<name>.npz must be there; download: fetched from MedMNIST with its MD5; phantom: rendered here"
     )
+    own: OwnArchive | None = Field(None, description="what to expect of an archive that MedMNIST does not list; source = file")
     train: Count = Field(2000, description="phantom only: images in train")
     val: Count = Field(400, description="phantom only: images in val")
     test: Count = Field(400, description="phantom only: images in test")
@@ -26,6 +35,14 @@ class Data(Section):
     def _phantom_by_name(self) -> Self:
         if (self.dataset == "phantom") != (self.source == "phantom"):
             raise ValueError('dataset = "phantom" and source = "phantom" go together; set both or neither')
+        return self
+
+    @model_validator(mode="after")
+    def _own_is_a_file(self) -> Self:
+        if self.own and self.source != "file":
+            raise ValueError(f'own describes a file in data/, and source is "{self.source}"; set source = "file"')
+        if self.own and not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.dataset):
+            raise ValueError(f"dataset = {self.dataset!r} must be lower-case letters, digits, '-' and '_'")
         return self
 
     @property

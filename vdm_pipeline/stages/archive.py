@@ -1,14 +1,10 @@
-"""`raw_npz`: the archive of images, had from where the profile says and checked; images are read when they are asked for.
-
-`medmnist` gives names, tasks, counts, URLs and MD5s. It is imported where it is used: it loads torch and makes a folder
-in the home directory. Its Dataset classes are not used; they check nothing of a file that is already there.
-"""
+"""`raw_npz`: the archive of images, had from where the profile says and checked; images are read when they are asked for."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +12,19 @@ from numpy.typing import NDArray
 from vdm_pipeline.errors import ArchiveError
 from vdm_pipeline.io.atomic import remove_leftovers
 from vdm_pipeline.io.download import fetch
-from vdm_pipeline.io.npz import MAX_BYTES, Header, digest, open_npz
+from vdm_pipeline.io.npz import Header, digest, open_npz
 from vdm_pipeline.settings import Data
+from vdm_pipeline.stages.archive_facts import Facts, facts_of
 from vdm_pipeline.stages.phantom.series import SPLITS, is_rendered_from, render_archive
 
 if TYPE_CHECKING:
     import torch
     from torch.utils.data import DataLoader, Dataset
 
-Status = Literal["official", "unverified", "phantom"]
+Status = Literal["official", "own", "unverified", "phantom"]
+"""Bytes that MedMNIST's MD5 vouches for; that the profile's sha256 does; that nothing does; rendered here."""
 KEYS = tuple(f"{split}_{part}" for split in SPLITS for part in ("images", "labels"))
 READ_ROWS = 1024
-SINGLE_LABEL = ("binary-class", "multi-class", "ordinal-regression")
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,22 +114,12 @@ class Archive:
         return DataLoader(self.dataset_for(split), batch_size=batch_size, shuffle=shuffle, generator=generator)
 
 
-class _Facts(NamedTuple):
-    """What must hold of an archive before it is seen."""
-
-    channels: int
-    classes: tuple[str, ...]
-    counts: dict[str, int]
-    url: str
-    md5: str
-
-
 def obtain_archive(data: Data, folder: Path, log: Callable[[str], None]) -> Path:
     """See to it that the archive stands in ``folder`` and return its path; `read_archive` then checks what is in it.
 
     Raises `ArchiveError` when it is missing, cannot be downloaded, or another file is in its place.
     """
-    facts = _facts(data)
+    facts = facts_of(data)
     path = folder / data.file_name
     if data.source == "phantom":
         if not is_rendered_from(data, path):
@@ -160,8 +147,8 @@ def read_archive(path: Path, data: Data, class_names: Sequence[str]) -> Archive:
 
     Raises `ArchiveError`: one sentence that names the file or the field, the fault and the mend.
     """
-    facts, mend = _facts(data), _mend(data)
-    if len(class_names) != len(facts.classes):
+    facts, mend = facts_of(data), _mend(data)
+    if facts.classes and len(class_names) != len(facts.classes):
         raise ArchiveError(
             f"classes.names has {len(class_names)} names, but {data.dataset} has {len(facts.classes)} classes "
             f"({', '.join(facts.classes)}); give one name a class, in this order."
@@ -172,9 +159,9 @@ def read_archive(path: Path, data: Data, class_names: Sequence[str]) -> Archive:
     if fault:
         raise ArchiveError(f"{path}: {fault}; {mend}.")
     splits = {s: Split(labels[s].astype(np.int64), partial(file.rows, f"{s}_images")) for s in SPLITS}
-    md5 = digest(path, "md5")
-    status = _status(path, data, facts, {name: len(split) for name, split in splits.items()}, md5)
-    return Archive(data.dataset, data.size, splits, path, digest(path, "sha256"), md5, status)
+    digests = {algorithm: digest(path, algorithm) for algorithm in ("sha256", "md5")}
+    status = _status(path, data, facts, {name: len(split) for name, split in splits.items()}, digests)
+    return Archive(data.dataset, data.size, splits, path, **digests, status=status)
 
 
 def _schema_fault(headers: Mapping[str, Header], size: int, channels: int) -> str | None:
@@ -206,14 +193,21 @@ def _label_fault(labels: Mapping[str, NDArray], class_names: Sequence[str]) -> s
     return f"train holds no image of class {', '.join(absent)}, so there is nothing to tell apart" if absent else None
 
 
-def _status(path: Path, data: Data, facts: _Facts, counts: dict[str, int], md5: str) -> Status:
+def _status(path: Path, data: Data, facts: Facts, counts: dict[str, int], digests: dict[str, str]) -> Status:
+    if data.own:
+        if digests["sha256"] != data.own.sha256:
+            raise ArchiveError(
+                f"{path}: its sha256 is {digests['sha256']} and not data.own.sha256 = {data.own.sha256}; "
+                "put the right file there, or, if this is the one you mean, write its sha256 into the profile."
+            )
+        return "own"
     if data.source == "phantom":
         if not is_rendered_from(data, path):
             raise ArchiveError(f"{path}: it was not rendered from the profile's data section; {_mend(data)}.")
         if counts != facts.counts:
             raise ArchiveError(f"{path}: it holds {_listed(counts)} phantoms instead of {_listed(facts.counts)}; {_mend(data)}.")
         return "phantom"
-    if md5 == facts.md5:
+    if digests["md5"] == facts.md5:
         return "official"
     if counts != facts.counts:
         raise ArchiveError(
@@ -223,45 +217,9 @@ def _status(path: Path, data: Data, facts: _Facts, counts: dict[str, int], md5: 
     return "unverified"
 
 
-def _facts(data: Data) -> _Facts:
-    """What MedMNIST, or the phantom's settings, say of the archive; refuses what the pipeline cannot work with."""
-    facts = _phantom_facts(data) if data.source == "phantom" else _medmnist_facts(data)
-    needed = sum(facts.counts.values()) * data.size**2 * facts.channels
-    if needed > MAX_BYTES:
-        raise ArchiveError(
-            f"data.size = {data.size} makes {data.dataset} {needed / 2**30:.1f} GiB in memory, more than the "
-            f"{MAX_BYTES / 2**30:.0f} GiB allowed; set a smaller data.size."
-        )
-    return facts
-
-
-def _phantom_facts(data: Data) -> _Facts:
-    return _Facts(1, ("normal", "pneumonia"), {split: getattr(data, split) for split in SPLITS}, url="", md5="")
-
-
-def _medmnist_facts(data: Data) -> _Facts:
-    import medmnist
-
-    usable = sorted(flag for flag, info in medmnist.INFO.items() if info["task"] in SINGLE_LABEL and not flag.endswith("3d"))
-    info = medmnist.INFO.get(data.dataset)
-    if info is None:
-        raise ArchiveError(f"data.dataset = '{data.dataset}' is no MedMNIST data set; set one of {', '.join(usable)}, or phantom.")
-    if data.dataset not in usable:
-        kind = "three-dimensional" if data.dataset.endswith("3d") else f"of the task {info['task']}"
-        raise ArchiveError(
-            f"data.dataset = '{data.dataset}' is {kind}, and the pipeline works on 2-D images with one label each; "
-            f"set one of {', '.join(usable)}."
-        )
-    suffix = "" if data.size == 28 else f"_{data.size}"
-    if f"MD5{suffix}" not in info:
-        raise ArchiveError(f"data.size = {data.size} is not a size that MedMNIST has {data.dataset} in; set 28, 64, 128 or 224.")
-    classes = tuple(info["label"][str(label)] for label in range(len(info["label"])))
-    return _Facts(info["n_channels"], classes, dict(info["n_samples"]), info[f"url{suffix}"], info[f"MD5{suffix}"])
-
-
 def _mend(data: Data) -> str:
     return {
-        "file": f"put an intact {data.file_name} of MedMNIST there",
+        "file": f"put an intact {data.file_name}{'' if data.own else ' of MedMNIST'} there",
         "download": "delete the file, and the next run downloads it again",
         "phantom": "delete the file, and the next run renders it again",
     }[data.source]

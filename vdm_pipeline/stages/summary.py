@@ -9,6 +9,7 @@ from typing import Any
 from vdm_pipeline.io.manifest import Manifest
 from vdm_pipeline.io.tables import read_json
 from vdm_pipeline.settings import Profile
+from vdm_pipeline.stages.archive_facts import facts_of
 from vdm_pipeline.stages.device import device_name, pick_device
 from vdm_pipeline.stages.models import pinned_digest
 
@@ -40,7 +41,7 @@ def summarize(profile: Profile, manifests: Mapping[str, Manifest], root: Path) -
         "data": {
             "dataset": profile.data.dataset,
             **{key: archive[key] for key in ("sha256", "md5", "status", "n", "size")},
-            "licence": data_licence(profile.data.dataset),
+            "licence": facts_of(profile.data).licence,
         },
         "seeds": {name: getattr(profile, name).seed for name in ("data", "subset", "training", "generation", "evaluation")},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
@@ -52,12 +53,3 @@ def summarize(profile: Profile, manifests: Mapping[str, Manifest], root: Path) -
             "images": read_json(root / "results/metrics/image_metrics.json"),
         },
     }
-
-
-def data_licence(dataset: str) -> str:
-    """Licence of the archive, from MedMNIST's own table."""
-    if dataset == "phantom":
-        return "MIT (rendered by this package)"
-    from medmnist import INFO
-
-    return str(INFO[dataset]["license"])

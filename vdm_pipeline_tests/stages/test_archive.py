@@ -19,8 +19,8 @@ import torch
 from vdm_pipeline.errors import ArchiveError
 from vdm_pipeline.io.npz import read_comment, write_npz
 from vdm_pipeline.settings import Data
-from vdm_pipeline.stages import archive as archive_module
 from vdm_pipeline.stages.archive import obtain_archive, read_archive
+from vdm_pipeline.stages.archive_facts import facts_of
 
 NAMES = ("normal", "pneumonia")
 COUNTS = {"train": 6, "val": 3, "test": 4}
@@ -66,6 +66,7 @@ def tiny(monkeypatch) -> dict:
         "label": {"0": "normal", "1": "pneumonia"},
         "n_channels": 1,
         "n_samples": dict(COUNTS),
+        "license": "CC0",
     }
     monkeypatch.setitem(medmnist.INFO, "tinymnist", info)
     return info
@@ -225,7 +226,7 @@ def test_what_the_pipeline_cannot_work_with_is_refused_at_once(tmp_path, dataset
 
 
 def test_every_size_has_its_own_md5_and_url():
-    facts = archive_module._facts(Data(dataset="pneumoniamnist", size=128, source="file"))
+    facts = facts_of(Data(dataset="pneumoniamnist", size=128, source="file"))
     assert facts.md5 == "05b46931834c231683c68f40c47b2971"
     assert "pneumoniamnist_128.npz" in facts.url
     assert facts.counts == {"train": 4708, "val": 524, "test": 624}
@@ -342,3 +343,24 @@ def test_the_real_archive():
     assert found.class_counts(2) == {"train": [1214, 3494], "val": [135, 389], "test": [234, 390]}
     assert found.image_ids("test")[-1] == "pneumoniamnist_test_000623"
     assert 100 < found.splits["train"].images.mean() < 180
+
+
+def own(path: Path, channels: int = 1) -> Data:
+    described = {"channels": channels, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "licence": "CC0"}
+    return Data.model_validate({"dataset": "mine", "size": 28, "source": "file", "own": described})
+
+
+def test_an_archive_of_ones_own_is_known_by_its_sha256(tmp_path):
+    path = tmp_path / "mine.npz"
+    write_npz(path, arrays(channels=3, n_classes=3))
+    data = own(path, channels=3)
+    archive = read_archive(obtain_archive(data, tmp_path, silent), data, ("a", "b", "c"))
+    assert (archive.status, archive.n, archive.dataset) == ("own", 13, "mine")
+    assert archive.splits["val"].images.shape == (3, 28, 28, 3)
+    write_npz(path, arrays(channels=3, n_classes=2))
+    with pytest.raises(ArchiveError, match=r"train holds no image of class c, so .*; put an intact mine.npz there"):
+        read_archive(path, data, ("a", "b", "c"))
+    write_npz(path, {**arrays(channels=3, n_classes=3), "val_labels": np.zeros((3, 1), np.uint8)})
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(ArchiveError, match=rf"its sha256 is {found} and not data.own.sha256 = {data.own.sha256}; put the right file"):
+        read_archive(path, data, ("a", "b", "c"))
