@@ -12,7 +12,7 @@ from vdm_pipeline.assets.quality import data_faults, label_noise
 from vdm_pipeline.assets.report import report
 from vdm_pipeline.assets.subset import lora_subset
 from vdm_pipeline.assets.training import lora_weights
-from vdm_pipeline.automation import relabelling
+from vdm_pipeline.automation import condition, on_change, relabelling
 from vdm_pipeline.checks import CHECKS
 from vdm_pipeline.dead_runs import dead_runs, fail_dead_runs
 from vdm_pipeline.errors import PipelineError
@@ -41,9 +41,10 @@ def definitions(profile: Profile, store: Store) -> dg.Definitions:
     """All assets and checks for a profile, in a project folder."""
     run = Run(profile, store)
     run.forced()  # a misspelt name is told before anything runs
-    versioned = dg.map_asset_specs(
-        lambda spec: spec.replace_attributes(code_version=code_version(spec.key.to_user_string(), profile)), ASSETS
-    )
+
+    def specify(spec: dg.AssetSpec) -> dg.AssetSpec:
+        name = spec.key.to_user_string()
+        return spec.replace_attributes(code_version=code_version(name, profile), automation_condition=condition(name, profile))
 
     def start(context: dg.InitResourceContext) -> Run:
         if context.instance:
@@ -51,10 +52,10 @@ def definitions(profile: Profile, store: Store) -> dg.Definitions:
         return run
 
     return dg.Definitions(
-        assets=versioned,
+        assets=dg.map_asset_specs(specify, ASSETS),
         asset_checks=CHECKS,
         schedules=[relabelling(profile)],
-        sensors=[dead_runs],
+        sensors=[dead_runs, on_change()],
         resources={"run": dg.ResourceDefinition(start), "io_manager": ResultsIOManager(run)},
         executor=dg.in_process_executor,
     )

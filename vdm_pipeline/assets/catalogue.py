@@ -31,6 +31,11 @@ def _embedded(profile: Profile) -> list:
     return [profile.labelling.model, pinned_digest(profile.labelling.model), list(profile.classes.names)]
 
 
+def _true_labels(profile: Profile) -> list:
+    """What decides what true labels are used for."""
+    return [profile.labelling.calibration, profile.labelling.decision, profile.subset.captions_from]
+
+
 def _trained(profile: Profile) -> list:
     return [profile.training, pinned_digest(profile.training.base)]
 
@@ -82,8 +87,10 @@ STAGES = {
         Stage(
             "label_metrics",
             ("labeled_dataset",),
-            {"metrics": "results/metrics/auto_label_metrics.json"},
-            lambda p: [list(p.classes.names), p.evaluation.bootstrap, p.evaluation.seed],
+            {"metrics": "results/metrics/auto_label_metrics.json", "plots": "results/metrics/label_plots"},
+            lambda p: [list(p.classes.names), p.evaluation.bootstrap, p.evaluation.seed, *_true_labels(p)],
+            ("results/metrics/auto_label_metrics.json",),
+            version=2,
         ),
         Stage(
             "data_faults",

@@ -86,16 +86,24 @@ def label_metrics(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run],
     def work(staging: Path) -> dict[str, Any]:
         import pandas as pd
 
+        from vdm_pipeline.io.images import file_uri
         from vdm_pipeline.io.tables import write_json
         from vdm_pipeline.stages.labels import read_labels
-        from vdm_pipeline.stages.metrics.labels import label_report
+        from vdm_pipeline.stages.metrics.labels import label_report, true_labels_for
+        from vdm_pipeline.stages.plots.figure import save_figure
+        from vdm_pipeline.stages.plots.labels import label_figures
 
-        evaluation = run.profile.evaluation
+        profile, names = run.profile, run.profile.classes.names
         table = read_labels(labeled_dataset["table"])
-        report = label_report(table, run.profile.classes.names, evaluation.bootstrap, evaluation.seed)
-        write_json(staging / "metrics/auto_label_metrics.json", report)
+        used = true_labels_for(profile.labelling, profile.subset.captions_from)
+        report = label_report(table, names, profile.evaluation.bootstrap, profile.evaluation.seed)
+        write_json(staging / "metrics/auto_label_metrics.json", {split: {"true_labels": used[split]} | s for split, s in report.items()})
+        pictures = []
+        for name, figure in label_figures(table, names).items():
+            save_figure(figure, staging / f"metrics/label_plots/{name}.png")
+            pictures.append(f"![{name}]({file_uri(staging / f'metrics/label_plots/{name}.png')})")
         rows = {split: {k: v for k, v in values.items() if not isinstance(v, dict | list)} for split, values in report.items()}
         test = {f"test_{key}": round(value, 4) for key, value in rows["test"].items() if isinstance(value, float)}
-        return {"preview": pd.DataFrame(rows).T.round(3).to_markdown()} | test
+        return {"preview": "\n\n".join([" ".join(pictures), pd.DataFrame(rows).T.round(3).to_markdown()])} | test
 
     return materialize(context, run, work)

@@ -65,9 +65,9 @@ def label_noise(
         write_csv(staging / "metrics/label_suspects.csv", suspects)
         preview = suspects.head(16).to_markdown(index=False)
         if len(suspects):
-            images = read_archive(raw_npz["archive"], profile.data, profile.classes.names).splits["train"].images
-            rows = [int(name.rsplit("_", 1)[1]) for name in suspects["image_id"].head(16)]
-            preview = f"![suspects, worst first]({data_uri(image_grid(list(images[rows]), columns=8))})\n\n{preview}"
+            archive = read_archive(raw_npz["archive"], profile.data, profile.classes.names)
+            worst = archive.pictures("train", suspects["image_id"].head(16))
+            preview = f"![suspects, worst first]({data_uri(image_grid(list(worst), columns=8))})\n\n{preview}"
         return {"suspects": len(suspects), "share": round(len(suspects) / len(train), 4), "doubted": column, "preview": preview}
 
     return materialize(context, run, work)

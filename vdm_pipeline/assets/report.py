@@ -15,24 +15,30 @@ def report(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], **made
     """One self-contained page that says whether it worked."""
 
     def work(staging: Path) -> dict[str, Any]:
+        from pandas import read_csv
+
         from vdm_pipeline.stages.archive import read_archive
         from vdm_pipeline.stages.report.contact_sheet import contact_sheet
-        from vdm_pipeline.stages.report.page import ReportInputs, render_report
+        from vdm_pipeline.stages.report.page import SUSPECTS, ReportInputs, render_report
 
         profile = run.profile
-        val = read_archive(made["raw_npz"]["archive"], profile.data, profile.classes.names).splits["val"]
+        archive = read_archive(made["raw_npz"]["archive"], profile.data, profile.classes.names)
+        val = archive.splits["val"]
         real = {name: val.images[val.labels == index][:8] for index, name in enumerate(profile.classes.names)}
         inputs = ReportInputs(
             profile=profile,
             summary=made["pipeline_summary"]["summary"],
             label_metrics=made["label_metrics"]["metrics"],
             image_metrics=made["image_metrics"]["metrics"],
-            labels=made["labeled_dataset"]["table"],
+            label_plots=made["label_metrics"]["plots"],
+            faults=made["data_faults"]["counts"],
+            suspects=made["label_noise"]["table"],
             subset=made["lora_subset"]["folder"],
             lora=made["lora_weights"]["folder"],
             generated=made["generated_images"]["folder"],
             baseline=made["baseline_images"]["folder"],
             real=real,
+            doubted=archive.pictures("train", read_csv(made["label_noise"]["table"])["image_id"].head(SUSPECTS)),
         )
         render_report(staging / "report/index.html", inputs)
         contact_sheet(real, made["baseline_images"]["folder"], made["generated_images"]["folder"], staging / "report/contact_sheet.png")

@@ -22,7 +22,8 @@ def lora_weights(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], 
         from vdm_pipeline.stages.device import device_name, pick_device, pick_dtype
         from vdm_pipeline.stages.lora import train_lora
         from vdm_pipeline.stages.models import pinned_digest, resolve_model
-        from vdm_pipeline.stages.report.plots import loss_figure, save_figure
+        from vdm_pipeline.stages.plots.figure import save_figure
+        from vdm_pipeline.stages.plots.training import loss_figure
 
         profile, folder = run.profile, staging / "lora"
         folder.mkdir(exist_ok=True)

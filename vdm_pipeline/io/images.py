@@ -67,4 +67,13 @@ def data_uri(image: NDArray[np.uint8]) -> str:
     """The image as a PNG inside a ``data:`` URI, for pages and for Dagster's markdown."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return _png_uri(buffer.getvalue())
+
+
+def file_uri(path: Path) -> str:
+    """A PNG file inside a ``data:`` URI."""
+    return _png_uri(path.read_bytes())
+
+
+def _png_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -1,6 +1,6 @@
 """`raw_npz`: the archive of images, had from where the profile says and checked; images are read when they are asked for."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vdm_pipeline.errors import ArchiveError
+from vdm_pipeline.errors import ArchiveError, PipelineError
 from vdm_pipeline.io.atomic import remove_leftovers
 from vdm_pipeline.io.download import fetch
 from vdm_pipeline.io.npz import Header, digest, open_npz
@@ -50,6 +50,15 @@ class Split:
             at += len(batch)
         return whole
 
+    def take(self, rows: Sequence[int]) -> NDArray[np.uint8]:
+        """The images of these rows, ``[len(rows), ...]`` in their order; read in one pass, without the others in memory."""
+        found, start = {}, 0
+        wanted = set(rows)
+        for batch in self.batches(READ_ROWS):
+            found |= {row: batch[row - start].copy() for row in wanted & set(range(start, start + len(batch)))}
+            start += len(batch)
+        return np.stack([found[row] for row in rows]) if rows else np.empty(0, np.uint8)
+
     def __len__(self) -> int:
         """Images in the split."""
         return len(self.labels)
@@ -82,6 +91,15 @@ class Archive:
     def image_ids(self, split: str) -> list[str]:
         """One name an image, such as ``pneumoniamnist_train_000123``."""
         return [f"{self.dataset}_{split}_{index:06d}" for index in range(len(self.splits[split]))]
+
+    def pictures(self, split: str, ids: Iterable[str]) -> NDArray[np.uint8]:
+        """The images with these ids, in their order. Raises `PipelineError` for an id that is not the split's."""
+        places = {name: place for place, name in enumerate(self.image_ids(split))}
+        wanted = list(ids)
+        stranger = next((name for name in wanted if name not in places), None)
+        if stranger is not None:
+            raise PipelineError(f"'{stranger}' is no {split} image of {self.path}; materialize labeled_dataset again.")
+        return self.splits[split].take([places[name] for name in wanted])
 
     def class_counts(self, n_classes: int) -> dict[str, list[int]]:
         """Images of each class, by split."""

@@ -30,13 +30,19 @@ def label_archive(
 ) -> tuple["pd.DataFrame", Calibration]:
     """The table of labels and the calibration behind it, learnt on val alone.
 
-    ``text`` holds one unit vector a class ``[classes, d]``. Raises `PipelineError` if embeddings are missing.
+    ``text`` holds one unit vector a class ``[classes, d]``. Raises `PipelineError` if embeddings are missing or not finite.
     """
     scores = {}
     for split, part in archive.splits.items():
         scores[split] = np.concatenate([logits(rows, text, scale) for rows in embeddings(split)])
         if len(scores[split]) != len(part):
             raise PipelineError(f"{len(scores[split])} embeddings for {len(part)} images of {split}; materialize image_embeddings again.")
+        broken = np.flatnonzero(~np.isfinite(scores[split]).all(axis=1))
+        if len(broken):
+            raise PipelineError(
+                f"The labeller's scores of {len(broken)} of {len(part)} images of {split} are not finite, the first of image "
+                f"{archive.image_ids(split)[broken[0]]}; look at the image and at labelling.model, and materialize image_embeddings again."
+            )
     calibration = calibrate(labelling, scores["val"], archive.splits["val"].labels)
     return label_table(archive, scores, calibration, class_names), calibration
 

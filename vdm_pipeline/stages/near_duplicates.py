@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 2048
-"""Rows compared at a time; a block of similarities is at most ``BLOCK * n`` floats."""
+"""Rows compared with as many others at a time; memory does not grow with the number of images."""
 
 Vectors = NDArray[np.float32]
 
@@ -39,8 +39,11 @@ class Whitening:
 def close_pairs(vectors: Vectors, least: float) -> list[tuple[int, int, float]]:
     """All pairs ``(later, earlier, cosine)`` of unit vectors ``[n, d]`` with a cosine of ``least`` and above."""
     pairs = []
-    for start in range(0, len(vectors), BLOCK):
-        similar = vectors[start : start + BLOCK] @ vectors[: start + BLOCK].T
-        rows, columns = np.nonzero(similar >= least)
-        pairs += [(start + i, j, float(similar[i, j])) for i, j in zip(rows.tolist(), columns.tolist(), strict=True) if j < start + i]
+    for top in range(0, len(vectors), BLOCK):
+        for left in range(0, top + 1, BLOCK):
+            similar = vectors[top : top + BLOCK] @ vectors[left : left + BLOCK].T
+            rows, columns = np.nonzero(similar >= least)
+            for i, j in zip(rows.tolist(), columns.tolist(), strict=True):
+                if left + j < top + i:
+                    pairs.append((top + i, left + j, float(similar[i, j])))
     return pairs

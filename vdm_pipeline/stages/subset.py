@@ -90,12 +90,11 @@ def write_subset(folder: Path, chosen: "pd.DataFrame", archive: Archive, classes
 
     Raises `PipelineError` for an id that is not the archive's, before it becomes the name of a file.
     """
-    rows, places = [], {name: place for place, name in enumerate(archive.image_ids("train"))}
-    for row in chosen.to_dict("records"):
-        if row["image_id"] not in places:
-            raise PipelineError(f"'{row['image_id']}' in results/labeled_dataset.csv is no train image; materialize labeled_dataset again.")
+    records, rows = chosen.to_dict("records"), []
+    images = archive.pictures("train", chosen["image_id"])
+    for row, image in zip(records, images, strict=True):
         name = f"images/{row['image_id']}.png"
-        write_png(folder / name, archive.splits["train"].images[places[row["image_id"]]])
+        write_png(folder / name, image)
         rows.append(
             {
                 "file_name": name,

@@ -4,18 +4,16 @@ import json
 import re
 from pathlib import Path
 
-import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from vdm_pipeline.definitions import definitions
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.manifest import file_sha256
 from vdm_pipeline.io.store import Store
 from vdm_pipeline.settings import Profile, load_profile
-from vdm_pipeline.stages import labels
+from vdm_pipeline_tests.assets.graph import computed, materialize, sentence
 from vdm_pipeline_tests.conftest import shrink
 
 ALL = [
@@ -33,30 +31,6 @@ ALL = [
     "pipeline_summary",
     "report",
 ]
-
-
-def materialize(profile: Profile, root: Path, selection: list[str] | None = None) -> dg.ExecuteInProcessResult:
-    defs = definitions(profile, Store(root))
-    job = defs.resolve_implicit_global_asset_job_def()
-    keys = [dg.AssetKey(name) for name in selection] if selection else None
-    with dg.DagsterInstance.ephemeral() as instance:
-        return job.execute_in_process(asset_selection=keys, raise_on_error=False, instance=instance)
-
-
-def computed(result: dg.ExecuteInProcessResult) -> set[str]:
-    """Assets of a run that were made, not re-used."""
-    made = set()
-    for event in result.get_asset_materialization_events():
-        materialization = event.step_materialization_data.materialization
-        if not materialization.metadata["reused"].value:
-            made.add(materialization.asset_key.to_user_string())
-    return made
-
-
-def sentence(result: dg.ExecuteInProcessResult) -> str:
-    """What the first failed step says."""
-    data = next(event for event in result.all_events if event.is_step_failure).step_failure_data
-    return data.user_failure_data.description or data.error.message
 
 
 @pytest.fixture(scope="module")
@@ -267,16 +241,6 @@ def test_bad_archive_stops_the_run_and_nothing_is_written(tiny, project):
     assert sentence(result) == f"{archive}: it is cut short; put an intact pneumoniamnist.npz of MedMNIST there."
     assert [path for path in project.rglob("*") if path.is_file()] == [archive]
     assert {event.step_key for event in result.all_events if event.is_step_start} == {"raw_npz"}
-
-
-def test_labeller_that_says_the_same_of_all_stops_the_run(tiny, project, monkeypatch):
-    monkeypatch.setattr(labels, "logits", lambda embeddings, text, scale: np.tile([0.2, 0.8], (len(embeddings), 1)))
-    result = materialize(tiny, project)
-    assert not result.success
-    assert sentence(result).startswith("The labeller never says normal of 128 images, so its labels say nothing;")
-    assert not (project / "results/labeled_dataset.csv").exists()
-    assert not (project / "results/lora").exists()
-    assert not (project / "results/generated_images").exists()
 
 
 def test_checks_run_and_pass(finished):

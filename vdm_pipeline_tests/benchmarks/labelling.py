@@ -27,8 +27,10 @@ from vdm_pipeline.stages.models import resolve_model
 from vdm_pipeline.stages.zero_shot import ZeroShot
 
 CPU = torch.device("cpu")
-PROTOTYPE_BATCH = 32
-BATCH = 64
+BATCH = 32
+"""Of every way alike; the prototype's."""
+CLIP_TEXT = {"width": 512, "heads": 8, "layers": 12}
+"""The text tower of CLIP's ViT-B models."""
 PROMPTS = ["no evidence of pneumonia", "a chest X-ray showing pneumonia"]
 
 
@@ -45,8 +47,8 @@ def prototypes(labeller: ZeroShot, archive: Archive) -> None:
 
     transform = open_clip.transform.image_transform_v2(open_clip.transform.PreprocessCfg(**open_clip.get_model_preprocess_cfg(labeller.model)), is_train=False)
     for split in archive.splits.values():
-        for start in range(0, len(split), PROTOTYPE_BATCH):
-            pictures = [Image.fromarray(image).convert("RGB") for image in split.images[start : start + PROTOTYPE_BATCH]]
+        for start in range(0, len(split), BATCH):
+            pictures = [Image.fromarray(image).convert("RGB") for image in split.images[start : start + BATCH]]
             pixels = torch.stack([transform(picture) for picture in pictures])
             text = labeller.model.encode_text(labeller.tokenizer(PROMPTS), normalize=True)
             (labeller.scale * labeller.model.encode_image(pixels, normalize=True) @ text.T).softmax(-1).argmax(-1).tolist()
@@ -118,17 +120,18 @@ def noise(n: int, size: int, folder: Path) -> Archive:
     return read_archive(path, Data.model_validate({"dataset": "noise", "size": size, "source": "file", "own": own}), ("a", "b"))
 
 
-def vit_b_16(folder: Path) -> ZeroShot:
-    """The architecture of BiomedCLIP's image tower with random weights, and a text tower of CLIP's size."""
+def random_model(folder: Path, vision: dict[str, int], text: dict[str, int]) -> ZeroShot:
+    """A model with random weights, in a new folder; ``text`` is what its text tower has other than the embedded model's."""
     import open_clip
     from safetensors.torch import save_file
 
     clip = resolve_model(load_profile("demo").labelling.model)
+    folder.mkdir()
     config = json.loads((clip / "open_clip_config.json").read_text())
     config["model_cfg"] = {
         "embed_dim": 512,
-        "vision_cfg": {"image_size": 224, "layers": 12, "width": 768, "patch_size": 16},
-        "text_cfg": {**config["model_cfg"]["text_cfg"], "width": 512, "heads": 8, "layers": 12},
+        "vision_cfg": vision,
+        "text_cfg": {**config["model_cfg"]["text_cfg"], **text},
     }
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     for name in ("tokenizer.json", "tokenizer_config.json"):
@@ -140,7 +143,7 @@ def vit_b_16(folder: Path) -> ZeroShot:
 
 
 def main() -> None:
-    """The embedded model on archives of its own size and of 28 pixels, then a ViT-B/16."""
+    """The embedded model on archives of its own size and of 28 pixels; BiomedCLIP's image tower; one that costs next to nothing."""
     labelling = load_profile("demo").labelling
     small = ZeroShot(resolve_model(labelling.model), CPU)
     with tempfile.TemporaryDirectory() as name:
@@ -149,7 +152,10 @@ def main() -> None:
         films = noise(5856, 28, folder)
         compare("embedded model", small, films, rounds=5)
         relabel(small, films, labelling, ("a", "b"))
-        compare("ViT-B/16 of random weights", vit_b_16(folder), noise(64, 64, folder), rounds=5)
+        large = random_model(folder / "large", {"image_size": 224, "layers": 12, "width": 768, "patch_size": 16}, CLIP_TEXT)
+        compare("ViT-B/16 of random weights", large, noise(64, 64, folder), rounds=7)
+        least = random_model(folder / "least", {"image_size": 64, "layers": 2, "width": 64, "patch_size": 16}, {})
+        compare("two layers of random weights", least, noise(4096, 64, folder), rounds=7)
 
 
 if __name__ == "__main__":

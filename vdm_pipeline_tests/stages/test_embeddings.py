@@ -1,5 +1,6 @@
 """Embeddings on disk: in order, resumed shard by shard, and of bounded memory."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from vdm_pipeline.stages import embeddings
 from vdm_pipeline.stages.archive import Archive, Split
 from vdm_pipeline.stages.embeddings import embed_archive, read_embeddings
+from vdm_pipeline_tests.benchmarks.labelling import noise
 
 
 @pytest.fixture
@@ -48,3 +50,14 @@ def test_a_killed_run_goes_on_at_the_first_missing_shard(archive, tmp_path):
     embed_archive(archive, lambda images: (rest.append(len(images)), embed(images))[1], tmp_path, lambda done, total: None)
     assert rest == [1, 4, 4, 2]
     np.testing.assert_array_equal(np.concatenate(list(read_embeddings(tmp_path, "train"))), embed(archive.splits["train"].images))
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
+    peaks = []
+    for n in (4096, 16384):
+        archive = noise(n, 28, tmp_path)
+        tracemalloc.start()
+        embed_archive(archive, lambda images: images[:, :4, 0].astype(np.float32), tmp_path / str(n), lambda done, total: None)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.1 * peaks[0]

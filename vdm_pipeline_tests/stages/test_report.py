@@ -14,7 +14,7 @@ from vdm_pipeline.io.images import data_uri, read_png, write_png
 from vdm_pipeline.io.tables import write_csv, write_json, write_rows
 from vdm_pipeline.stages.report.contact_sheet import contact_sheet
 from vdm_pipeline.stages.report.page import ReportInputs, gallery, render_report
-from vdm_pipeline.stages.report.tables import calibrated, label_rows, number
+from vdm_pipeline.stages.report.tables import calibrated, fault_rows, label_rows, number
 from vdm_pipeline.stages.report.verdict import interval, verdict
 
 
@@ -123,19 +123,20 @@ def run(tmp_path: Path, tiny) -> ReportInputs:
         write_rows(tmp_path / arm / "metadata.jsonl", rows)
     write_png(tmp_path / "subset/images/a.png", np.zeros((64, 64), np.uint8))
     write_rows(tmp_path / "subset/metadata.jsonl", [{"file_name": "images/a.png", "text": PROMPT, "ground_truth": "normal"}])
-    p = np.linspace(0.1, 0.9, 10)
-    columns = {"ground_truth": np.arange(10) // 5, "p_normal": 1 - p, "p_pneumonia": p, "confidence_score": np.maximum(p, 1 - p)}
-    table = pd.DataFrame(columns).assign(split="test")
-    table["ground_truth_label"] = table["auto_label"] = [NAMES[i] for i in table["ground_truth"]]
-    write_csv(tmp_path / "labels.csv", table)
-    write_csv(tmp_path / "lora/training_log.csv", pd.DataFrame({"step": [1, 2], "loss": [1.0, 0.5]}))
+    for picture in ("label_plots/roc.png", "label_plots/scores.png", "lora/loss.png"):
+        write_png(tmp_path / picture, np.zeros((4, 4), np.uint8))
+    suspects = {"image_id": ["a", "null"], "label": [PROMPT, "normal"], "suggested": ["normal", "pneumonia"], "quality": [0.1, 0.2]}
+    write_csv(tmp_path / "suspects.csv", pd.DataFrame(suspects))
+    write_json(tmp_path / "faults.json", {"faults": {"duplicate": {"train": 18, "train also in val": 8, "test": 3}}})
     write_json(tmp_path / "summary.json", {"num_generated": 6})
     write_json(tmp_path / "labels.json", LABELS)
     write_json(tmp_path / "images.json", metrics(CLOSER | {"lora": (5, 4.5, 5.5)}, {"real": 1, "baseline": 0.5, "lora": 0.9}))
     files = {key: tmp_path / f"{key}.json" for key in ("summary",)}
-    files |= {"label_metrics": tmp_path / "labels.json", "image_metrics": tmp_path / "images.json", "labels": tmp_path / "labels.csv"}
-    files |= {name: tmp_path / name for name in ("subset", "lora", "generated", "baseline")}
-    return ReportInputs(profile=tiny, real={name: np.zeros((4, 64, 64), np.uint8) for name in NAMES}, **files)
+    files |= {"label_metrics": tmp_path / "labels.json", "image_metrics": tmp_path / "images.json"}
+    files |= {"faults": tmp_path / "faults.json", "suspects": tmp_path / "suspects.csv"}
+    files |= {name: tmp_path / name for name in ("label_plots", "subset", "lora", "generated", "baseline")}
+    doubted = [np.zeros((28, 28), np.uint8)] * 2
+    return ReportInputs(profile=tiny, real={name: np.zeros((4, 64, 64), np.uint8) for name in NAMES}, doubted=doubted, **files)
 
 
 def rendered(run: ReportInputs, folder: Path) -> str:
@@ -159,8 +160,22 @@ def test_page_says_what_it_lacks_and_what_failed(run, tmp_path):
     assert "no patient data" in page
     for path in (run.image_metrics, run.label_metrics, run.summary):
         write_json(path, {})
-    (run.lora / "training_log.csv").unlink()
+    (run.lora / "loss.png").unlink()
+    (run.label_plots / "roc.png").unlink()
     assert "Whether the LoRA brings images closer to real ones: not measured." in rendered(run, tmp_path)
+
+
+def test_page_shows_doubted_labels_and_what_is_done_about_faults(run, tmp_path):
+    page = rendered(run, tmp_path)
+    assert page.count('alt="doubted image"') == page.count('alt="plot of the labels"') == 2
+    assert "null<br>labelled normal, rather pneumonia" in page
+    left_out = [["duplicate", "train", "18"], ["duplicate", "train also in val", "8"], ["duplicate", "test", "3"]]
+    done = ["left out of the subset", "never in the subset", "counted; val and test are used as they are"]
+    rows = [[*row, what] for row, what in zip(left_out, done, strict=True)]
+    assert fault_rows(json.loads(run.faults.read_text()), ("duplicate",)) == rows
+    assert all("</td><td>".join(row) in page for row in rows)
+    allowed = fault_rows(json.loads(run.faults.read_text()), ())
+    assert [row[3] for row in allowed] == ["allowed in the subset, as the profile says", *done[1:]]
 
 
 def test_gallery_pairs_by_index(run):

@@ -182,6 +182,6 @@ def test_written_folder_is_an_imagefolder_with_the_captions(archive, chosen_from
 def test_id_that_is_no_train_image_does_not_become_a_file_name(archive, chosen_from, tiny, tmp_path):
     chosen = chosen_from(per_class=2)
     chosen.loc[1, "image_id"] = "../../evil_000001"
-    with pytest.raises(PipelineError, match=r"'\.\./\.\./evil_000001' in results/labeled_dataset.csv is no train image"):
+    with pytest.raises(PipelineError, match=r"'\.\./\.\./evil_000001' is no train image of thing.npz"):
         write_subset(tmp_path / "a/b", chosen, archive, tiny.classes)
     assert not list(tmp_path.glob("evil*"))

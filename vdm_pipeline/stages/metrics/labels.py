@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vdm_pipeline.settings import Labelling
 from vdm_pipeline.stages.metrics.bootstrap import intervals
 
 if TYPE_CHECKING:
@@ -18,20 +19,35 @@ BINS = 15
 def label_report(table: "pd.DataFrame", class_names: Sequence[str], resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
     """Metrics of every split and overall, each with its 95 % interval under ``<metric>_ci95``.
 
-    ``uncalibrated`` repeats them for the model's own probabilities and their argmax.
+    ``uncalibrated`` repeats them for the model's own probabilities and their argmax; the splits stand under their names.
     """
     truth, *used = as_used(table, class_names)
-    plain_probabilities = table[[f"zero_shot_p_{name}" for name in class_names]].to_numpy(np.float64)
-    plain = plain_probabilities.argmax(1), plain_probabilities
+    own = plain(table, class_names)
     report: dict[str, Any] = {}
     for split in (*table["split"].unique(), "overall"):
         rows = np.ones(len(table), bool) if split == "overall" else (table["split"] == split).to_numpy()
         calibrated, uncalibrated = (
             score(truth[rows], predicted[rows], probabilities[rows], class_names, resamples, seed)
-            for predicted, probabilities in (used, plain)
+            for predicted, probabilities in (used, own)
         )
         report[split] = calibrated | {"uncalibrated": uncalibrated}
     return report
+
+
+def true_labels_for(labelling: Labelling, captions_from: str) -> dict[str, str]:
+    """What the true labels of each split were used for, so that a reader knows which figures flatter."""
+    cut = "" if labelling.decision == "argmax" else f" and the cut for {labelling.decision}"
+    val = {
+        "none": "they measure",
+        "prior": "they measure; the bias was learnt from the scores alone",
+        "platt": f"they taught temperature and bias{cut}, so this split's calibrated figures flatter",
+    }
+    return {
+        "train": "they chose and captioned the subset" if captions_from == "ground_truth" else "they measure, and chose nothing",
+        "val": val[labelling.calibration],
+        "test": "they measure, and nothing else",
+        "overall": "all splits together",
+    }
 
 
 def as_used(table: "pd.DataFrame", class_names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
@@ -39,6 +55,12 @@ def as_used(table: "pd.DataFrame", class_names: Sequence[str]) -> tuple[NDArray[
     index = {name: label for label, name in enumerate(class_names)}
     labels = table["auto_label"].map(index).to_numpy(np.int64)
     return table["ground_truth"].to_numpy(np.int64), labels, table[[f"p_{name}" for name in class_names]].to_numpy(np.float64)
+
+
+def plain(table: "pd.DataFrame", class_names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The argmax ``[n]`` of the model's own probabilities, and these, ``[n, classes]``."""
+    probabilities = table[[f"zero_shot_p_{name}" for name in class_names]].to_numpy(np.float64)
+    return probabilities.argmax(1), probabilities
 
 
 def score(

@@ -1,5 +1,6 @@
 """`report`: one self-contained page from what the other stages wrote."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,15 @@ from numpy.typing import NDArray
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import write_text
-from vdm_pipeline.io.images import data_uri, read_png, resize
+from vdm_pipeline.io.images import data_uri, file_uri, read_png, resize
 from vdm_pipeline.io.tables import read_json, read_rows
 from vdm_pipeline.settings import Profile
-from vdm_pipeline.stages.labels import read_labels
-from vdm_pipeline.stages.report.plots import confidence_figure, figure_uri, loss_figure, roc_figure, score_figure
 from vdm_pipeline.stages.report.tables import (
     IMAGE_METRICS,
     LABEL_METRICS,
     NotMeasured,
     calibrated,
+    fault_rows,
     groups,
     image_rows,
     label_rows,
@@ -31,22 +31,32 @@ COLUMNS = 8
 """Images a row of the gallery."""
 PAIRED = ("label", "prompt", "seed", "steps")
 """What the two images of a pair must share."""
+LABEL_PLOTS = ("roc", "reliability", "confusion", "scores")
+SUSPECTS = 12
+"""Doubted labels that are shown."""
 
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """Where the upstream stages' files stand; ``real`` holds held-out real images, uint8 ``[n, h, w]``, by class."""
+    """Where the upstream stages' files stand.
+
+    ``real`` holds held-out real images, uint8 ``[n, h, w]``, by class, and ``doubted`` those of the first `SUSPECTS` rows of
+    ``suspects``.
+    """
 
     profile: Profile
     summary: Path
     label_metrics: Path
     image_metrics: Path
-    labels: Path
+    label_plots: Path
+    faults: Path
+    suspects: Path
     subset: Path
     lora: Path
     generated: Path
     baseline: Path
     real: dict[str, NDArray[np.uint8]]
+    doubted: Sequence[NDArray[np.uint8]]
 
 
 def render_report(path: Path, inputs: ReportInputs) -> None:
@@ -70,6 +80,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "label_columns": LABEL_METRICS.values(),
         "label_rows": label_rows(labels),
         "calibrated": calibrated(labels),
+        "true_labels": {split: scores["true_labels"] for split, scores in labels.items() if "true_labels" in scores},
         "image_columns": IMAGE_METRICS.values(),
         "image_tables": {group: image_rows(images, group) for group in groups(names)},
         "verdict": verdict(labels, images, names),
@@ -78,20 +89,23 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
             {"uri": data_uri(read_png(inputs.subset, row["file_name"])), "text": row["text"], "truth": row["ground_truth"]}
             for row in _spread(read_rows(inputs.subset / "metadata.jsonl"), 12)
         ],
-        "plots": _plots(inputs, names),
+        "label_plots": [file_uri(path) for path in (inputs.label_plots / f"{name}.png" for name in LABEL_PLOTS) if path.is_file()],
+        "loss": file_uri(inputs.lora / "loss.png") if (inputs.lora / "loss.png").is_file() else None,
+        "faults": fault_rows(read_json(inputs.faults), inputs.profile.subset.leave_out),
+        **_suspects(inputs),
     }
 
 
-def _plots(inputs: ReportInputs, names: tuple[str, ...]) -> list[str]:
-    """The plots that the files allow: no ROC of more than two classes, or of one class alone."""
-    table = read_labels(inputs.labels)
-    present = table.loc[table["split"] == "test", "ground_truth"].nunique()
-    figures = [roc_figure(table, names[1])] if len(names) == present == 2 else []
-    if present:
-        figures += [score_figure(table, names), confidence_figure(table)]
-    if (inputs.lora / "training_log.csv").is_file():
-        figures.append(loss_figure(inputs.lora / "training_log.csv"))
-    return [figure_uri(figure) for figure in figures]
+def _suspects(inputs: ReportInputs) -> dict[str, Any]:
+    """How many labels are doubted, and the worst with their images."""
+    import pandas as pd
+
+    table = pd.read_csv(inputs.suspects, dtype={"image_id": str, "label": str, "suggested": str}, keep_default_na=False)
+    worst = table.head(SUSPECTS).to_dict("records")
+    return {
+        "n_suspects": len(table),
+        "suspects": [row | {"uri": data_uri(image)} for row, image in zip(worst, inputs.doubted, strict=True)],
+    }
 
 
 def gallery(inputs: ReportInputs) -> list[dict[str, Any]]:

@@ -13,7 +13,9 @@ LABEL_METRICS = {
     "majority_baseline_accuracy": "constant answer",
     "balanced_accuracy": "balanced accuracy",
     "f1": "F1",
+    "mcc": "MCC",
     "roc_auc": "ROC AUC",
+    "average_precision": "average precision",
     "ece": "ECE",
     "brier": "Brier",
 }
@@ -60,6 +62,23 @@ def image_rows(images: dict[str, Any], group: str) -> list[list[str]]:
         count = number(find(images, arm, group, "n"))
         rows.append([title, count, *(interval(find(images, arm, group, key)) for key in list(IMAGE_METRICS)[1:])])
     return rows
+
+
+def fault_rows(faults: dict[str, Any], leave_out: Sequence[str]) -> list[list[str]]:
+    """One row a fault and place: what, where, how many, and what is done about it."""
+    return [
+        [fault.replace("_", " "), place, str(count), _done_about(fault, place, leave_out)]
+        for fault, places in faults.get("faults", {}).items()
+        for place, count in places.items()
+    ]
+
+
+def _done_about(fault: str, place: str, leave_out: Sequence[str]) -> str:
+    if not place.startswith("train"):
+        return "counted; val and test are used as they are"
+    if place != "train":
+        return "never in the subset"
+    return "left out of the subset" if fault in leave_out else "allowed in the subset, as the profile says"
 
 
 def groups(class_names: Sequence[str]) -> list[str]:
