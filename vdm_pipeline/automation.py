@@ -11,13 +11,11 @@ from vdm_pipeline.settings import Profile
 
 RELABELLED = ("raw_npz", "image_embeddings", "labeled_dataset", "label_metrics")
 RULE = dg.AutomationCondition
-ON_CHANGE = (
-    (RULE.missing() | (RULE.code_version_changed() | RULE.any_deps_match(RULE.data_version_changed())).since_last_handled())
-    & ~RULE.any_deps_missing()
-    & ~RULE.any_deps_in_progress()
-    & ~RULE.in_progress()
-    & ~RULE.execution_failed()
-).with_label("on_change")
+NEW: dg.AutomationCondition = RULE.missing()
+CHANGED: dg.AutomationCondition = RULE.code_version_changed() | RULE.any_deps_match(RULE.data_version_changed())
+READY: dg.AutomationCondition = ~RULE.any_deps_missing() & ~RULE.any_deps_in_progress()
+IDLE: dg.AutomationCondition = ~RULE.in_progress() & ~RULE.execution_failed()
+ON_CHANGE = ((NEW | CHANGED.since_last_handled()) & READY & IDLE).with_label("on_change")
 """Settings and model pins are in the code version, and content in the data version: an upstream made again with the same
 content asks for nothing. A failed stage is not asked for again and again."""
 

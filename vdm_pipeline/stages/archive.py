@@ -52,7 +52,8 @@ class Split:
 
     def take(self, rows: Sequence[int]) -> NDArray[np.uint8]:
         """The images of these rows, ``[len(rows), ...]`` in their order; read in one pass, without the others in memory."""
-        found, start = {}, 0
+        found: dict[int, NDArray[np.uint8]] = {}
+        start = 0
         wanted = set(rows)
         for batch in self.batches(READ_ROWS):
             found |= {row: batch[row - start].copy() for row in wanted & set(range(start, start + len(batch)))}

@@ -30,4 +30,4 @@ def computed(result: dg.ExecuteInProcessResult) -> set[str]:
 def sentence(result: dg.ExecuteInProcessResult) -> str:
     """What the first failed step says."""
     data = next(event for event in result.all_events if event.is_step_failure).step_failure_data
-    return data.user_failure_data.description or data.error.message
+    return (data.user_failure_data and data.user_failure_data.description) or data.error.message

@@ -45,7 +45,9 @@ def prototypes(labeller: ZeroShot, archive: Archive) -> None:
     """Images are in memory, as the prototype had them."""
     import open_clip
 
-    transform = open_clip.transform.image_transform_v2(open_clip.transform.PreprocessCfg(**open_clip.get_model_preprocess_cfg(labeller.model)), is_train=False)
+    transform = open_clip.transform.image_transform_v2(
+        open_clip.transform.PreprocessCfg(**open_clip.get_model_preprocess_cfg(labeller.model)), is_train=False
+    )
     for split in archive.splits.values():
         for start in range(0, len(split), BATCH):
             pictures = [Image.fromarray(image).convert("RGB") for image in split.images[start : start + BATCH]]

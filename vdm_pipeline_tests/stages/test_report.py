@@ -135,7 +135,7 @@ def run(tmp_path: Path, tiny) -> ReportInputs:
     files |= {"label_metrics": tmp_path / "labels.json", "image_metrics": tmp_path / "images.json"}
     files |= {"faults": tmp_path / "faults.json", "suspects": tmp_path / "suspects.csv"}
     files |= {name: tmp_path / name for name in ("label_plots", "subset", "lora", "generated", "baseline")}
-    doubted = [np.zeros((28, 28), np.uint8)] * 2
+    doubted = np.zeros((2, 28, 28), np.uint8)
     return ReportInputs(profile=tiny, real={name: np.zeros((4, 64, 64), np.uint8) for name in NAMES}, doubted=doubted, **files)
 
 

@@ -61,14 +61,13 @@ def _reliability(test: "pd.DataFrame", class_names: Sequence[str]) -> "Figure":
     return figure
 
 
-def reliability(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[NDArray[np.float64], ...]:
-    """Mean confidence, share that is right and number of images of each of the bins that are not empty."""
+def reliability(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Mean confidence, share that is right and number of images, ``[3, bins]``, of the bins that are not empty."""
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
     there = counts > 0
-    sums = (np.bincount(bins, values, minlength=BINS)[there] for values in (confidence, right.astype(float)))
-    means = [total / counts[there] for total in sums]
-    return means[0], means[1], counts[there]
+    sums = [np.bincount(bins, values, minlength=BINS)[there] for values in (confidence, right.astype(float))]
+    return np.stack([sums[0] / counts[there], sums[1] / counts[there], counts[there]])
 
 
 def _confusion(test: "pd.DataFrame", class_names: Sequence[str]) -> "Figure":

@@ -1,6 +1,5 @@
 """`report`: one self-contained page from what the other stages wrote."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,7 @@ class ReportInputs:
     generated: Path
     baseline: Path
     real: dict[str, NDArray[np.uint8]]
-    doubted: Sequence[NDArray[np.uint8]]
+    doubted: NDArray[np.uint8]
 
 
 def render_report(path: Path, inputs: ReportInputs) -> None:
