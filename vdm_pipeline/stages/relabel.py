@@ -40,16 +40,17 @@ def flipped(old: "pd.DataFrame | None", new: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def before_and_after(old: "pd.DataFrame | None", new: "pd.DataFrame") -> dict[str, Any]:
-    """Balanced accuracy on test of both labellings, over the images that both have; nothing without ``old``."""
-    from sklearn.metrics import balanced_accuracy_score
+    """Accuracy, balanced accuracy and MCC on test of both labellings, over the images that both have; nothing without ``old``."""
+    from sklearn import metrics
 
     if old is None:
         return {}
     test = new[new["split"] == "test"].merge(old, on="image_id", suffixes=("", "_old"))
     if test.empty:
         return {}
-    truth = test["ground_truth_label"]
+    scorers = {"accuracy": metrics.accuracy_score, "balanced_accuracy": metrics.balanced_accuracy_score, "mcc": metrics.matthews_corrcoef}
     return {
-        "test_balanced_accuracy_before": round(float(balanced_accuracy_score(truth, test["auto_label_old"])), 4),
-        "test_balanced_accuracy_after": round(float(balanced_accuracy_score(truth, test["auto_label"])), 4),
+        f"test_{name}_{when}": round(float(scorer(test["ground_truth_label"], test[column])), 4)
+        for name, scorer in scorers.items()
+        for when, column in (("before", "auto_label_old"), ("after", "auto_label"))
     }

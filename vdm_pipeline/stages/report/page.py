@@ -69,7 +69,7 @@ def render_report(path: Path, inputs: ReportInputs) -> None:
 
 
 def _context(inputs: ReportInputs) -> dict[str, Any]:
-    labels, images = read_json(inputs.label_metrics), read_json(inputs.image_metrics)
+    labels, images, faults = (read_json(path) for path in (inputs.label_metrics, inputs.image_metrics, inputs.faults))
     names = inputs.profile.classes.names
     return {
         "profile": inputs.profile,
@@ -90,7 +90,8 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         ],
         "label_plots": [file_uri(path) for path in (inputs.label_plots / f"{name}.png" for name in LABEL_PLOTS) if path.is_file()],
         "loss": file_uri(inputs.lora / "loss.png") if (inputs.lora / "loss.png").is_file() else None,
-        "faults": fault_rows(read_json(inputs.faults), inputs.profile.subset.leave_out),
+        "faults": fault_rows(faults, inputs.profile.subset.leave_out),
+        "class_counts": faults.get("classes", {}),
         **_suspects(inputs),
     }
 
