@@ -104,12 +104,12 @@ def test_a_change_relabels_and_does_nothing_else(daemon, section, values, made):
     assert daemon.settle() == made
 
 
-def test_another_model_embeds_and_labels_anew(daemon, tmp_path):
+def test_another_model_embeds_and_labels_anew_and_goes_no_further_if_the_labels_are_the_same(daemon, tmp_path):
     folder = tmp_path / "clip"
     shutil.copytree(EMBEDDED / "clip", folder)
     pin = {"id": str(folder), "sha256": folder_digest(folder), "licence": "MIT"}
     daemon.profile = shrink(daemon.profile, labelling={"model": pin})
-    assert daemon.settle() == {"image_embeddings", "labeled_dataset", "label_metrics"}
+    assert daemon.settle() == {"image_embeddings", "labeled_dataset"}
 
 
 def test_the_sensor_watches_the_labels_and_runs_their_checks():

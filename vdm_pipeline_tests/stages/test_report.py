@@ -127,7 +127,8 @@ def run(tmp_path: Path, tiny) -> ReportInputs:
         write_png(tmp_path / picture, np.zeros((4, 4), np.uint8))
     suspects = {"image_id": ["a", "null"], "label": [PROMPT, "normal"], "suggested": ["normal", "pneumonia"], "quality": [0.1, 0.2]}
     write_csv(tmp_path / "suspects.csv", pd.DataFrame(suspects))
-    write_json(tmp_path / "faults.json", {"faults": {"duplicate": {"train": 18, "train also in val": 8, "test": 3}}, "classes": {"val": {"normal": 135, "pneumonia": 389}}})
+    faults = {"duplicate": {"train": 18, "train also in val": 8, "test": 3}}
+    write_json(tmp_path / "faults.json", {"faults": faults, "classes": {"val": {"normal": 135, "pneumonia": 389}}})
     write_json(tmp_path / "summary.json", {"num_generated": 6})
     write_json(tmp_path / "labels.json", LABELS)
     write_json(tmp_path / "images.json", metrics(CLOSER | {"lora": (5, 4.5, 5.5)}, {"real": 1, "baseline": 0.5, "lora": 0.9}))
