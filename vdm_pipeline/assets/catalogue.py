@@ -107,11 +107,11 @@ STAGES = {
         Stage(
             "lora_subset",
             ("raw_npz", "image_embeddings", "labeled_dataset", "data_faults", "label_noise"),
-            {"folder": "data/subset"},
+            {"folder": "data/subset", "held_out": "data/subset_held_out"},
             _section("subset", "classes"),
-            version=2,
+            version=3,
         ),
-        Stage("lora_weights", ("lora_subset",), {"folder": "results/lora"}, _trained, ("results/lora/pytorch_lora_weights",)),
+        Stage("lora_weights", ("lora_subset",), {"folder": "results/lora"}, _trained, ("results/lora/pytorch_lora_weights",), version=2),
         Stage(
             "generated_images",
             ("lora_weights",),

@@ -29,19 +29,23 @@ def lora_subset(
         from vdm_pipeline.stages.embeddings import read_embeddings
         from vdm_pipeline.stages.labels import read_labels
         from vdm_pipeline.stages.near_duplicates import Whitening
-        from vdm_pipeline.stages.subset import choose, left_out_ids, write_subset
+        from vdm_pipeline.stages.subset import choose, choose_held_out, left_out_ids, write_subset
 
         profile = run.profile
         archive = read_archive(raw_npz["archive"], profile.data, profile.classes.names)
         embeddings = np.concatenate(list(read_embeddings(image_embeddings["folder"], "train")))
-        left_out = left_out_ids(pd.read_csv(data_faults["table"]), pd.read_csv(label_noise["table"]), profile.subset)
+        faults = pd.read_csv(data_faults["table"])
+        left_out = left_out_ids(faults, pd.read_csv(label_noise["table"]), profile.subset)
         table = read_labels(labeled_dataset["table"])
         chosen = choose(table, Whitening.of(embeddings)(embeddings), left_out, profile.subset, profile.classes)
-        rows = write_subset(staging / "subset", chosen, archive, profile.classes)
+        rows = write_subset(staging / "subset", chosen, archive, "train", profile.classes)
+        held_out = choose_held_out(table, faults, profile.subset, profile.classes)
+        write_subset(staging / "subset_held_out", held_out, archive, "val", profile.classes)
         pure = sum(row["label"] == row["ground_truth"] for row in rows) / len(rows)
         context.log.info(f"{len(rows)} images, {pure:.1%} of them with the true label (measured, not used)")
         return {
             "n": len(rows),
+            "n_held_out": len(held_out),
             "left_out": len(left_out),
             "purity": round(pure, 4),
             "preview": pd.DataFrame(rows[:5]).to_markdown(index=False),

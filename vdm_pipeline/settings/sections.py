@@ -156,6 +156,9 @@ class Subset(Section):
         ("duplicate", "near_duplicate", "blank", "saturated", "suspect"),
         description="faults and doubted labels that are not chosen; what also stands in val or test never is",
     )
+    held_out_per_class: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        16, description="val images of each class, as far as there are, for the validation loss; training sees none of them"
+    )
     seed: Seed = Field(0, description="order in which equals are taken")
 
 
@@ -175,6 +178,17 @@ class Training(Section):
     warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="steps of linear warm-up")
     weight_decay: Annotated[float, Field(ge=0)] = Field(1e-2, description="AdamW")
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradients are clipped to this norm")
+    schedule: Literal["constant", "cosine"] = Field(
+        "cosine", description="learning rate after the warm-up; cosine falls to a tenth at the last step; constant can go on later"
+    )
+    snr_gamma: Annotated[float, Field(gt=0)] | None = Field(None, description="min-SNR weights of the loss; 5 is usual; none without")
+    noise_offset: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="share of noise that is one number a channel")
+    rslora: bool = Field(False, description="LoRA scale is alpha / sqrt(rank)")
+    dora: bool = Field(False, description="learn the length of each output's weights apart from their direction")
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, description="the adapter is a running mean of its weights")
+    bad_steps: Annotated[int, Field(ge=0)] = Field(
+        5, description="steps in a row with a gradient that is not finite, skipped before it stops"
+    )
     flip: bool = Field(False, description="mirror half of the images; the heart then stands on either side")
     seed: Seed = Field(0, description="start of LoRA, batches and noise")
 
@@ -231,3 +245,14 @@ class Execution(Section):
     image_batch: Count = Field(32, description="images a forward pass of VAE and sampler")
     checkpoint_every: Count = Field(100, description="training steps between checkpoints")
     log_every: Count = Field(50, description="training steps between log lines")
+    validate_every: Annotated[int, Field(ge=0)] = Field(100, description="training steps between validation losses; 0: at the end alone")
+    sample_every: Annotated[int, Field(ge=0)] = Field(0, description="training steps between sample sheets; 0: at the end alone")
+    micro_batch: Count | None = Field(None, description="training images a forward pass; the rest of a step's batch is accumulated")
+    gradient_checkpointing: bool = Field(False, description="training: less memory for a third more work")
+    compile: bool = Field(False, description="training: torch.compile the UNet; minutes at the start, faster steps on CUDA")
+    processes: Annotated[int, Field(ge=1, le=64)] = Field(1, description="training processes, started by accelerate; one a GPU")
+    tracker: Literal["none", "tensorboard"] = Field("none", description="where training figures go beside training_log.csv")
+
+    def intervals(self) -> dict[str, int]:
+        """Training steps between each thing that is done now and then; 0: only at the end."""
+        return {"log": self.log_every, "checkpoint": self.checkpoint_every, "validate": self.validate_every, "sample": self.sample_every}

@@ -16,8 +16,8 @@ from vdm_pipeline.io.manifest import file_sha256
 from vdm_pipeline.io.tables import read_rows, write_rows
 from vdm_pipeline.settings import Classes, Generation
 from vdm_pipeline.stages.diffusion import encode_prompts, hushed_libraries, load_part
-from vdm_pipeline.stages.lora import WEIGHTS
 from vdm_pipeline.stages.metrics.images import chroma, to_grey
+from vdm_pipeline.stages.training.adapter import WEIGHTS
 
 Progress = Callable[[int, int], None]
 

@@ -57,6 +57,21 @@ def choose(
     return pd.concat(chosen, ignore_index=True)
 
 
+def choose_held_out(table: "pd.DataFrame", faults: "pd.DataFrame", subset: Subset, classes: Classes) -> "pd.DataFrame":
+    """Val rows for the validation loss, up to ``held_out_per_class`` a class in a seeded order, none of which has a copy in train."""
+    import pandas as pd
+
+    label = "auto_label" if subset.captions_from == "auto_label" else "ground_truth_label"
+    copied = set(faults.loc[faults["split"] == "train", "twin"])
+    val = table[(table["split"] == "val") & ~table["image_id"].isin(copied)]
+    chosen = []
+    for index, name in enumerate(classes.names):
+        candidates = val[val[label] == name]
+        order = np.random.default_rng([subset.seed, index, 1]).permutation(len(candidates))[: subset.held_out_per_class]
+        chosen.append(candidates.iloc[np.sort(order)].assign(label=name, label_index=index))
+    return pd.concat(chosen, ignore_index=True)
+
+
 def relevant_and_diverse(confidence: NDArray[np.float64], vectors: NDArray[np.float32], count: int, diversity: float) -> NDArray[np.int64]:
     """Rows by maximal marginal relevance (Carbonell and Goldstein, 1998), ``[count]``.
 
@@ -85,13 +100,13 @@ def left_out_ids(faults: "pd.DataFrame", suspects: "pd.DataFrame", subset: Subse
     return {*listed["image_id"], *held_out["image_id"], *doubted}
 
 
-def write_subset(folder: Path, chosen: "pd.DataFrame", archive: Archive, classes: Classes) -> list[dict[str, Any]]:
+def write_subset(folder: Path, chosen: "pd.DataFrame", archive: Archive, split: str, classes: Classes) -> list[dict[str, Any]]:
     """Write ``images/*.png`` and ``metadata.jsonl`` in the imagefolder format; return the rows.
 
     Raises `PipelineError` for an id that is not the archive's, before it becomes the name of a file.
     """
     records, rows = chosen.to_dict("records"), []
-    images = archive.pictures("train", chosen["image_id"])
+    images = archive.pictures(split, chosen["image_id"])
     for row, image in zip(records, images, strict=True):
         name = f"images/{row['image_id']}.png"
         write_png(folder / name, image)

@@ -74,5 +74,5 @@ def train_clip(work: Path, steps: int = 2500) -> torch.nn.Module:
         right = (logits @ match.T).argmax(1)
         return {"loss": float(loss.detach()), "agree": float((label[right] == label).float().mean())}
 
-    train(step, steps=steps, modules={"clip": model}, optimizers={"clip": tune}, checkpoint=work / "clip.safetensors")
+    train(step, steps=steps, modules={"clip": model}, optimizers={"clip": tune}, checkpoint=work / "clip")
     return model.eval()

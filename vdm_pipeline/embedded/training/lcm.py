@@ -92,5 +92,5 @@ def train_lcm(work: Path, unet: UNet2DConditionModel, text: CLIPTextModel, steps
         tune.step()
         return {"loss": float(loss.detach())}
 
-    train(step, steps=steps, modules={"lcm": adapter}, optimizers={"lcm": tune}, checkpoint=work / "lcm.safetensors")
+    train(step, steps=steps, modules={"lcm": adapter}, optimizers={"lcm": tune}, checkpoint=work / "lcm")
     return unet.eval()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from vdm_pipeline.stages.checkpoint import load_checkpoint, save_checkpoint
+from vdm_pipeline.stages.training.checkpoints import Checkpoints, gather, read_checkpoint, scatter
 
 
 def train(
@@ -18,9 +18,13 @@ def train(
     checkpoint: Path,
     every: int = 250,
 ) -> None:
-    """Call ``step(0) … step(steps - 1)``; a re-run goes on from ``checkpoint``."""
+    """Call ``step(0) … step(steps - 1)``; a re-run goes on from the newest good checkpoint in the folder ``checkpoint``."""
     weights = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
-    start = load_checkpoint(checkpoint, weights=weights, optimizers=optimizers) if checkpoint.exists() else 0
+    checkpoints, start = Checkpoints(checkpoint, print), 0
+    newest = checkpoints.newest(steps)
+    if newest:
+        start, state = read_checkpoint(newest)
+        scatter(state, weights, optimizers)
     begun = time.perf_counter()
     for index in range(start, steps):
         losses = step(index)
@@ -29,7 +33,7 @@ def train(
             values = " ".join(f"{name} {value:.4f}" for name, value in losses.items())
             print(f"{checkpoint.stem} {index + 1}/{steps} {rate:.2f} steps/s {values}", flush=True)
         if (index + 1) % every == 0 or index + 1 == steps:
-            save_checkpoint(checkpoint, step=index + 1, weights=weights, optimizers=optimizers)
+            checkpoints.save(index + 1, gather(weights, optimizers))
 
 
 def cosine(step: int, steps: int, peak: float, warm_up: int = 100) -> float:

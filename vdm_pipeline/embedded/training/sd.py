@@ -125,5 +125,5 @@ def train_sd(work: Path, vae: AutoencoderKL, steps: int = 6000) -> tuple[UNet2DC
         return {"loss": float(loss.detach())}
 
     modules = {"unet": unet, "average": average, "text": text}
-    train(step, steps=steps, modules=modules, optimizers={"sd": tune}, checkpoint=work / "sd.safetensors")
+    train(step, steps=steps, modules=modules, optimizers={"sd": tune}, checkpoint=work / "sd")
     return average.eval(), text.eval()

@@ -119,7 +119,7 @@ def train_vae(work: Path, steps: int = 8000) -> AutoencoderKL:
         return report
 
     modules = {"vae": vae, "critic": critic}
-    train(step, steps=steps, modules=modules, optimizers={"vae": tune, "critic": judge}, checkpoint=work / "vae.safetensors")
+    train(step, steps=steps, modules=modules, optimizers={"vae": tune, "critic": judge}, checkpoint=work / "vae")
     vae.eval()
     with torch.no_grad():
         spread = vae.encode(to_tensor(data[:: len(data) // 512])).latent_dist.mean.std()

@@ -1,0 +1,45 @@
+"""What a step costs: FLOPs of the model as counted, and the FLOPs a second that the machine was measured to do."""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+
+def flops_of(compute: Callable[[], torch.Tensor]) -> float:
+    """FLOPs of ``compute`` and of the backward pass from what it returns, as torch counts them (2 a multiply-add)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        compute().backward()
+    return float(counter.get_total_flops())
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOPs a second of a large matrix product, the best of three: what this machine does, not what its maker says."""
+    side = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    seconds = []
+    for _ in range(4):
+        _wait(device)
+        begun = time.perf_counter()
+        torch.mm(a, b)
+        _wait(device)
+        seconds.append(time.perf_counter() - begun)
+    return 2 * side**3 / min(seconds[1:])
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Peak memory of the GPU, or resident memory of this process so far, MB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,111 @@
+"""Images and captions as the UNet reads them: latents and text embeddings, made once and kept by what they were made from."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vdm_pipeline.io.tensors import write_tensors
+from vdm_pipeline.stages.diffusion import encode_images, encode_prompts, load_part
+from vdm_pipeline.stages.models import folder_digest
+
+CACHE_VERSION = 1
+"""Raised when the code that encodes changes its result."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Posterior mean and deviation ``[n or 2 n, 4, h, w]``, fp32, mirrored images behind the others; captions by place in ``text``.
+
+    ``caption`` is ``[n]`` and ``text`` ``[captions, 77, d]`` in the UNet's dtype. It all lies in the device's memory: a step
+    touches neither an image, nor the VAE, nor the text encoder.
+    """
+
+    n: int
+    mean: torch.Tensor
+    deviation: torch.Tensor
+    caption: torch.Tensor
+    text: torch.Tensor
+
+    @property
+    def latent(self) -> tuple[int, ...]:
+        """Shape of one latent."""
+        return tuple(self.mean.shape[1:])
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The VAE and text encoder of ``base``, with a folder that keeps what they made.
+
+    A key is the hash of the pixels and of everything that acts on them: size, the VAE's files, dtype. A changed pixel or
+    model has another key, so nothing stale is ever read.
+    """
+
+    base: Path
+    cache: Path
+    size: int
+    batch: int
+    device: torch.device
+    dtype: torch.dtype
+
+    def encode(self, images: NDArray[np.uint8], captions: Sequence[str], *, flip: bool, log: Callable[[str], None]) -> Encoded:
+        """Uint8 images ``[n, h, w]`` or ``[n, h, w, 3]`` with a caption each; with ``flip`` their mirror images too."""
+        both = np.concatenate([images, images[:, :, ::-1]]) if flip else images
+        moments = self._latents(both, log)
+        distinct = sorted(set(captions))
+        place = {caption: index for index, caption in enumerate(distinct)}
+        return Encoded(
+            n=len(images),
+            mean=moments[:, 0].to(self.device),
+            deviation=moments[:, 1].to(self.device),
+            caption=torch.tensor([place[caption] for caption in captions], device=self.device),
+            text=self._texts(distinct).to(self.device, self.dtype),
+        )
+
+    def _latents(self, images: NDArray[np.uint8], log: Callable[[str], None]) -> torch.Tensor:
+        """Mean and deviation ``[n, 2, 4, h, w]``; only what is not in the cache is encoded, in fp32."""
+        context = f"{CACHE_VERSION} latent {self.size} float32 {folder_digest(self.base / 'vae')}"
+        paths = [self._path(context, image.shape, np.ascontiguousarray(image).tobytes()) for image in images]
+        found = {index: kept for index, path in enumerate(paths) if (kept := _read(path, "moments")) is not None}
+        log(f"latents: {len(found)} of {len(images)} kept from before")
+        missing = [index for index in range(len(images)) if index not in found]
+        vae = load_part(self.base, "vae").to(self.device) if missing else None
+        for start in range(0, len(missing), self.batch):
+            part = missing[start : start + self.batch]
+            moments = torch.stack(encode_images(vae, images[part], self.size, self.batch), dim=1)
+            for index, value in zip(part, moments, strict=True):
+                found[index] = value.contiguous()
+                write_tensors(paths[index], {"moments": found[index]}, {})
+        return torch.stack([found[index] for index in range(len(images))])
+
+    def _texts(self, captions: list[str]) -> torch.Tensor:
+        """Text embeddings ``[captions, 77, d]``."""
+        context = f"{CACHE_VERSION} text {self.dtype} {folder_digest(self.base / 'text_encoder')} {folder_digest(self.base / 'tokenizer')}"
+        paths = [self._path(context, (), caption.encode()) for caption in captions]
+        found = {index: kept for index, path in enumerate(paths) if (kept := _read(path, "text")) is not None}
+        missing = [index for index in range(len(captions)) if index not in found]
+        if missing:
+            made = encode_prompts(self.base, [captions[index] for index in missing], self.device, self.dtype).cpu()
+            for index, value in zip(missing, made, strict=True):
+                found[index] = value.contiguous()
+                write_tensors(paths[index], {"text": found[index]}, {})
+        return torch.stack([found[index] for index in range(len(captions))])
+
+    def _path(self, context: str, shape: tuple[int, ...], content: bytes) -> Path:
+        key = hashlib.sha256(f"{context} {shape} ".encode() + content).hexdigest()
+        return self.cache / key[:2] / f"{key}.safetensors"
+
+
+def _read(path: Path, name: str) -> torch.Tensor | None:
+    """What was kept, or None where nothing was, or nothing that can be read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return file.get_tensor(name)
+    except (FileNotFoundError, SafetensorError):
+        return None

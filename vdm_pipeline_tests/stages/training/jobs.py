@@ -1,0 +1,58 @@
+"""A small training with the embedded model: eight films, two captions."""
+
+from pathlib import Path
+
+import numpy as np
+
+from vdm_pipeline.io.images import write_png
+from vdm_pipeline.io.tables import write_rows
+from vdm_pipeline.settings import Profile
+from vdm_pipeline.stages.models import EMBEDDED
+from vdm_pipeline.stages.phantom.film import render
+from vdm_pipeline.stages.training.adapter import WEIGHTS
+from vdm_pipeline.stages.training.job import Job
+from vdm_pipeline.stages.training.loop import train
+
+BASE = EMBEDDED / "sd"
+IMAGES = render(3, np.arange(8), np.arange(8) % 2 == 1, 64)
+CAPTIONS = ["healthy lungs on a chest X-ray", "pneumonia on a chest X-ray"] * 4
+
+
+def silent(line: str) -> None:
+    """Drop a line of progress."""
+
+
+def write_examples(folder: Path, images: np.ndarray = IMAGES, captions: list[str] = CAPTIONS) -> None:
+    """An imagefolder."""
+    names = [f"images/{index}.png" for index in range(len(images))]
+    for name, image in zip(names, images, strict=True):
+        write_png(folder / name, image)
+    write_rows(folder / "metadata.jsonl", [{"file_name": name, "text": text} for name, text in zip(names, captions, strict=True)])
+
+
+def make_job(profile: Profile, root: Path, *, training: dict | None = None, execution: dict | None = None) -> Job:
+    """A job in ``root``; other keys of its sections by ``training`` and ``execution``."""
+    if not (root / "subset").exists():
+        write_examples(root / "subset")
+        write_examples(root / "held_out", IMAGES[:4, ::-1].copy(), CAPTIONS[:4])
+    (root / "out").mkdir(exist_ok=True)
+    quick = {"checkpoint_every": 2, "log_every": 2, "validate_every": 0}
+    return Job(
+        base=BASE,
+        subset=root / "subset",
+        held_out=root / "held_out",
+        cache=root / "cache",
+        state=root / "state",
+        out=root / "out",
+        training=profile.training.model_validate({**profile.training.model_dump(), **(training or {})}),
+        execution=profile.execution.model_validate({**profile.execution.model_dump(), **quick, **(execution or {})}),
+        note={"data_version": "d"},
+    )
+
+
+def trained(profile: Profile, root: Path, log=silent, **sections: dict) -> Path:
+    """Train in ``root`` and return the adapter's file."""
+    root.mkdir(exist_ok=True)
+    job = make_job(profile, root, **sections)
+    train(job, log)
+    return job.out / WEIGHTS

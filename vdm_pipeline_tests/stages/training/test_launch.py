@@ -1,0 +1,44 @@
+"""Several processes: the weights of one, their lines in our log, and their faults as sentences."""
+
+import pytest
+from safetensors.torch import load_file
+
+from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.stages.training.launch import run_training
+from vdm_pipeline_tests.stages.training.jobs import make_job, trained
+from vdm_pipeline_tests.stages.training.test_learner import distance, start
+
+
+def test_two_processes_give_the_weights_of_one(tiny, tmp_path):
+    one = load_file(trained(tiny, tmp_path / "one", training={"batch": 5}))
+    (tmp_path / "two").mkdir()
+    job = make_job(tiny, tmp_path / "two", training={"batch": 5}, execution={"processes": 2, "micro_batch": 2})
+    lines: list[str] = []
+    run_training(job, lines.append)
+    two = load_file(job.out / "pytorch_lora_weights.safetensors")
+    assert distance(one, two) < 1e-2 * distance(one, start(tiny.training))
+    assert sum(line.startswith("step 6/6: loss") for line in lines) == 1
+    logs = [(tmp_path / name / "out/training_log.csv").read_text().splitlines() for name in ("one", "two")]
+    losses = [[float(row.split(",")[1]) for row in rows[1:]] for rows in logs]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_workers_fault_is_its_sentence(tiny, tmp_path):
+    job = make_job(tiny, tmp_path, training={"target_modules": ("nowhere",)}, execution={"processes": 2})
+    with pytest.raises(PipelineError, match=r"^training\.target_modules: "):
+        run_training(job, lambda line: None)
+
+
+def test_a_worker_that_dies_is_told_with_its_last_lines(tiny, tmp_path):
+    job = make_job(tiny, tmp_path, execution={"processes": 2}).model_copy(update={"base": tmp_path / "nowhere"})
+    (job.state).mkdir(parents=True)
+    with pytest.raises(PipelineError, match=r"nowhere"):
+        run_training(job, lambda line: None)
+
+
+def test_a_tracker_that_is_not_installed_is_a_sentence(tiny, tmp_path, monkeypatch):
+    from vdm_pipeline.stages.training import loop
+
+    monkeypatch.setattr(loop.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(PipelineError, match="execution.tracker is 'tensorboard', which is not installed; pip install tensorboard"):
+        run_training(make_job(tiny, tmp_path, execution={"tracker": "tensorboard"}), lambda line: None)
