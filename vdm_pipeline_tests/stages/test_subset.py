@@ -15,7 +15,7 @@ from vdm_pipeline.stages.archive import Archive, Split
 from vdm_pipeline.stages.calibration import Calibration
 from vdm_pipeline.stages.data_faults import find_faults
 from vdm_pipeline.stages.labels import label_table
-from vdm_pipeline.stages.subset import choose, left_out_ids, relevant_and_diverse, write_subset
+from vdm_pipeline.stages.subset import choose, choose_held_out, left_out_ids, relevant_and_diverse, write_subset
 
 N = 60
 NAMES = ("normal", "pneumonia")
@@ -168,7 +168,7 @@ def test_class_that_was_never_predicted_is_a_sentence(table, chosen_from):
 
 def test_written_folder_is_an_imagefolder_with_the_captions(archive, chosen_from, tiny, tmp_path):
     chosen = chosen_from(per_class=6)
-    written = write_subset(tmp_path, chosen, archive, tiny.classes)
+    written = write_subset(tmp_path, chosen, archive, "train", tiny.classes)
     assert read_rows(tmp_path / "metadata.jsonl") == written
     assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.png")) == sorted(row["file_name"] for row in written)
     np.testing.assert_array_equal(read_folder(tmp_path, written), archive.splits["train"].images[rows(chosen)])
@@ -183,5 +183,20 @@ def test_id_that_is_no_train_image_does_not_become_a_file_name(archive, chosen_f
     chosen = chosen_from(per_class=2)
     chosen.loc[1, "image_id"] = "../../evil_000001"
     with pytest.raises(PipelineError, match=r"'\.\./\.\./evil_000001' is no train image of thing.npz"):
-        write_subset(tmp_path / "a/b", chosen, archive, tiny.classes)
+        write_subset(tmp_path / "a/b", chosen, archive, "train", tiny.classes)
     assert not list(tmp_path.glob("evil*"))
+
+
+@pytest.mark.parametrize("label", ["auto_label", "ground_truth"])
+def test_held_out_images_are_of_val_and_have_no_copy_in_train(archive, table, tiny, label):
+    faults = find_faults(archive, lambda split: [pixels(archive, split)], Faults())
+    subset = tiny.subset.model_copy(update={"captions_from": label, "held_out_per_class": 9})
+    held_out = choose_held_out(table, faults, subset, tiny.classes)
+    assert set(held_out["split"]) == {"val"}
+    assert "thing_val_000007" not in set(held_out["image_id"])
+    wanted = {"auto_label": "auto_label", "ground_truth": "ground_truth_label"}[label]
+    assert (held_out["label"] == held_out[wanted]).all()
+    counts = held_out["label"].value_counts()
+    there = table[(table["split"] == "val") & (table["image_id"] != "thing_val_000007")][wanted].value_counts()
+    assert {name: int(counts[name]) for name in NAMES} == {name: min(9, int(there[name])) for name in NAMES}
+    assert choose_held_out(table, faults, subset, tiny.classes)["image_id"].tolist() == held_out["image_id"].tolist()
