@@ -7,7 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from vdm_pipeline.assets.catalogue import STAGES, code_version, make_command, outputs
+from vdm_pipeline.assets.catalogue import MEASURES, STAGES, code_version, make_command, outputs
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.manifest import Manifest
 from vdm_pipeline.io.store import Store
@@ -64,9 +64,12 @@ class ResultsIOManager(dg.IOManager):
 
     def load_input(self, context: dg.InputContext) -> Stored:
         """The handle of an upstream asset; a sentence with the command where it was never made or is gone."""
-        asset = context.asset_key.to_user_string()
+        asset, reader = context.asset_key.to_user_string(), context.op_def.name if context.op_def else ""
         try:
-            return self.stored(asset)
+            stored = self.stored(asset)
+            if reader in STAGES and reader not in MEASURES:  # a check looks at what it stopped the last time
+                self._refuse_stopped(stored)
+            return stored
         except PipelineError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
 
@@ -83,6 +86,13 @@ class ResultsIOManager(dg.IOManager):
         if not self._is_of_now(manifest):
             raise PipelineError(f"Asset {asset} was made with other settings or from other inputs; run: {make_command(asset)}")
         return Stored(asset, paths, manifest.data_version)
+
+    def _refuse_stopped(self, stored: Stored) -> None:
+        """Raise `PipelineError` if a blocking check stopped the asset, in whatever run that was."""
+        for check, fault in self.run.store.stopped(stored.asset, stored.data_version).items():
+            raise PipelineError(
+                f"Check {check} stopped {stored.asset}: {fault}. Mend that, or look at its figures, and run: {make_command(stored.asset)}"
+            )
 
     def _is_of_now(self, manifest: Manifest) -> bool:
         """Whether the asset, and all that it was made from, was made under this profile from what stands upstream now."""

@@ -26,7 +26,7 @@ def changed(before: Profile, after: Profile) -> set[str]:
         ("labelling", "decision", "argmax", {"labeled_dataset", "label_metrics"}),
         ("classes", "phrases", ("a", "b"), {"lora_subset", *ARMS}),
         ("classes", "template", "{phrase}", {"lora_subset", *ARMS}),
-        ("classes", "names", ("x", "y"), {"raw_npz", "image_metrics", *LABELS, "lora_subset", *ARMS}),
+        ("classes", "names", ("x", "y"), {"raw_npz", "image_metrics", *(LABELS - {"image_embeddings"}), "lora_subset", *ARMS}),
         ("subset", "per_class", 9, {"lora_subset"}),
         ("subset", "captions_from", "ground_truth", {"label_noise", "label_metrics", "lora_subset"}),
         ("faults", "blank_deviation", 5.0, {"data_faults"}),

@@ -28,7 +28,7 @@ def _section(*names: str) -> Callable[[Profile], list]:
 
 
 def _embedded(profile: Profile) -> list:
-    return [profile.labelling.model, pinned_digest(profile.labelling.model), list(profile.classes.names)]
+    return [profile.labelling.model.id, pinned_digest(profile.labelling.model)]
 
 
 def _true_labels(profile: Profile) -> list:
@@ -51,6 +51,9 @@ def _everything(profile: Profile) -> list:
     digests = {role: pinned_digest(pin) for role, pin in profile.models().items()}
     return [profile.model_dump(mode="json", exclude={"checks", "automation", "execution"}), digests]
 
+
+MEASURES = ("label_metrics",)
+"""Assets that show what is wrong, and so may look at what a check has stopped."""
 
 MADE = (
     "raw_npz",
@@ -80,7 +83,7 @@ STAGES = {
                 "calibration": "results/metrics/calibration.json",
                 "diff": "results/metrics/relabel_diff.csv",
             },
-            lambda p: [p.labelling, *_embedded(p)],
+            lambda p: [p.labelling, *_embedded(p), list(p.classes.names)],
             ("results/labeled_dataset.csv", "results/metrics/calibration.json"),
             version=2,
         ),
@@ -123,7 +126,7 @@ STAGES = {
             "image_metrics",
             ("raw_npz", "generated_images", "baseline_images"),
             {"metrics": "results/metrics/image_metrics.json"},
-            lambda p: [p.evaluation, p.training.resolution, p.name, *_embedded(p)],
+            lambda p: [p.evaluation, p.training.resolution, p.name, *_embedded(p), list(p.classes.names)],
             version=2,
         ),
         Stage(

@@ -69,9 +69,13 @@ def labeled_dataset(
         write_csv(staging / "labeled_dataset.csv", table)
         write_json(staging / "metrics/calibration.json", calibration.as_dict())
         old = last_labels(run.paths("labeled_dataset")["table"])
-        changed = flipped(old, table)
+        record = run.store.manifest("labeled_dataset")
+        comparable = record is not None and record.inputs["raw_npz"] == raw_npz.data_version
+        comparable = comparable and record is not None and tuple(record.settings["classes"]["names"]) == names
+        changed = flipped(old if comparable else None, table)
         write_csv(staging / "metrics/relabel_diff.csv", changed)
-        context.log.info("no earlier labels to compare with" if old is None else f"{len(changed)} labels changed since the last time")
+        same = "no earlier labels of this archive and these classes to compare with, image by image"
+        context.log.info(f"{len(changed)} labels changed since the last time" if comparable else same)
         counts = {f"n_{name}": int((table["auto_label"] == name).sum()) for name in names}
         facts = {"dagster/row_count": len(table), "labels_changed": len(changed), **counts, **before_and_after(old, table)}
         return facts | {"preview": table.head(5).to_markdown(index=False)}

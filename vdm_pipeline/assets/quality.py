@@ -53,7 +53,7 @@ def label_noise(
         from vdm_pipeline.io.tables import write_csv
         from vdm_pipeline.stages.archive import read_archive
         from vdm_pipeline.stages.embeddings import read_embeddings
-        from vdm_pipeline.stages.label_noise import find_suspects
+        from vdm_pipeline.stages.label_noise import FOLDS, find_suspects, too_rare
         from vdm_pipeline.stages.labels import read_labels
 
         profile = run.profile
@@ -61,6 +61,8 @@ def label_noise(
         train = table[table["split"] == "train"]
         column = "auto_label" if profile.subset.captions_from == "auto_label" else "ground_truth_label"
         embeddings = np.concatenate(list(read_embeddings(image_embeddings["folder"], "train")))
+        for name in too_rare(train[column], profile.classes.names):
+            context.log.warning(f"{name}: fewer than {FOLDS} train labels, too few for a second opinion; none of them is doubted.")
         suspects = find_suspects(embeddings, train, column, profile.classes.names, profile.subset.seed)
         write_csv(staging / "metrics/label_suspects.csv", suspects)
         preview = suspects.head(16).to_markdown(index=False)

@@ -1,5 +1,6 @@
 """The folder tree of a run: where things stand, staging, publishing in one rename, and whether they are still good."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterable
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vdm_pipeline.errors import PipelineError
-from vdm_pipeline.io.atomic import remove_leftovers, replace_path
+from vdm_pipeline.io.atomic import remove_leftovers, replace_path, write_text
 from vdm_pipeline.io.manifest import Manifest, file_sha256, read_manifest, write_manifest
 
 
@@ -74,6 +75,24 @@ class Store:
     def record(self, manifest: Manifest) -> None:
         """Write the record; the last step of a materialization."""
         write_manifest(self._manifest_path(manifest.asset), manifest)
+
+    def note_check(self, asset: str, check: str, version: str, fault: str | None) -> None:
+        """Remember that a blocking check stopped this data version of the asset and why, or that it let it pass."""
+        path = self.path(f"results/.manifests/{asset}.stopped.json")
+        stopped = self.stopped(asset, version)
+        stopped.pop(check, None)
+        write_text(path, json.dumps({"data_version": version, "stopped": stopped | ({check: fault} if fault else {})}, indent=1))
+
+    def stopped(self, asset: str, version: str) -> dict[str, str]:
+        """What blocking checks found wrong with this data version of the asset, by check."""
+        path = self.path(f"results/.manifests/{asset}.stopped.json")
+        if not path.is_file():
+            return {}
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            return dict(kept["stopped"]) if kept["data_version"] == version else {}
+        except (ValueError, KeyError, TypeError):
+            raise PipelineError(f"{path} is damaged; delete it, and run the checks of {asset} again.") from None
 
     def _manifest_path(self, asset: str) -> Path:
         return self.path(f"results/.manifests/{asset}.json")

@@ -218,7 +218,7 @@ class Evaluation(Section):
     """`image_metrics`."""
 
     judge_epochs: Count = Field(8, description="passes of the judge CNN over the real train split")
-    bootstrap: Annotated[int, Field(gt=0, le=100_000)] = Field(1000, description="resamples for each 95 % interval")
+    bootstrap: Annotated[int, Field(ge=50, le=100_000)] = Field(1000, description="resamples for each 95 % interval")
     seed: Seed = Field(0, description="judge and resampling")
 
 

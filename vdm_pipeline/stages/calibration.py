@@ -58,6 +58,12 @@ def calibrate(labelling: Labelling, logits: Logits, truth: Labels) -> Calibratio
         )
     if labelling.calibration == "platt":
         scale, bias = fit_platt(logits, truth)
+        if scale <= 0:
+            raise PipelineError(
+                "The labeller's scores rank the val images backwards, and calibration would turn them round by the true labels: "
+                "are labelling.phrases in the order of classes.names? If they are, the scores say nothing of these classes; set "
+                'labelling.calibration = "none" and decision = "argmax" to look at them.'
+            )
     elif labelling.calibration == "prior":
         scale, bias = 1.0, match_prior(logits, np.asarray(labelling.prior))
     else:

@@ -25,7 +25,8 @@ def find_faults(archive: Archive, embeddings: Embeddings, faults: Faults) -> "pd
 
     ``duplicate``: the same pixels as ``twin``, the first of them in the same split, or in an earlier of test, val, train; an
     image can have both. ``near_duplicate``: ``value`` is the cosine of the whitened embeddings.
-    ``blank`` and ``saturated``: ``value`` is the deviation in grey levels, and the share of pixels at either end.
+    ``blank`` and ``saturated``: ``value`` is the deviation in grey levels, of the channel that varies most, and the share of
+    pixels at either end.
     """
     import pandas as pd
 
@@ -45,10 +46,10 @@ def find_faults(archive: Archive, embeddings: Embeddings, faults: Faults) -> "pd
             at += len(batch)
     parts = {split: np.concatenate(list(embeddings(split))) for split in ORDER}
     whiten = Whitening.of(parts["train"])
-    vectors = np.concatenate([whiten(parts[split]) for split in ORDER])
+    single = np.setdiff1d(np.arange(len(ids)), list(copies))
+    vectors = np.concatenate([whiten(parts[split]) for split in ORDER])[single]
     for later, earlier, cosine in close_pairs(vectors, faults.near_duplicate_cosine):
-        if later not in copies and earlier not in copies:
-            rows.append(_row(ids, later, "near_duplicate", earlier, cosine))
+        rows.append(_row(ids, int(single[later]), "near_duplicate", int(single[earlier]), cosine))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return table.sort_values(["fault", "image_id", "twin"], ignore_index=True)
 
@@ -74,8 +75,8 @@ def count_faults(table: "pd.DataFrame", archive: Archive, class_names: Sequence[
 
 def _poor(batch: NDArray[np.uint8], at: int, ids: list[tuple[str, str]], faults: Faults) -> list[dict[str, Any]]:
     """Rows of images without contrast, and of those whose pixels are mostly at the ends of the scale."""
-    flat = batch.reshape(len(batch), -1)
-    deviation, ends = flat.std(axis=1), ((flat == 0) | (flat == 255)).mean(axis=1)
+    flat = batch.reshape(len(batch), batch.shape[1] * batch.shape[2], -1)
+    deviation, ends = flat.std(axis=1).max(axis=1), ((flat == 0) | (flat == 255)).mean(axis=(1, 2))
     blank = [_row(ids, at + i, "blank", None, float(deviation[i])) for i in np.flatnonzero(deviation < faults.blank_deviation).tolist()]
     burnt = [_row(ids, at + i, "saturated", None, float(ends[i])) for i in np.flatnonzero(ends >= faults.saturated_share).tolist()]
     return blank + burnt

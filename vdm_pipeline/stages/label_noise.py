@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vdm_pipeline.errors import PipelineError
-
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -21,29 +19,32 @@ def find_suspects(
 
     The second opinion is a linear probe on the embeddings ``[n, d]`` that has not seen the image it judges; the labeller's own
     probabilities would agree with their own argmax. ``quality`` is the probe's probability of the label as it stands.
-    Raises `PipelineError` if a class has fewer labels than the probe has folds.
+    Labels that are too rare to be judged (`too_rare`) are not.
     """
     import pandas as pd
     from cleanlab.filter import find_label_issues
 
-    index = {name: label for label, name in enumerate(class_names)}
-    labels = table[column].map(index).to_numpy(np.int64)
-    counts = np.bincount(labels, minlength=len(class_names))
-    if counts.min() < FOLDS:
-        raise PipelineError(
-            f"Only {counts.min()} train images are labelled {class_names[int(counts.argmin())]}, too few for a second opinion by "
-            f"{FOLDS}-fold cross-validation; look at the labels, or take more images."
-        )
-    probabilities = out_of_sample(embeddings, labels, seed)
+    judged = [name for name in class_names if name not in too_rare(table[column], class_names)]
+    rows = np.flatnonzero(table[column].isin(judged))
+    labels = table[column].iloc[rows].map({name: label for label, name in enumerate(judged)}).to_numpy(np.int64)
+    if len(judged) < 2:
+        return pd.DataFrame(columns=["image_id", "label", "suggested", "quality"])
+    probabilities = out_of_sample(embeddings[rows], labels, seed)
     worst = find_label_issues(labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
     return pd.DataFrame(
         {
-            "image_id": table["image_id"].to_numpy()[worst],
-            "label": table[column].to_numpy()[worst],
-            "suggested": np.asarray(class_names)[probabilities[worst].argmax(1)],
+            "image_id": table["image_id"].to_numpy()[rows[worst]],
+            "label": table[column].to_numpy()[rows[worst]],
+            "suggested": np.asarray(judged)[probabilities[worst].argmax(1)],
             "quality": probabilities[worst, labels[worst]],
         }
     )
+
+
+def too_rare(labels: "pd.Series", class_names: Sequence[str]) -> list[str]:
+    """Classes with fewer labels than the probe has folds."""
+    counts = labels.value_counts()
+    return [name for name in class_names if counts.get(name, 0) < FOLDS]
 
 
 def out_of_sample(embeddings: NDArray[np.float32], labels: NDArray[np.int64], seed: int) -> NDArray[np.float64]:

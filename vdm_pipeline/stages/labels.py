@@ -55,26 +55,30 @@ def label_table(
     Columns as the contract has them, then ``p_<class>``, calibrated, and ``zero_shot_p_<class>``, the model's own.
     ``confidence_score`` is the calibrated probability of ``auto_label``.
     """
+    raw = np.concatenate([scores[split] for split in archive.splits])
+    probabilities = calibration.probabilities(raw)
+    labels = calibration.decide(probabilities)
+    table = archive_columns(archive, class_names)
+    table.insert(1, "auto_label", [class_names[i] for i in labels])
+    table.insert(4, "confidence_score", probabilities[np.arange(len(labels)), labels])
+    for prefix, values in (("p", probabilities), ("zero_shot_p", softmax(raw))):
+        table = table.assign(**{f"{prefix}_{name}": values[:, index] for index, name in enumerate(class_names)})
+    return table
+
+
+def archive_columns(archive: Archive, class_names: Sequence[str]) -> "pd.DataFrame":
+    """What a table of labels has from the archive: ``image_id, ground_truth, ground_truth_label, split``, in its order."""
     import pandas as pd
 
-    tables = []
-    for split, raw in scores.items():
-        probabilities = calibration.probabilities(raw)
-        labels, truth = calibration.decide(probabilities), archive.splits[split].labels
-        table = pd.DataFrame(
-            {
-                "image_id": archive.image_ids(split),
-                "auto_label": [class_names[i] for i in labels],
-                "ground_truth": truth,
-                "ground_truth_label": [class_names[i] for i in truth],
-                "confidence_score": probabilities[np.arange(len(labels)), labels],
-                "split": split,
-            }
-        )
-        for prefix, values in (("p", probabilities), ("zero_shot_p", softmax(raw))):
-            table = table.assign(**{f"{prefix}_{name}": values[:, index] for index, name in enumerate(class_names)})
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+    truth = np.concatenate([part.labels for part in archive.splits.values()])
+    return pd.DataFrame(
+        {
+            "image_id": [name for split in archive.splits for name in archive.image_ids(split)],
+            "ground_truth": truth,
+            "ground_truth_label": [class_names[i] for i in truth],
+            "split": [split for split, part in archive.splits.items() for _ in range(len(part))],
+        }
+    )
 
 
 TEXTS = ("image_id", "auto_label", "ground_truth_label", "split")

@@ -1,5 +1,6 @@
 """Which images are the same film twice, slightly changed: told from the labeller's embeddings."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,14 +37,12 @@ class Whitening:
         return turned / np.maximum(np.linalg.norm(turned, axis=1, keepdims=True), 1e-12)
 
 
-def close_pairs(vectors: Vectors, least: float) -> list[tuple[int, int, float]]:
+def close_pairs(vectors: Vectors, least: float) -> Iterator[tuple[int, int, float]]:
     """All pairs ``(later, earlier, cosine)`` of unit vectors ``[n, d]`` with a cosine of ``least`` and above."""
-    pairs = []
     for top in range(0, len(vectors), BLOCK):
         for left in range(0, top + 1, BLOCK):
             similar = vectors[top : top + BLOCK] @ vectors[left : left + BLOCK].T
             rows, columns = np.nonzero(similar >= least)
             for i, j in zip(rows.tolist(), columns.tolist(), strict=True):
                 if left + j < top + i:
-                    pairs.append((top + i, left + j, float(similar[i, j])))
-    return pairs
+                    yield top + i, left + j, float(similar[i, j])

@@ -4,7 +4,9 @@ import re
 from collections.abc import Sequence
 
 NEGATIONS = re.compile(
-    r"\b(no|not|without|never|none|absence of|absent|free of|negative for|lack(?:s|ing)?(?: of)?|rather than)\b", re.IGNORECASE
+    r"\b(no|not|cannot|\w+n[’']t|without|never|none|nothing|neither|nor|absence of|absent|free of|free from|\w+-free|negative for"
+    r"|lack(?:s|ing)?(?: of)?|rather than|ruled out|rules out|excluding|excluded|denies)(?!\w)",
+    re.IGNORECASE,
 )
 
 

@@ -4,9 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vdm_pipeline.io import tables
-from vdm_pipeline.stages import labels
+from vdm_pipeline.io import images, tables
+from vdm_pipeline.stages import label_noise, labels, subset
 from vdm_pipeline.stages.archive import Archive
+from vdm_pipeline.stages.embeddings import read_embeddings
+from vdm_pipeline.stages.near_duplicates import Whitening
 from vdm_pipeline_tests.assets.graph import materialize, sentence
 from vdm_pipeline_tests.conftest import shrink
 
@@ -96,9 +98,9 @@ def leaked_test_image(monkeypatch):
     good = Archive.pictures
 
     def leaky(archive, split, ids):
-        images = good(archive, split, ids).copy()
-        images[0] = archive.splits["test"].images[0]
-        return images
+        pictures = good(archive, split, ids).copy()
+        pictures[0] = archive.splits["test"].images[0]
+        return pictures
 
     monkeypatch.setattr(Archive, "pictures", leaky)
 
@@ -128,3 +130,55 @@ def test_the_same_run_without_a_fault_goes_through(tiny, project):
     result = materialize(tiny, project, UP_TO_TRAINING)
     assert result.success, sentence(result)
     assert len(pd.read_csv(project / "results/labeled_dataset.csv")) == 128
+
+
+def test_what_a_check_stopped_is_not_read_by_the_next_run(tiny, project, monkeypatch):
+    """Asking for the rest alone is no way round; measuring is allowed, and so is the check when it runs again."""
+    random_scores(monkeypatch)
+    profile = shrink(tiny, checks={"min_purity": 0.0}, subset={"leave_out": ()})
+    assert not materialize(profile, project, UP_TO_TRAINING).success
+    rest = materialize(profile, project, ["data_faults", "label_noise", "lora_subset", "lora_weights"])
+    assert not rest.success
+    assert sentence(rest).startswith("Check labels_beat_chance stopped labeled_dataset: labels are not clearly better than chance")
+    assert not (project / "data/subset").exists()
+    assert materialize(profile, project, ["label_metrics"]).success
+    monkeypatch.undo()
+    monkeypatch.setenv("VDM_FORCE", "labeled_dataset")
+    result = materialize(profile, project, UP_TO_TRAINING)
+    assert result.success, sentence(result)
+
+
+def test_swapped_phrases_are_told_and_not_turned_round(tiny, project):
+    swapped = shrink(tiny, labelling={"phrases": tiny.labelling.phrases[::-1]})
+    result = materialize(swapped, project, UP_TO_TRAINING)
+    assert sentence(result).startswith("The labeller's scores rank the val images backwards")
+    assert "are labelling.phrases in the order of classes.names?" in sentence(result)
+
+
+def test_a_negated_prompt_is_warned_about(tiny, project, capsys):
+    phrases = (("no evidence of pneumonia", *tiny.labelling.phrases[0]), tiny.labelling.phrases[1])
+    assert materialize(shrink(tiny, labelling={"phrases": phrases}), project, UP_TO_TRAINING[:3]).success
+    assert "Prompt 'a chest X-ray of no evidence of pneumonia' says 'no'" in capsys.readouterr().err
+
+
+def test_the_worst_suspects_are_shown(tiny, project, monkeypatch):
+    """Their own images, worst first."""
+    ids = [f"phantom_train_{i:06d}" for i in (70, 3, 41)]
+    suspects = pd.DataFrame({"image_id": ids, "label": "normal", "suggested": "pneumonia", "quality": [0.1, 0.2, 0.3]})
+    monkeypatch.setattr(label_noise, "find_suspects", lambda *given: suspects)
+    shown: list[np.ndarray] = []
+    grid = images.image_grid
+    monkeypatch.setattr(images, "image_grid", lambda pictures, columns: shown.extend(pictures) or grid(pictures, columns))
+    assert materialize(tiny, project, UP_TO_TRAINING[:6]).success
+    with np.load(project / f"data/{tiny.data.file_name}") as archive:
+        np.testing.assert_array_equal(shown, archive["train_images"][[70, 3, 41]])
+
+
+def test_the_subset_is_spread_over_the_embeddings_of_its_own_images(tiny, project, monkeypatch):
+    """Row i of the vectors that `choose` is given belongs to train image i."""
+    given: list[np.ndarray] = []
+    choose = subset.choose
+    monkeypatch.setattr(subset, "choose", lambda table, vectors, *rest: given.append(vectors) or choose(table, vectors, *rest))
+    assert materialize(tiny, project, UP_TO_TRAINING[:7]).success
+    embeddings = np.concatenate(list(read_embeddings(project / "results/embeddings", "train")))
+    np.testing.assert_allclose(given[0], Whitening.of(embeddings)(embeddings), atol=1e-6)

@@ -40,6 +40,7 @@ def profile_of(project: Path, names: tuple[str, ...], channels: int, captions_fr
         arrays[f"{split}_labels"] = labels.astype(np.uint8)[:, None]
     path = project / "data/mine.npz"
     write_npz(path, arrays)
+    calibration, decision = ("platt", "balanced_accuracy") if captions_from == "auto_label" else ("none", "argmax")
     words = ["healthy lungs", "pneumonia", "consolidation", "clear lungs", "lung opacity", "a normal chest", "an infiltrate"]
     text = f"""
 name = "mine"
@@ -56,8 +57,8 @@ template = "{{phrase}}, an image"
 model = {{ id = "embedded:clip", licence = "MIT" }}
 templates = ["an image of {{phrase}}", "{{phrase}}"]
 phrases = {json.dumps([[word] for word in words[: len(names)]])}
-calibration = "platt"
-decision = "balanced_accuracy"
+calibration = "{calibration}"
+decision = "{decision}"
 [subset]
 per_class = 5
 captions_from = "{captions_from}"

@@ -64,7 +64,7 @@ def test_close_pairs_are_those_of_brute_force(monkeypatch):
     vectors = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     expected = {(i, j) for i in range(40) for j in range(i) if float(vectors[i] @ vectors[j]) >= 0.9}
-    pairs = close_pairs(vectors, 0.9)
+    pairs = list(close_pairs(vectors, 0.9))
     assert {(i, j) for i, j, _ in pairs} == expected
     assert len(pairs) == len(expected) > 5
 

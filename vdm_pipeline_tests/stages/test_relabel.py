@@ -6,8 +6,8 @@ import pytest
 from vdm_pipeline.stages.relabel import before_and_after, flipped, last_labels
 
 
-def labels(said: str, split: str = "test") -> pd.DataFrame:
-    names = {"n": "normal", "p": "pneumonia"}
+def labels(said: str, split: str = "test", names: tuple[str, str] = ("normal", "pneumonia")) -> pd.DataFrame:
+    names = dict(zip("np", names, strict=True))
     return pd.DataFrame(
         {
             "image_id": [f"x_{i}" for i in range(len(said))],
@@ -34,7 +34,19 @@ def test_flipped_rows_and_the_metrics_before_and_after(tmp_path):
 
 def test_images_that_only_one_labelling_has_are_left_out():
     assert flipped(labels("npnn").iloc[:1], labels("pppp"))["image_id"].tolist() == ["x_0"]
-    assert before_and_after(labels("npnn").assign(image_id="other"), labels("nnpp")) == {}
+
+
+def test_each_labelling_is_measured_by_its_own_true_labels():
+    found = before_and_after(labels("nnpp").assign(ground_truth_label="normal"), labels("nnpp"))
+    assert (found["test_accuracy_before"], found["test_accuracy_after"]) == (0.5, 1.0)
+
+
+@pytest.mark.parametrize("names", [("0", "1"), ("null", "pneumonia"), ("none", "nan"), ("true", "false")])
+def test_classes_may_be_called_like_numbers_and_nothing(tmp_path, names):
+    labels("npnn", names=names).to_csv(tmp_path / "old.csv", index=False)
+    old = last_labels(tmp_path / "old.csv")
+    assert flipped(old, labels("nnpn", names=names))["before"].tolist() == [names[1], names[0]]
+    assert before_and_after(old, labels("nnpn", names=names))["test_accuracy_before"] == 0.25
 
 
 @pytest.mark.parametrize("content", [None, b"", b"image_id,split\na,test\n", b"\xff\xfe\x00", b'a,b\n"x'])

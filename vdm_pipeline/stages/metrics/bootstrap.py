@@ -13,27 +13,33 @@ Labels = NDArray[np.int64]
 
 
 def intervals(truth: Labels, predicted: Labels, probabilities: Floats, bins: int, resamples: int, seed: int) -> dict[str, list[float]]:
-    """95 % percentile intervals by metric. Images are drawn within their true class, so each resample has every class.
+    """95 % percentile intervals by metric, over images drawn with replacement; a draw that lacks a class is drawn again.
 
     ``truth`` and ``predicted`` are ``[n]``, ``probabilities`` ``[n, classes]``. Metrics that need both a positive and a
-    negative image are left out where val has one class alone.
+    negative image are left out where there is one class alone. The calibration error of a resample is larger on average than
+    that of its sample; its interval is shifted back by that difference.
     """
     values: dict[str, list[Floats]] = {}
     for weights in _draws(truth, resamples, seed):
         for name, value in weighted_metrics(truth, predicted, probabilities, bins, weights).items():
             values.setdefault(name, []).append(value)
-    return {name: [float(v) for v in np.percentile(np.concatenate(parts), (2.5, 97.5))] for name, parts in values.items()}
+    found = {name: np.percentile(np.concatenate(parts), (2.5, 97.5)) for name, parts in values.items()}
+    plain = weighted_metrics(truth, predicted, probabilities, bins, np.ones((1, len(truth))))["ece"][0]
+    found["ece"] = np.maximum(found["ece"] - (np.concatenate(values["ece"]).mean() - plain), 0)
+    return {name: bounds.tolist() for name, bounds in found.items()}
 
 
 def _draws(truth: Labels, resamples: int, seed: int) -> Iterator[Floats]:
     """Weights ``[some resamples, n]``, block by block."""
     rng = np.random.default_rng(seed)
-    groups = [np.flatnonzero(truth == label) for label in np.unique(truth)]
-    size = max(1, BLOCK // len(truth))
+    n, classes = len(truth), np.eye(int(truth.max()) + 1)[:, np.unique(truth)][truth]
+    size = max(1, BLOCK // n)
     for start in range(0, resamples, size):
-        weights = np.empty((min(size, resamples - start), len(truth)))
-        for group in groups:
-            weights[:, group] = rng.multinomial(len(group), np.full(len(group), 1 / len(group)), len(weights))
+        weights = np.zeros((min(size, resamples - start), n))
+        lacking = np.arange(len(weights))
+        while len(lacking):
+            weights[lacking] = rng.multinomial(n, np.full(n, 1 / n), len(lacking))
+            lacking = np.flatnonzero((weights @ classes == 0).any(axis=1))
         yield weights
 
 

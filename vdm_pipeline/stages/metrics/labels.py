@@ -46,7 +46,7 @@ def true_labels_for(labelling: Labelling, captions_from: str) -> dict[str, str]:
         "train": "they chose and captioned the subset" if captions_from == "ground_truth" else "they measure, and chose nothing",
         "val": val[labelling.calibration],
         "test": "they measure, and nothing else",
-        "overall": "all splits together",
+        "overall": "all splits together" + ("" if labelling.calibration != "platt" else ", val and its flattering figures among them"),
     }
 
 

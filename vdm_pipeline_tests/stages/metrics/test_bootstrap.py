@@ -55,12 +55,44 @@ def test_every_metric_under_weights_is_scikit_learns(classes, digits):
 def test_intervals_are_those_of_resampling_one_at_a_time(classes, digits):
     truth, predicted, probabilities = noisy(120, classes, digits, 2)
     rng, values = np.random.default_rng(3), []
-    for _ in range(400):
-        rows = np.concatenate([rng.choice(np.flatnonzero(truth == label), (truth == label).sum()) for label in range(classes)])
-        values.append(peer(truth[rows], predicted[rows], probabilities[rows], np.ones(len(rows))))
+    while len(values) < 400:
+        rows = rng.integers(0, len(truth), len(truth))
+        if len(np.unique(truth[rows])) == classes:
+            values.append(peer(truth[rows], predicted[rows], probabilities[rows], np.ones(len(rows))))
     found = intervals(truth, predicted, probabilities, 15, 4000, 0)
+    ece = peer(truth, predicted, probabilities, np.ones(len(truth)))["ece"]
     for name, bounds in found.items():
-        assert bounds == pytest.approx(np.percentile([value[name] for value in values], (2.5, 97.5)), abs=0.03), name
+        drawn = np.array([value[name] for value in values])
+        if name == "ece":
+            drawn = drawn - (drawn.mean() - ece)
+            assert bounds[0] <= ece <= bounds[1]
+        assert bounds == pytest.approx(np.percentile(drawn, (2.5, 97.5)), abs=0.03), name
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1", "brier", "balanced_accuracy"])
+def test_intervals_cover_the_truth_as_often_as_they_say(name):
+    """A lopsided labeller, which calls nearly all positive: its accuracy depends on how many positives are drawn."""
+    rng, covered = np.random.default_rng(0), 0
+    rates = np.array([0.1, 0.97])  # of calling an image right, by class
+    whole_truth = (np.arange(200_000) % 8 < 5).astype(int)
+
+    def labelled(truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        predicted = np.where(rng.random(len(truth)) < rates[truth], truth, 1 - truth)
+        p = np.where(predicted == 1, 0.9, 0.1)
+        return truth, predicted, np.stack([1 - p, p], axis=1)
+
+    true_value = peer(*labelled(whole_truth), np.ones(len(whole_truth)))[name]
+    for seed in range(100):
+        low, high = intervals(*labelled(rng.choice(whole_truth, 250)), 15, 200, seed)[name]
+        covered += low <= true_value <= high
+    assert covered >= 88  # of 100 at 95 %; an interval within the classes covers the accuracy half of the time
+
+
+def test_a_rare_class_is_in_every_draw():
+    truth = np.array([1] + [0] * 60)
+    p = np.linspace(0.1, 0.9, 61)
+    found = intervals(truth, (p > 0.5).astype(int), np.stack([1 - p, p], axis=1), 15, 100, 0)
+    assert np.isfinite(found["roc_auc"]).all()
 
 
 def test_blocks_change_the_draws_but_not_what_they_say(monkeypatch):
