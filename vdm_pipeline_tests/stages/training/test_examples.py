@@ -10,7 +10,7 @@ import torch
 from vdm_pipeline.errors import ModelError
 from vdm_pipeline.stages.diffusion import encode_images, encode_prompts, load_part
 from vdm_pipeline.stages.training.examples import Encoded, Encoder
-from vdm_pipeline_tests.stages.training.jobs import BASE, CAPTIONS, IMAGES, silent
+from vdm_pipeline_tests.stages.training.jobs import BASE, CAPTIONS, IMAGES
 
 CPU = torch.device("cpu")
 

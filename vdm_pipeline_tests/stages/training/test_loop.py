@@ -109,7 +109,9 @@ def test_only_trainings_that_share_their_steps_share_a_key(tiny):
 
     assert key(constant) == key(constant.model_copy(update={"steps": 99}))
     assert key(training) != key(training.model_copy(update={"steps": 99}))
-    others = [constant.model_copy(update={name: value}) for name, value in {"seed": 1, "rank": 2, "learning_rate": 1e-5, "batch": 3}.items()]
+    others = [
+        constant.model_copy(update={name: value}) for name, value in {"seed": 1, "rank": 2, "learning_rate": 1e-5, "batch": 3}.items()
+    ]
     assert len({key(constant), key(constant, data="e"), key(constant, base="c"), *map(key, others)}) == 7
 
 
