@@ -40,5 +40,5 @@ def test_a_tracker_that_is_not_installed_is_a_sentence(tiny, tmp_path, monkeypat
     from vdm_pipeline.stages.training import loop
 
     monkeypatch.setattr(loop.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(PipelineError, match="execution.tracker is 'tensorboard', which is not installed; pip install tensorboard"):
+    with pytest.raises(PipelineError, match=r"execution\.tracker is 'tensorboard', which is not installed; pip install tensorboard"):
         run_training(make_job(tiny, tmp_path, execution={"tracker": "tensorboard"}), lambda line: None)

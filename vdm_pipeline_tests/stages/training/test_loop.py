@@ -132,7 +132,7 @@ def test_a_full_disk_ends_in_a_sentence_and_the_next_run_goes_on(tiny, tmp_path)
                 left = shutil.disk_usage(disk).free
                 (disk / "ballast").write_bytes(b"\0" * (left - 100_000))
 
-        with pytest.raises(PipelineError, match="checkpoint of step 4 cannot be written to .* make room"):
+        with pytest.raises(PipelineError, match=r"checkpoint of step 4 cannot be written to .* make room"):
             train(job, fill_after_step_three)
         (disk / "ballast").unlink()
         lines: list[str] = []
