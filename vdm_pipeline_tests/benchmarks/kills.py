@@ -60,6 +60,21 @@ def uninterrupted(job: Job) -> tuple[str, float]:
     return adapter(job), time.perf_counter() - begun
 
 
+def _wait_for_a_write(state: Path) -> None:
+    """Until a checkpoint is being written, or a quarter of a second has passed."""
+    until = time.perf_counter() + 0.25
+    while time.perf_counter() < until and not _writing(state):
+        pass
+
+
+def _writing(state: Path) -> bool:
+    """Whether a checkpoint is begun and has not its name yet."""
+    try:
+        return any(LEFTOVER.search(name) or name == "new.safetensors" for name in os.listdir(state))
+    except FileNotFoundError:
+        return False
+
+
 def main() -> int:
     """Kill, go on, compare."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -77,13 +92,14 @@ def main() -> int:
             while True:
                 pid = child(job)
                 time.sleep(rng.uniform(0.3, seconds))
+                if kills % 4 == 3:
+                    _wait_for_a_write(job.state)
                 if os.waitpid(pid, os.WNOHANG)[0]:
                     break
                 os.kill(pid, getattr(signal, asked.signal))
                 os.waitpid(pid, 0)
                 kills += 1
-                inside += any(LEFTOVER.search(path.name) or path.name == "new.safetensors" for path in job.state.glob("*"))
-                inside += any(LEFTOVER.search(path.name) for path in job.state.glob(".*"))
+                inside += _writing(job.state)
             finished += 1
             wrong += adapter(job) != whole
             print(f"{kills} kills, {inside} of them inside a write; {finished} finished, {wrong} with other bytes", flush=True)

@@ -50,7 +50,8 @@ class Learner:
         """Do step ``step``; the sum of this process's losses, and the gradient's norm before clipping, both on the device."""
         loss = self._gradients(data, draws)
         gradients = [value.grad for value in self.parameters.values() if value.grad is not None]
-        torch._foreach_div_(gradients, self.scale)
+        if self.scale != 1:
+            torch._foreach_div_(gradients, self.scale)
         norm = torch.nn.utils.get_total_norm(gradients)
         bad = (~torch.isfinite(norm)).float()
         torch._foreach_mul_(gradients, (self.training.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
