@@ -1,6 +1,6 @@
 """A training killed again and again: ``python -m vdm_pipeline_tests.benchmarks.kills [--kills 200] [--signal SIGKILL]``.
 
-A child process trains the embedded model for 40 steps with a checkpoint at every step, and is killed at a random moment; the
+A child process trains the embedded model for 25 steps with a checkpoint at every step, and is killed at a random moment; the
 next child goes on. When one reaches the end, its adapter must have the bytes of an uninterrupted training; then it all starts
 again in a new folder, until so many kills were done. The children are forked from a process that has loaded everything and
 computed nothing, so that the moments fall into the training and not into imports.
@@ -24,7 +24,7 @@ from vdm_pipeline.stages.training.job import Job
 from vdm_pipeline_tests.conftest import shrink
 from vdm_pipeline_tests.stages.training.jobs import make_job, silent
 
-STEPS = 40
+STEPS = 25
 
 
 def job_in(root: Path) -> Job:

@@ -147,10 +147,11 @@ def main() -> None:
     """The embedded model at the first prototype's settings and at batch 16, and a base folder that is named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--official", type=Path, help="diffusers' train_text_to_image_lora.py")
-    parser.add_argument("--base", type=Path, help="a Stable Diffusion folder, compared at 256 px and batch 1")
+    parser.add_argument("--base", type=Path, help="a Stable Diffusion folder, compared at 256 px")
     asked = parser.parse_args()
     if asked.base:
         compare(asked.base.name, asked.base, 256, 1, 1, steps=4, rounds=3, script=asked.official)
+        compare(asked.base.name, asked.base, 256, 1, 4, steps=2, rounds=2, script=asked.official)
     else:
         compare("embedded model", EMBEDDED / "sd", 64, 1, 4, steps=40, rounds=5, script=asked.official)
         compare("embedded model", EMBEDDED / "sd", 64, 16, 1, steps=40, rounds=5, script=asked.official)

@@ -64,9 +64,7 @@ class Session:
             self.data = _encoded(encoder, job.subset, flip=training.flip, log=log)
             self.held_out = _encoded(encoder, job.held_out, flip=False, log=log) if read_rows(job.held_out / "metadata.jsonl") else None
         self.scheduler = load_part(job.base, "scheduler")
-        self.unet = load_part(job.base, "unet", self.dtype).to(self.device)
-        if self.device.type == "cuda":
-            self.unet.to(memory_format=torch.channels_last)
+        self.unet = load_part(job.base, "unet", self.dtype).to(self.device, memory_format=torch.channels_last)
         if execution.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
         parameters = add_lora(self.unet, training)
