@@ -1,7 +1,5 @@
 """The one way in which an asset is made or re-used, whichever door asked for it."""
 
-import resource
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +10,7 @@ import dagster as dg
 from vdm_pipeline.assets.catalogue import STAGES, code_version
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.manifest import Manifest, data_version
+from vdm_pipeline.io.memory import peak_resident_mb
 from vdm_pipeline.resources import Run
 from vdm_pipeline.settings import fingerprint
 
@@ -64,7 +63,7 @@ def _materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> dg.
         settings=run.profile.model_dump(mode="json"),
         metadata=metadata,
         seconds=round(time.perf_counter() - begun, 3),
-        peak_memory_mb=round(_peak_memory_mb(), 1),
+        peak_memory_mb=round(peak_resident_mb(), 1),
     )
     run.store.record(manifest)
     unchanged = same and looks_outside and old is not None and old.files == manifest.files
@@ -88,12 +87,6 @@ def _why(old: Manifest | None, print_: str, run: Run, asset: str) -> str:
     if old.fingerprint != print_:
         return "settings, code or inputs changed"
     return "its files were changed or are gone"
-
-
-def _peak_memory_mb() -> float:
-    """Peak resident memory of this process so far; Linux counts in kB, macOS in bytes. Memory of a GPU is not in it."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def _result(manifest: Manifest, *, reused: bool) -> dg.MaterializeResult:

@@ -3,7 +3,6 @@
 Each number runs in a process of its own, from the archive on disk to the table of labels on disk, with the embedded model.
 """
 
-import resource
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from vdm_pipeline.io.memory import peak_resident_mb
 from vdm_pipeline.io.tables import write_csv
 from vdm_pipeline.settings import load_profile
 from vdm_pipeline.stages.embeddings import embed_archive, read_embeddings
@@ -31,7 +31,7 @@ def label(n: int, folder: Path) -> None:
     text, embeddings = labeller.encode_prompts(labelling.prompts), partial(read_embeddings, folder / "embeddings")
     table, _ = label_archive(archive, embeddings, text, labeller.scale, labelling, ("a", "b"))
     write_csv(folder / "labels.csv", table)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak_resident_mb())
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from vdm_pipeline.errors import PipelineError
-from vdm_pipeline.io.atomic import remove_leftovers
+from vdm_pipeline.io.atomic import remove_leftovers, sync
 from vdm_pipeline.io.manifest import file_sha256
 from vdm_pipeline.io.tensors import write_tensors
 
@@ -42,6 +42,7 @@ class Checkpoints:
                 "from the last one that was written."
             ) from None
         fresh.rename(self.folder / f"step_{step:08d}.{file_sha256(fresh)}.safetensors")
+        sync(self.folder)
         for old in self._files()[:-KEPT]:
             old.unlink()
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import torch
 
+from vdm_pipeline.io.memory import peak_resident_mb
+
 
 def flops_of(compute: Callable[[], torch.Tensor]) -> float:
     """FLOPs of ``compute`` and of the backward pass from what it returns, as torch counts them (2 a multiply-add)."""
@@ -33,11 +35,7 @@ def peak_memory_mb(device: torch.device) -> float:
     """Peak memory of the GPU, or resident memory of this process so far, MB."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    import resource
-    import sys
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    return peak_resident_mb()
 
 
 def _wait(device: torch.device) -> None:
