@@ -89,7 +89,7 @@ class Session:
             window.add(*self.learner.step(step, self.data, self._share(drawn)))
             done = step + 1
             due = {name: done == training.steps or (every > 0 and done % every == 0) for name, every in execution.intervals().items()}
-            if due["log"] or due["checkpoint"]:
+            if due["log"] or due["checkpoint"] or due["validate"]:
                 speed = training.batch * window.steps(done) / window.seconds()
                 self._report(records, done, window, speed, speed * flops / peak, validate=due["validate"])
                 window = _Window(done, self.device)

@@ -63,6 +63,13 @@ def test_log_has_no_step_twice_after_resume(tiny, tmp_path):
     assert steps_logged(tmp_path / "run") == ["1", "2", "3", "4", "5", "6"]
 
 
+def test_validation_keeps_its_own_time(tiny, tmp_path):
+    trained(tiny, tmp_path / "run", execution={"log_every": 4, "checkpoint_every": 1000, "validate_every": 3})
+    assert steps_logged(tmp_path / "run") == ["3", "4", "6"]
+    rows = [row.split(",") for row in (tmp_path / "run/out/training_log.csv").read_text().splitlines()[1:]]
+    assert [bool(row[2]) for row in rows] == [True, False, True]
+
+
 def test_running_mean_and_optimizer_go_on_too(tiny, tmp_path):
     changes = {"ema_decay": 0.7, "snr_gamma": 5.0, "noise_offset": 0.1, "flip": True}
     whole = trained(tiny, tmp_path / "whole", training=changes)
