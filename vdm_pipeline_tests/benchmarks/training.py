@@ -1,4 +1,4 @@
-"""Optimizer steps a second: ``python -m vdm_pipeline_tests.benchmarks.training [--official train_text_to_image_lora.py]``.
+"""Optimizer steps a second: ``python -m vdm_pipeline_tests.benchmarks.training [--sd15] [--official train_text_to_image_lora.py]``.
 
 Ours against the bare forward and backward pass of the UNet with its adapter on tensors that are ready, and, where its file is
 named, against diffusers' example script (examples/text_to_image in its repository; it needs the package datasets): the same
@@ -29,6 +29,7 @@ from vdm_pipeline.stages.phantom.film import render
 from vdm_pipeline.stages.training.draws import draw
 from vdm_pipeline.stages.training.job import Job
 from vdm_pipeline.stages.training.loop import Session
+from vdm_pipeline_tests.benchmarks.sd15 import write_sd15
 
 CAPTIONS = ["healthy lungs on a chest X-ray", "pneumonia on a chest X-ray"]
 RANK, N_IMAGES, WARM = 8, 64, 3
@@ -144,14 +145,16 @@ def compare(name: str, base: Path, size: int, batch: int, accumulation: int, ste
 
 
 def main() -> None:
-    """The embedded model at the first prototype's settings and at batch 16, and a base folder that is named."""
+    """The embedded model, or Stable Diffusion 1.5's architecture, at the first prototype's settings and at another batch."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--official", type=Path, help="diffusers' train_text_to_image_lora.py")
-    parser.add_argument("--base", type=Path, help="a Stable Diffusion folder, compared at 256 px")
+    parser.add_argument("--sd15", action="store_true", help="Stable Diffusion 1.5's architecture with random weights, at 256 px")
     asked = parser.parse_args()
-    if asked.base:
-        compare(asked.base.name, asked.base, 256, 1, 1, steps=4, rounds=3, script=asked.official)
-        compare(asked.base.name, asked.base, 256, 1, 4, steps=2, rounds=2, script=asked.official)
+    if asked.sd15:
+        with tempfile.TemporaryDirectory() as folder:
+            base = write_sd15(Path(folder) / "sd15")
+            compare("SD 1.5's architecture", base, 256, 1, 4, steps=3, rounds=3, script=asked.official)
+            compare("SD 1.5's architecture", base, 256, 1, 1, steps=8, rounds=3, script=asked.official)
     else:
         compare("embedded model", EMBEDDED / "sd", 64, 1, 4, steps=40, rounds=5, script=asked.official)
         compare("embedded model", EMBEDDED / "sd", 64, 16, 1, steps=40, rounds=5, script=asked.official)

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import write_text
-from vdm_pipeline.stages.device import pick_device
 from vdm_pipeline.stages.training.job import Job
 
 FAULT = "fault: "
-"""How a worker begins the line that tells a user's fault."""
+"""How a worker begins the line that tells why it ends."""
 TAIL = 15
 
 
@@ -28,28 +27,34 @@ def run_training(job: Job, log: Callable[[str], None]) -> None:
     write_text(path, job.model_dump_json(indent=1))
     process = subprocess.Popen(_command(job, path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines: list[str] = []
+    faults: list[str] = []
     try:
         for line in process.stdout or ():
             lines = [*lines[-TAIL:], line.rstrip()]
-            if not line.startswith(FAULT):
+            if line.startswith(FAULT):
+                faults.append(line.removeprefix(FAULT).rstrip())
+            else:
                 log(line.rstrip())
     finally:
         if process.poll() is None:
             process.terminate()
     if process.wait():
-        told = next((line.removeprefix(FAULT) for line in lines if line.startswith(FAULT)), None)
-        raise PipelineError(told or "A training process died; its last lines:\n" + "\n".join(lines))
+        raise PipelineError(faults[0] if faults else "A training process died; its last lines:\n" + "\n".join(lines))
     return None
 
 
 def _command(job: Job, path: Path) -> list[str]:
-    """``accelerate launch`` on this machine, without a configuration file of the user's."""
+    """``accelerate launch`` on this machine, without a configuration file of the user's.
+
+    ``--multi_gpu`` is the way that starts processes by itself, and the worker picks its device; with ``--cpu`` accelerate
+    leaves that to mpirun, and without one starts a single process.
+    """
     options = [
+        "--multi_gpu",
         f"--num_processes={job.execution.processes}",
         "--num_machines=1",
         "--mixed_precision=no",
         "--dynamo_backend=no",
         "--main_process_port=0",
     ]
-    options += ["--cpu"] if pick_device(job.execution.device).type == "cpu" else []
     return [sys.executable, "-m", "accelerate.commands.launch", *options, "-m", "vdm_pipeline.stages.training.worker", str(path)]

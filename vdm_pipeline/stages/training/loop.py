@@ -46,6 +46,11 @@ def train(job: Job, log: Log = print) -> None:
         log_with=tracker,
         project_dir=job.out,
     )
+    if accelerator.num_processes != job.execution.processes:
+        raise PipelineError(
+            f"execution.processes is {job.execution.processes}, but {accelerator.num_processes} were started; "
+            "set execution.processes = 1, or as many as accelerate can start here."
+        )
     accelerator.init_trackers("lora")
     Session(job, accelerator, log if accelerator.is_main_process else _silent).run()
     accelerator.end_training()
@@ -81,7 +86,7 @@ class Session:
         training, execution = self.job.training, self.job.execution
         start = self._resume()
         records = Records(self.job.state / "training_log.csv", start)
-        flops, peak = self._flops_an_image(), peak_flops(self.device, self.dtype)
+        flops, peak = self._flops_an_image(), peak_flops(self.device, self.dtype) * self.accelerator.num_processes
         self.log(f"{flops / 1e9:.2f} GFLOP an image and step; the machine does {peak / 1e9:.0f} GFLOP a second")
         window = _Window(start, self.device)
         for step in range(start, training.steps):

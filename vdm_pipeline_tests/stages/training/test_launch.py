@@ -1,10 +1,15 @@
 """Several processes: the weights of one, their lines in our log, and their faults as sentences."""
 
+import subprocess
+import sys
+
+import psutil
 import pytest
 from safetensors.torch import load_file
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.stages.training.launch import run_training
+from vdm_pipeline.stages.training.loop import train
 from vdm_pipeline_tests.stages.training.jobs import make_job, trained
 from vdm_pipeline_tests.stages.training.test_learner import distance, start
 
@@ -34,6 +39,26 @@ def test_a_worker_that_dies_is_told_with_its_last_lines(tiny, tmp_path):
     (job.state).mkdir(parents=True)
     with pytest.raises(PipelineError, match=r"nowhere"):
         run_training(job, lambda line: None)
+
+
+def test_fewer_processes_than_asked_for_are_a_sentence(tiny, tmp_path):
+    with pytest.raises(PipelineError, match=r"^execution\.processes is 2, but 1 were started"):
+        train(make_job(tiny, tmp_path, execution={"processes": 2}), print)
+
+
+def test_no_worker_outlives_a_killed_launcher(tiny, tmp_path):
+    silent = {"processes": 2, "log_every": 10**6, "checkpoint_every": 10**6}
+    job = make_job(tiny, tmp_path, training={"steps": 10**6}, execution=silent)
+    (tmp_path / "job.json").write_text(job.model_dump_json())
+    script = "import sys; from vdm_pipeline.stages.training.launch import *; "
+    script += "run_training(Job.model_validate_json(open(sys.argv[1]).read()), lambda line: print(line, flush=True))"
+    launcher = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "job.json")], stdout=subprocess.PIPE, text=True)
+    assert launcher.stdout and any("GFLOP" in line for line in launcher.stdout)
+    family = psutil.Process(launcher.pid).children(recursive=True)
+    assert len(family) >= 3, "accelerate and its two workers"
+    launcher.kill()
+    launcher.communicate()
+    assert psutil.wait_procs(family, timeout=60)[1] == []
 
 
 def test_a_tracker_that_is_not_installed_is_a_sentence(tiny, tmp_path, monkeypatch):

@@ -1,0 +1,129 @@
+"""The same losses as diffusers' script: ``python -m vdm_pipeline_tests.benchmarks.same_maths train_text_to_image_lora.py``.
+
+A copy of the script is given our initial adapter and, at every step, our images, posterior noise, diffusion noise and
+timesteps, and its one fault that acts on a loss is set right: it clips the gradients of an iterator that is spent. It encodes
+image and text by itself. It runs as it stands otherwise, and the losses of its steps are compared with ours.
+It needs the package datasets.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from vdm_pipeline.stages.models import EMBEDDED
+from vdm_pipeline.stages.training.draws import draw
+from vdm_pipeline_tests.benchmarks.training import RANK, open_session, write_images
+
+STEPS, BATCH = 50, 4
+NORM = 0.005
+"""Small enough that most gradients are clipped."""
+GAMMA = 5.0
+
+EDITS = [
+    (r"^( +)lora_layers = (filter\(.*\))$", r"\1lora_layers = list(\2)"),
+    (r"^( +)text_encoder = CLIPTextModel", r"\1tokenizer.model_max_length = 77\n\g<0>"),
+    (
+        r"^( +)unet\.add_adapter\(.*\)$",
+        r"\g<0>\n\1from safetensors.torch import load_file\n\1given = load_file(os.environ['GIVEN'])"
+        r"\n\1for name, value in unet.named_parameters():\n\1    if name in given: value.data.copy_(given[name])",
+    ),
+    (
+        r"^( +)latents = vae\.encode\(.*$",
+        r"\1rows = given[f'{global_step}/rows'].tolist()\n\1batch = collate_fn([train_dataset[row] for row in rows])"
+        r"\n\1posterior = vae.encode(batch['pixel_values']).latent_dist"
+        r"\n\1latents = posterior.mean + posterior.std * given[f'{global_step}/posterior']",
+    ),
+    (r"^( +)noise = torch\.randn_like\(latents\)$", r"\1noise = given[f'{global_step}/noise']"),
+    (r"^( +)timesteps = torch\.randint\(.*\)$", r"\1timesteps = given[f'{global_step}/timesteps']"),
+    (r"^( +)accelerator\.backward\(loss\)$", r"\1print('LOSS', repr(loss.item()), flush=True)\n\g<0>"),
+]
+
+
+def mended(script: Path, copy: Path) -> None:
+    """Write the copy. Each edit must find its one place."""
+    text = script.read_text()
+    for pattern, replacement in EDITS:
+        text, found = re.subn(pattern, replacement, text, flags=re.M)
+        assert found == 1, f"the script is not as it was: {pattern} was found {found} times"
+    copy.write_text(text)
+
+
+def ours(root: Path, gamma: float | None) -> list[float]:
+    """Our losses; what a step was given is written for the script."""
+    session = open_session(EMBEDDED / "sd", root, 64, BATCH)
+    training = session.job.training.model_copy(
+        update={"max_grad_norm": NORM, "schedule": "constant", "warmup_steps": 0, "snr_gamma": gamma}
+    )
+    session.learner.training = session.objective.training = training
+    given = {name: value.detach().clone().contiguous() for name, value in session.learner.parameters.items()}
+    losses, clipped = [], 0
+    for step in range(STEPS):
+        draws = draw(session.data.n, session.data.latent, training, 1000, step)
+        given |= {f"{step}/{name}": getattr(draws, name) for name in ("rows", "posterior", "noise", "timesteps")}
+        loss, norm = session.learner.step(step, session.data, draws)
+        losses.append(float(loss) / BATCH)
+        clipped += float(norm) > NORM
+    save_file(given, root / "given.safetensors")
+    print(f"ours: {STEPS} steps of {BATCH} images, {clipped} gradients clipped, loss {losses[0]:.4f} to {losses[-1]:.4f}")
+    return losses
+
+
+def theirs(script: Path, root: Path, gamma: float | None) -> list[float]:
+    """The losses that the mended copy prints."""
+    mended(script, root / "mended.py")
+    training = open_session(EMBEDDED / "sd", root, 64, BATCH).job.training
+    options = {
+        "pretrained_model_name_or_path": EMBEDDED / "sd",
+        "train_data_dir": root / "images",
+        "resolution": 64,
+        "train_batch_size": BATCH,
+        "max_train_steps": STEPS,
+        "rank": RANK,
+        "learning_rate": training.learning_rate,
+        "adam_weight_decay": training.weight_decay,
+        "max_grad_norm": NORM,
+        "lr_warmup_steps": 0,
+        "output_dir": root / "official",
+        "checkpointing_steps": 10**6,
+        "report_to": "tensorboard",
+    }
+    if gamma:
+        options["snr_gamma"] = gamma
+    command = [sys.executable, str(root / "mended.py"), *(f"--{name}={value}" for name, value in options.items())]
+    env = {
+        "ACCELERATE_USE_CPU": "1",
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_CACHE": str(root / "datasets"),
+        "GIVEN": str(root / "given.safetensors"),
+    }
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env})
+    losses = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("LOSS")]
+    assert len(losses) == STEPS, done.stderr[-3000:]
+    return losses
+
+
+def main() -> int:
+    """Compare, without and with min-SNR weights; not 0 if a loss differs by more than 1e-5 of itself."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("script", type=Path)
+    asked, worst = parser.parse_args(), 0.0
+    for gamma in (None, GAMMA):
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            write_images(root / "images", 64)
+            pairs = zip(ours(root, gamma), theirs(asked.script, root, gamma), strict=True)
+            relative = [abs(mine - other) / other for mine, other in pairs]
+        largest = max(relative)
+        print(f"min-SNR gamma {gamma}: largest relative difference {largest:.1e}, at step {relative.index(largest)}", flush=True)
+        worst = max(worst, largest)
+    return int(worst > 1e-5)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
