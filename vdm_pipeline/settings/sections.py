@@ -242,7 +242,7 @@ class Execution(Section):
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is one")
     label_batch: Count = Field(64, description="images a forward pass of the labeller")
-    image_batch: Count = Field(32, description="images a forward pass of VAE and sampler")
+    image_batch: Count = Field(32, description="images that are generated at a time")
     checkpoint_every: Count = Field(100, description="training steps between checkpoints")
     log_every: Count = Field(50, description="training steps between log lines")
     validate_every: Annotated[int, Field(ge=0)] = Field(100, description="training steps between validation losses; 0: at the end alone")

@@ -70,23 +70,19 @@ def pixels(images: NDArray[np.uint8], size: int) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def encode_images(vae: Any, images: NDArray[np.uint8], size: int, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and deviation of the scaled latents' posterior, float32 ``[n, 4, size/8, size/8]`` each, on the CPU.
+def encode_image(vae: Any, image: NDArray[np.uint8], size: int) -> torch.Tensor:
+    """Mean and deviation of the scaled latent's posterior, float32 ``[2, 4, size/8, size/8]``, on the CPU.
 
-    The posterior, not one sample of it, is kept: each training step then draws anew, as without a cache.
+    The posterior, not one sample of it, is kept: each training step then draws anew, as without a cache. Images pass one by
+    one, so that the bits of a latent do not depend on which others were encoded beside it.
     """
-    means, deviations = [], []
-    for start in range(0, len(images), batch):
-        x = pixels(images[start : start + batch], size).to(vae.device, vae.dtype)
-        posterior = vae.encode(x).latent_dist
-        means.append(posterior.mean.float().cpu() * vae.config.scaling_factor)
-        deviations.append(posterior.std.float().cpu() * vae.config.scaling_factor)
-    return torch.cat(means), torch.cat(deviations)
+    posterior = vae.encode(pixels(image[None], size).to(vae.device, vae.dtype)).latent_dist
+    return torch.cat([posterior.mean, posterior.std]).float().cpu() * vae.config.scaling_factor
 
 
 @torch.inference_mode()
 def encode_prompts(folder: Path, prompts: list[str], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Text embeddings ``[prompts, 77, d]``; the text encoder is dropped afterwards.
+    """Text embeddings ``[prompts, 77, d]``, each made by itself as latents are; the text encoder is dropped afterwards.
 
     Raises `ModelError` for a prompt that does not fit the encoder's 77 tokens: its end would be cut in silence.
     """
@@ -97,4 +93,4 @@ def encode_prompts(folder: Path, prompts: list[str], device: torch.device, dtype
             raise ModelError(f"Prompt '{prompt}' has {length} tokens of at most {tokenizer.model_max_length}; shorten it.")
     encoder = load_part(folder, "text_encoder", dtype).to(device)
     tokens = tokenizer(prompts, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
-    return encoder(tokens["input_ids"].to(device)).last_hidden_state
+    return torch.cat([encoder(one[None].to(device)).last_hidden_state for one in tokens["input_ids"]])

@@ -9,7 +9,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from vdm_pipeline.embedded.training.data import SEED, SIZE
 from vdm_pipeline.settings import load_profile
 from vdm_pipeline.stages.calibration import softmax
-from vdm_pipeline.stages.diffusion import encode_images, encode_prompts, load_part
+from vdm_pipeline.stages.diffusion import encode_image, encode_prompts, load_part
 from vdm_pipeline.stages.metrics.images import kernel_distance, sharpness
 from vdm_pipeline.stages.models import EMBEDDED
 from vdm_pipeline.stages.phantom.film import render
@@ -30,7 +30,8 @@ def main() -> None:
     text = labeller.encode_prompts(load_profile("demo").labelling.prompts)
     scores = softmax(logits(labeller.embed(films), text, labeller.scale))[:, 1]
     print(f"clip: ROC AUC {roc_auc_score(sick, scores):.4f}, balanced accuracy {balanced_accuracy_score(sick, scores > 0.5):.3f}")
-    decoded = _decode(encode_images(load_part(SD, "vae"), films, SIZE, 32)[0])
+    vae = load_part(SD, "vae")
+    decoded = _decode(torch.stack([encode_image(vae, film, SIZE)[0] for film in films]))
     error = np.abs(decoded.astype(float) - films).mean()
     print(f"sd/vae: mean error {error:.2f} of 255, sharpness {_sharpness(decoded) / _sharpness(films):.2f} of the films'")
     first, second = healthy[: COUNT // 2], healthy[COUNT // 2 :]

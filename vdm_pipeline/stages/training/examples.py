@@ -10,11 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from vdm_pipeline.io.tensors import write_tensors
-from vdm_pipeline.stages.diffusion import encode_images, encode_prompts, load_part
+from vdm_pipeline.stages.diffusion import encode_image, encode_prompts, load_part
 from vdm_pipeline.stages.models import folder_digest
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Raised when the code that encodes changes its result."""
+
+LOG_EVERY = 500
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,6 @@ class Encoder:
     base: Path
     cache: Path
     size: int
-    batch: int
     device: torch.device
     dtype: torch.dtype
 
@@ -74,12 +75,11 @@ class Encoder:
         log(f"latents: {len(found)} of {len(images)} kept from before")
         missing = [index for index in range(len(images)) if index not in found]
         vae = load_part(self.base, "vae").to(self.device) if missing else None
-        for start in range(0, len(missing), self.batch):
-            part = missing[start : start + self.batch]
-            moments = torch.stack(encode_images(vae, images[part], self.size, self.batch), dim=1)
-            for index, value in zip(part, moments, strict=True):
-                found[index] = value.contiguous()
-                write_tensors(paths[index], {"moments": found[index]}, {})
+        for count, index in enumerate(missing, 1):
+            found[index] = encode_image(vae, images[index], self.size)
+            write_tensors(paths[index], {"moments": found[index]}, {})
+            if count % LOG_EVERY == 0 or count == len(missing):
+                log(f"latents: {count} of {len(missing)} encoded")
         return torch.stack([found[index] for index in range(len(images))])
 
     def _texts(self, captions: list[str]) -> torch.Tensor:

@@ -64,7 +64,7 @@ class Session:
         self.job, self.accelerator, self.log = job, accelerator, log
         self.device, self.dtype = accelerator.device, pick_dtype(accelerator.device)
         training, execution = job.training, job.execution
-        encoder = Encoder(job.base, job.cache, training.resolution, execution.image_batch, self.device, self.dtype)
+        encoder = Encoder(job.base, job.cache, training.resolution, self.device, self.dtype)
         with accelerator.main_process_first():
             self.data = _encoded(encoder, job.subset, flip=training.flip, log=log)
             self.held_out = _encoded(encoder, job.held_out, flip=False, log=log) if read_rows(job.held_out / "metadata.jsonl") else None

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from vdm_pipeline.io.images import image_grid, write_png
@@ -29,5 +28,5 @@ def sample_sheet(unet: Any, vae: Any, scheduler: Any, data: Encoded, path: Path)
         predicted = unet(latents.to(text.dtype), step, text, return_dict=False)[0].float()
         latents = ddim.step(predicted, step, latents).prev_sample
     decoded = torch.cat([vae.decode(part / vae.config.scaling_factor).sample for part in latents.to(vae.dtype).split(COLUMNS)])
-    pixels = ((decoded.float().mean(1) + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
-    write_png(path, image_grid([np.asarray(image) for image in pixels], columns=COLUMNS))
+    pixels = ((decoded.float() + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+    write_png(path, image_grid(list(pixels), columns=COLUMNS))
