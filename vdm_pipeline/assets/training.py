@@ -22,6 +22,7 @@ def lora_weights(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], 
         from vdm_pipeline.stages.models import pinned_digest, resolve_model
         from vdm_pipeline.stages.plots.figure import save_figure
         from vdm_pipeline.stages.plots.training import loss_figure
+        from vdm_pipeline.stages.training.checkpoints import finished
         from vdm_pipeline.stages.training.job import Job, resume_key
         from vdm_pipeline.stages.training.launch import run_training
 
@@ -30,6 +31,8 @@ def lora_weights(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], 
         base = f"{profile.training.base.id}@{pinned_digest(profile.training.base)}"
         key = resume_key(profile.training, lora_subset.data_version, base, STAGES["lora_weights"].version)
         state = run.store.path("results/.training") / key
+        if run.forced("lora_weights") and finished(state, profile.training.steps):
+            shutil.rmtree(state)
         run_training(
             Job(
                 base=resolve_model(profile.training.base),
@@ -50,7 +53,7 @@ def lora_weights(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], 
             context.log.info,
         )
         for other in state.parent.iterdir():  # a training of other settings will not be gone on with
-            if other != state:
+            if other != state and other.is_dir():
                 shutil.rmtree(other)
         log = pd.read_csv(folder / "training_log.csv")
         save_figure(loss_figure(folder / "training_log.csv"), folder / "loss.png")

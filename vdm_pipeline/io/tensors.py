@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, "torch.Tensor"], texts: Mapping[str, str]) -> None:
-    """Write ``tensors`` with ``texts`` in the header, atomically."""
-    from safetensors.torch import save_file
+    """Write ``tensors`` with ``texts`` in the header, atomically. Raises ``OSError`` with its number if the disk is full."""
+    from safetensors.torch import save
 
     with atomic_file(path) as temporary:
-        save_file(dict(tensors), temporary, metadata=dict(texts))
+        temporary.write_bytes(save(dict(tensors), metadata=dict(texts)))
         _sort_header(temporary)
 
 

@@ -28,36 +28,48 @@ class Checkpoints:
         self.folder, self.log = folder, log
 
     def save(self, step: int, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Write the state after ``step`` steps, then drop all but the newest two.
+        """Write the state after ``step`` steps, then drop all but the newest two that do not lie past it.
 
+        What lies past it is damaged, or of a training that went on for longer, and would push out what is still needed.
         Raises `PipelineError` if the disk is full; the checkpoints that stand are not touched then.
         """
         plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         fresh = self.folder / "new.safetensors"
         try:
             write_tensors(fresh, plain, {"step": str(step)})
-        except Exception as error:  # safetensors wraps the system's error in its own
+        except OSError as error:
             raise PipelineError(
                 f"The checkpoint of step {step} cannot be written to {self.folder} ({error}); make room, and the next run goes on "
                 "from the last one that was written."
             ) from None
         fresh.rename(self.folder / f"step_{step:08d}.{file_sha256(fresh)}.safetensors")
         sync(self.folder)
-        for old in self._files()[:-KEPT]:
-            old.unlink()
+        files = self._files()
+        kept = [path for path in files if _step_of(path) <= step][-KEPT:]
+        for other in set(files) - set(kept):
+            other.unlink()
 
     def newest(self, at_most: int) -> Path | None:
         """The newest checkpoint of at most this step whose content is the one that was written; None where there is none."""
         for path in reversed(self._files()):
-            step, digest = path.name.removeprefix("step_").split(".")[:2]
-            if digest != file_sha256(path):
-                self.log(f"{path.name} is damaged and is passed over")
-            elif int(step) <= at_most:
+            if _step_of(path) > at_most:
+                continue
+            if path.name.split(".")[1] == file_sha256(path):
                 return path
+            self.log(f"{path.name} is damaged and is passed over")
         return None
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("step_*.safetensors"))
+
+
+def finished(folder: Path, steps: int) -> bool:
+    """Whether a training in this folder came to its last step."""
+    return any(folder.glob(f"step_{steps:08d}.*"))
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step_").split(".")[0])
 
 
 def read_checkpoint(path: Path) -> tuple[int, dict[str, torch.Tensor]]:

@@ -1,19 +1,31 @@
 """What a step costs: FLOPs of the model as counted, and the FLOPs a second that the machine was measured to do."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from vdm_pipeline.io.memory import peak_resident_mb
+from vdm_pipeline.settings import Training
+from vdm_pipeline.stages.training.adapter import add_lora
 
 
-def flops_of(compute: Callable[[], torch.Tensor]) -> float:
-    """FLOPs of ``compute`` and of the backward pass from what it returns, as torch counts them (2 a multiply-add)."""
+def step_flops(unet_config: Mapping[str, Any], training: Training, latent: tuple[int, ...], text: tuple[int, ...]) -> float:
+    """FLOPs of the UNet's forward and backward pass with its adapter, an image, as torch counts them (2 a multiply-add).
+
+    ``latent`` is ``[4, h, w]`` and ``text`` ``[77, d]``. Counted on a model without memory, so it costs none, and what gradient
+    checkpointing computes again does not count.
+    """
+    from diffusers import UNet2DConditionModel
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter:
-        compute().backward()
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(unet_config).requires_grad_(False)
+        add_lora(unet, training)
+        inputs = torch.empty(1, *latent), torch.zeros(1, dtype=torch.long), torch.empty(1, *text)
+        with FlopCounterMode(display=False) as counter:
+            unet(*inputs, return_dict=False)[0].sum().backward()
     return float(counter.get_total_flops())
 
 

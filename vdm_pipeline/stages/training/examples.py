@@ -77,7 +77,7 @@ class Encoder:
         vae = load_part(self.base, "vae").to(self.device) if missing else None
         for count, index in enumerate(missing, 1):
             found[index] = encode_image(vae, images[index], self.size)
-            write_tensors(paths[index], {"moments": found[index]}, {})
+            _keep(paths[index], "moments", found[index])
             if count % LOG_EVERY == 0 or count == len(missing):
                 log(f"latents: {count} of {len(missing)} encoded")
         return torch.stack([found[index] for index in range(len(images))])
@@ -92,7 +92,7 @@ class Encoder:
             made = encode_prompts(self.base, [captions[index] for index in missing], self.device, self.dtype).cpu()
             for index, value in zip(missing, made, strict=True):
                 found[index] = value.contiguous()
-                write_tensors(paths[index], {"text": found[index]}, {})
+                _keep(paths[index], "text", found[index])
         return torch.stack([found[index] for index in range(len(captions))])
 
     def _path(self, context: str, shape: tuple[int, ...], content: bytes) -> Path:
@@ -100,12 +100,21 @@ class Encoder:
         return self.cache / key[:2] / f"{key}.safetensors"
 
 
+def _keep(path: Path, name: str, tensor: torch.Tensor) -> None:
+    write_tensors(path, {name: tensor}, {"sha256": _digest(tensor)})
+
+
+def _digest(tensor: torch.Tensor) -> str:
+    return hashlib.sha256(tensor.view(torch.uint8).numpy().tobytes()).hexdigest()
+
+
 def _read(path: Path, name: str) -> torch.Tensor | None:
-    """What was kept, or None where nothing was, or nothing that can be read."""
+    """What was kept, or None where nothing was, or where it is not what was written."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
-            return file.get_tensor(name)
+            tensor, digest = file.get_tensor(name), (file.metadata() or {}).get("sha256")
     except (FileNotFoundError, SafetensorError):
         return None
+    return tensor if digest == _digest(tensor) else None

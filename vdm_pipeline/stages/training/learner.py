@@ -1,8 +1,8 @@
 """One optimizer step: micro-batches, clipping that clips, and no step by a gradient that is not finite."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, TypeVar
 
 import torch
 
@@ -14,6 +14,7 @@ from vdm_pipeline.stages.training.examples import Encoded
 from vdm_pipeline.stages.training.objective import Objective
 from vdm_pipeline.stages.training.schedule import learning_rate
 
+T = TypeVar("T")
 FP16_SCALE = 2.0**12
 """Gradients that pass through fp16 layers are multiplied by this on the way, so that small ones do not vanish."""
 
@@ -45,10 +46,11 @@ class Learner:
         self.scale = FP16_SCALE if half else 1.0
         self.mean = {name: value.detach().clone() for name, value in parameters.items()} if training.ema_decay else {}
         self.bad_in_a_row, self.skipped = torch.zeros((), device=device), torch.zeros((), device=device)
+        self.worst_row = torch.zeros((), device=device)
 
     def step(self, step: int, data: Encoded, draws: Draws) -> tuple[torch.Tensor, torch.Tensor]:
         """Do step ``step``; the sum of this process's losses, and the gradient's norm before clipping, both on the device."""
-        loss = self._gradients(data, draws)
+        loss = self.fitting(lambda: self._accumulate(data, draws))
         gradients = [value.grad for value in self.parameters.values() if value.grad is not None]
         if self.scale != 1:
             torch._foreach_div_(gradients, self.scale)
@@ -61,15 +63,19 @@ class Learner:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.bad_in_a_row, self.skipped = (self.bad_in_a_row + bad) * bad, self.skipped + bad
+        self.worst_row = torch.maximum(self.worst_row, self.bad_in_a_row)
         if self.mean:
             torch._foreach_lerp_(list(self.mean.values()), list(self.parameters.values()), 1 - float(self.training.ema_decay or 0))
         return loss, norm
 
-    def _gradients(self, data: Encoded, draws: Draws) -> torch.Tensor:
-        """Forward and backward of the whole step, in parts that fit; when one does not, in parts of half the size."""
+    def fitting(self, compute: Callable[[], T]) -> T:
+        """What ``compute`` gives, which takes `micro` images at a time; when they do not fit, half of them, and so on.
+
+        Raises `PipelineError` if not even one fits, or where several processes would have to agree on it.
+        """
         while True:
             try:
-                return self._accumulate(data, draws)
+                return compute()
             except torch.OutOfMemoryError:
                 self.optimizer.zero_grad(set_to_none=True)
                 if self.micro == 1 or self.accelerator.num_processes > 1:
@@ -92,6 +98,22 @@ class Learner:
                 (losses * (self.scale * world / self.training.batch)).backward()
             total += losses.detach()
         return total
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The UNet as it will be saved: with the running mean of the adapter, where there is one."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, mean in self.mean.items():
+            weight = self.parameters[name].detach().clone()
+            self.parameters[name].copy_(mean)
+            mean.copy_(weight)
 
     def state(self) -> dict[str, torch.Tensor]:
         """All that the next step depends on, by name."""

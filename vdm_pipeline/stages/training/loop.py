@@ -1,6 +1,8 @@
 """The loop: from the newest good checkpoint to the last step, and the adapter's file."""
 
+import errno
 import importlib.util
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -16,7 +18,7 @@ from vdm_pipeline.stages.device import pick_device, pick_dtype
 from vdm_pipeline.stages.diffusion import load_part
 from vdm_pipeline.stages.training.adapter import WEIGHTS, add_lora, save_adapter
 from vdm_pipeline.stages.training.checkpoints import Checkpoints, read_checkpoint
-from vdm_pipeline.stages.training.cost import flops_of, peak_flops, peak_memory_mb
+from vdm_pipeline.stages.training.cost import peak_flops, peak_memory_mb, step_flops
 from vdm_pipeline.stages.training.draws import Draws, draw, fixed_draws
 from vdm_pipeline.stages.training.examples import Encoded, Encoder
 from vdm_pipeline.stages.training.job import Job
@@ -52,7 +54,14 @@ def train(job: Job, log: Log = print) -> None:
             "set execution.processes = 1, or as many as accelerate can start here."
         )
     accelerator.init_trackers("lora")
-    Session(job, accelerator, log if accelerator.is_main_process else _silent).run()
+    try:
+        Session(job, accelerator, log if accelerator.is_main_process else _silent).run()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise PipelineError(
+            f"The disk is full ({error.filename or job.state}); make room, and the next run goes on from the last checkpoint."
+        ) from None
     accelerator.end_training()
 
 
@@ -79,15 +88,16 @@ class Session:
         share = -(-training.batch // accelerator.num_processes)
         micro = min(execution.micro_batch or share, share)
         self.learner = Learner(wrapped, parameters, self.objective, training, micro, accelerator, log)
-        self.checkpoints = Checkpoints(job.state, log)
+        self.checkpoints, self.samples = Checkpoints(job.state, log), job.state / "samples"
+        self.flops = step_flops(self.unet.config, training, self.data.latent, tuple(self.data.text.shape[1:]))
+        self.peak = peak_flops(self.device, self.dtype) * accelerator.num_processes
 
     def run(self) -> None:
         """All steps from where the last run stopped."""
         training, execution = self.job.training, self.job.execution
         start = self._resume()
         records = Records(self.job.state / "training_log.csv", start)
-        flops, peak = self._flops_an_image(), peak_flops(self.device, self.dtype) * self.accelerator.num_processes
-        self.log(f"{flops / 1e9:.2f} GFLOP an image and step; the machine does {peak / 1e9:.0f} GFLOP a second")
+        self.log(f"{self.flops / 1e9:.2f} GFLOP an image and step; the machine does {self.peak / 1e9:.0f} GFLOP a second")
         window = _Window(start, self.device)
         for step in range(start, training.steps):
             drawn = draw(self.data.n, self.data.latent, training, self.objective.timesteps, step)
@@ -95,15 +105,16 @@ class Session:
             done = step + 1
             due = {name: done == training.steps or (every > 0 and done % every == 0) for name, every in execution.intervals().items()}
             if due["log"] or due["checkpoint"] or due["validate"]:
-                speed = training.batch * window.steps(done) / window.seconds()
-                self._report(records, done, window, speed, speed * flops / peak, validate=due["validate"])
+                self._report(records, done, window, validate=due["validate"])
                 window = _Window(done, self.device)
+            if due["sample"]:  # before the checkpoint: a run that is killed in between makes it again
+                self._on_main(lambda: self._sheet(done))  # noqa: B023  (called at once)
+                window.restart()
             if due["checkpoint"]:
-                self._on_main(lambda: self.checkpoints.save(done, self.learner.state()))  # noqa: B023  (called at once)
+                self._on_main(lambda: self.checkpoints.save(done, self.learner.state()))  # noqa: B023
                 window.restart()
-            if due["sample"]:
-                self._on_main(lambda: self._sheet(done))  # noqa: B023
-                window.restart()
+        if records.last < start == training.steps:  # nothing was left to do, and the log is lost
+            self._report(records, start, window, validate=True)
         self._on_main(self._finish)
 
     def _resume(self) -> int:
@@ -112,30 +123,30 @@ class Session:
 
         found = [self.checkpoints.newest(self.job.training.steps) if self.accelerator.is_main_process else None]
         path = broadcast_object_list(found)[0]
-        if path is None:
-            return 0
-        step, state = read_checkpoint(path)
-        self.learner.restore(state)
-        self.log(f"going on from step {step} of {self.job.training.steps}")
+        step = 0
+        if path is not None:
+            step, state = read_checkpoint(path)
+            self.learner.restore(state)
+            self.log(f"going on from step {step} of {self.job.training.steps}")
+        self._on_main(lambda: self._forget_sheets_after(step))
         return step
+
+    def _forget_sheets_after(self, step: int) -> None:
+        for path in self.samples.glob("step_*.png"):
+            if int(path.stem.removeprefix("step_")) > step:
+                path.unlink()
 
     def _share(self, draws: Draws) -> Draws:
         """This process's part of a step's images."""
         index, world, n = self.accelerator.process_index, self.accelerator.num_processes, len(draws.rows)
         return draws.part(index * n // world, (index + 1) * n // world)
 
-    def _flops_an_image(self) -> float:
-        """Of forward and backward, counted on one image; the gradients are thrown away."""
-        one = fixed_draws(1, self.data.latent, self.objective.timesteps)
-        flops = flops_of(lambda: self.objective.losses(self.unet, self.data, one).sum())
-        self.learner.optimizer.zero_grad(set_to_none=True)
-        return flops
-
-    def _report(self, records: Records, done: int, window: "_Window", speed: float, share: float, *, validate: bool) -> None:
+    def _report(self, records: Records, done: int, window: "_Window", *, validate: bool) -> None:
         """One row of figures, and the end of a training whose gradients stay broken: the only wait for the GPU."""
         loss, norm = window.means(self.accelerator, self.job.training.batch)
-        bad, allowed = int(self.learner.bad_in_a_row), self.job.training.bad_steps
-        if bad > allowed:
+        speed = window.speed(done) * self.job.training.batch
+        bad = int(self.learner.worst_row)
+        if bad > min(self.job.training.bad_steps, self.job.training.steps - 1):
             raise PipelineError(
                 f"The gradients of {bad} steps in a row up to step {done} are not finite; lower training.learning_rate "
                 f"({self.job.training.learning_rate}). The last good checkpoint stands in {self.job.state}."
@@ -147,7 +158,7 @@ class Session:
                 "lr": self.learner.optimizer.param_groups[0]["lr"],
                 "grad_norm": norm,
                 "images_per_s": speed,
-                "share_of_peak": share,
+                "share_of_peak": speed * self.flops / self.peak,
                 "peak_memory_mb": peak_memory_mb(self.device),
             }
             records.add(done, figures)
@@ -158,24 +169,30 @@ class Session:
 
     @torch.no_grad()
     def _validation_loss(self, data: Encoded) -> float:
-        """Mean loss over the held-out images at fixed noise and timesteps."""
+        """Mean loss over the held-out images at fixed noise and timesteps, of the adapter as it would be saved."""
         draws = fixed_draws(data.n, data.latent, self.objective.timesteps)
-        parts = range(0, data.n, self.learner.micro)
-        losses = [self.objective.losses(self.unet, data, draws.part(i, i + self.learner.micro)) for i in parts]
-        return float(torch.cat(losses).mean())
+
+        def losses() -> torch.Tensor:
+            parts = [draws.part(start, start + self.learner.micro) for start in range(0, data.n, self.learner.micro)]
+            return torch.cat([self.objective.losses(self.unet, data, part) for part in parts])
+
+        with self.learner.averaged():
+            return float(self.learner.fitting(losses).mean())
 
     def _sheet(self, done: int) -> None:
         vae = load_part(self.job.base, "vae", self.dtype).to(self.device)
-        sample_sheet(self.unet, vae, self.scheduler, self.data, self.job.state / f"samples/step_{done:06d}.png")
+        path = self.samples / f"step_{done:06d}.png"
+        with self.learner.averaged():
+            self.learner.fitting(lambda: sample_sheet(self.unet, vae, self.scheduler, self.data, self.learner.micro, path))
 
     def _finish(self) -> None:
         """The adapter (its running mean where there is one), and the log and sheets beside it."""
-        for name, value in self.learner.mean.items():
-            self.learner.parameters[name].data.copy_(value)
-        save_adapter(self.unet, self.job.out / WEIGHTS, self.job.note)
+        if not (self.samples / f"step_{self.job.training.steps:06d}.png").is_file():
+            self._sheet(self.job.training.steps)
+        with self.learner.averaged():
+            save_adapter(self.unet, self.job.out / WEIGHTS, self.job.note)
         shutil.copyfile(self.job.state / "training_log.csv", self.job.out / "training_log.csv")
-        if (self.job.state / "samples").is_dir():
-            shutil.copytree(self.job.state / "samples", self.job.out / "samples", dirs_exist_ok=True)
+        shutil.copytree(self.samples, self.job.out / "samples", dirs_exist_ok=True)
 
     def _on_main(self, work: Callable[[], None]) -> None:
         """The first process works, the others wait."""
@@ -197,15 +214,14 @@ class _Window:
         self.loss = self.loss + torch.where(good, loss, 0.0)
         self.good, self.norm = self.good + good, norm
 
-    def means(self, accelerator: Any, batch: int) -> tuple[float, float]:
-        """Mean loss an image over the good steps of all processes, and the last gradient's norm."""
-        return float(accelerator.reduce(self.loss, "sum") / (self.good.clamp(min=1) * batch)), float(self.norm)
+    def means(self, accelerator: Any, batch: int) -> tuple[float | None, float | None]:
+        """Mean loss an image over the good steps of all processes, and the last gradient's norm; None where there is none."""
+        loss, norm = float(accelerator.reduce(self.loss, "sum") / (self.good * batch)), float(self.norm)
+        return loss if self.good else None, norm if self.good and math.isfinite(norm) else None
 
-    def steps(self, done: int) -> int:
-        return done - self.start
-
-    def seconds(self) -> float:
-        return time.perf_counter() - self.begun
+    def speed(self, done: int) -> float:
+        """Steps a second."""
+        return (done - self.start) / (time.perf_counter() - self.begun)
 
     def restart(self) -> None:
         """Do not count what was no training."""

@@ -20,6 +20,11 @@ class Records:
             with path.open(newline="", encoding="utf-8") as file:
                 self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= start]
 
+    @property
+    def last(self) -> int:
+        """Step of the last row; 0 where there is none."""
+        return int(self.rows[-1]["step"]) if self.rows else 0
+
     def add(self, step: int, figures: dict[str, Any]) -> None:
         """Add a row and write the file anew; absent figures stay empty."""
         texts = {key: f"{value:.6g}" for key, value in figures.items() if value is not None}

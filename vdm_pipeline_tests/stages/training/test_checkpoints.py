@@ -38,6 +38,14 @@ def test_none_past_the_wanted_step_is_read(store):
     assert store.newest(9) is None
 
 
+def test_damaged_ones_do_not_push_out_a_good_one(store):
+    for path in store.folder.glob("step_*"):
+        path.write_bytes(b"damaged")
+    store.save(5, {"x": torch.zeros(3)})
+    store.save(7, {"x": torch.ones(3)})
+    assert steps(store) == [5, 7]
+
+
 @pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
 def test_a_damaged_or_deleted_newest_gives_the_one_before(store, said, damage):
     newest = store.newest(20)

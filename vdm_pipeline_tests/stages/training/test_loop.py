@@ -1,5 +1,7 @@
 """A training that is stopped, at any moment and in any way, ends in the bytes of one that is not."""
 
+import csv
+import itertools
 import os
 import random
 import shutil
@@ -15,6 +17,7 @@ from safetensors.torch import load_file
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import write_text
 from vdm_pipeline.settings import Profile
+from vdm_pipeline.stages.training import loop
 from vdm_pipeline.stages.training.adapter import WEIGHTS
 from vdm_pipeline.stages.training.checkpoints import Checkpoints
 from vdm_pipeline.stages.training.job import resume_key
@@ -105,6 +108,55 @@ def test_fewer_steps_do_not_take_a_checkpoint_past_their_end(tiny, tmp_path):
     trained(tiny, tmp_path / "run", training=constant)
     fewer = trained(tiny, tmp_path / "run", training=constant | {"steps": 4})
     assert fewer.read_bytes() == trained(tiny, tmp_path / "alone", training=constant | {"steps": 4}).read_bytes()
+
+
+def test_fewer_steps_keep_their_own_checkpoints(tiny, tmp_path):
+    """What a longer training left lies past their end and must not push theirs out."""
+    constant = {"schedule": "constant"}
+    trained(tiny, tmp_path / "run", training=constant | {"steps": 9}, execution={"checkpoint_every": 1})
+    with pytest.raises(Killed):
+        trained(tiny, tmp_path / "run", log=kill_at(6), training=constant | {"steps": 7}, execution={"checkpoint_every": 1})
+    lines: list[str] = []
+    fewer = trained(tiny, tmp_path / "run", log=lines.append, training=constant | {"steps": 7})
+    assert "going on from step 5 of 7" in lines
+    assert fewer.read_bytes() == trained(tiny, tmp_path / "alone", training=constant | {"steps": 7}).read_bytes()
+    assert [path.name for path in (tmp_path / "run/out/samples").iterdir()] == ["step_000009.png", "step_000007.png"][1:]
+
+
+def test_sheets_that_a_kill_prevented_are_made_and_later_ones_forgotten(tiny, tmp_path, monkeypatch):
+    every = {"sample_every": 2}
+    draw = loop.sample_sheet
+
+    def dies(*given):
+        monkeypatch.setattr(loop, "sample_sheet", draw)
+        raise Killed
+
+    monkeypatch.setattr(loop, "sample_sheet", dies)
+    with pytest.raises(Killed):
+        trained(tiny, tmp_path / "run", execution=every)
+    trained(tiny, tmp_path / "run", execution=every)
+    assert sorted(path.name for path in (tmp_path / "run/out/samples").iterdir()) == [f"step_00000{n}.png" for n in (2, 4, 6)]
+
+
+def test_a_lost_log_is_begun_anew(tiny, tmp_path):
+    whole = trained(tiny, tmp_path / "run").read_bytes()
+    (tmp_path / "run/state/training_log.csv").unlink()
+    assert trained(tiny, tmp_path / "run").read_bytes() == whole
+    assert steps_logged(tmp_path / "run") == ["6"]
+
+
+def test_speed_in_the_log_is_that_of_the_clock(tiny, tmp_path, monkeypatch):
+    """A clock that ticks once a look: a window of two steps of four images begins and is read, one tick apart."""
+    ticks = itertools.count()
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr(loop, "peak_flops", lambda device, dtype: 8e9)
+    lines: list[str] = []
+    trained(tiny, tmp_path / "run", log=lines.append, execution={"checkpoint_every": 1000})
+    rows = list(csv.DictReader((tmp_path / "run/out/training_log.csv").open()))
+    flops = next(float(line.split()[0]) for line in lines if "GFLOP" in line) * 1e9
+    for row in rows[:-1]:
+        assert float(row["images_per_s"]) == 2 * tiny.training.batch
+        assert float(row["share_of_peak"]) == pytest.approx(2 * tiny.training.batch * flops / 8e9, rel=0.02)
 
 
 def test_only_trainings_that_share_their_steps_share_a_key(tiny):
