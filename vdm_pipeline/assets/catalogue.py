@@ -114,7 +114,7 @@ STAGES = {
             _section("subset", "classes"),
             version=3,
         ),
-        Stage("lora_weights", ("lora_subset",), {"folder": "results/lora"}, _trained, ("results/lora/pytorch_lora_weights",), version=3),
+        Stage("lora_weights", ("lora_subset",), {"folder": "results/lora"}, _trained, ("results/lora/pytorch_lora_weights",), version=4),
         Stage(
             "generated_images",
             ("lora_weights",),

@@ -192,7 +192,8 @@ class Session:
         with self.learner.averaged():
             save_adapter(self.unet, self.job.out / WEIGHTS, self.job.note)
         shutil.copyfile(self.job.state / "training_log.csv", self.job.out / "training_log.csv")
-        shutil.copytree(self.samples, self.job.out / "samples", dirs_exist_ok=True)
+        shutil.rmtree(self.job.out / "samples", ignore_errors=True)
+        shutil.copytree(self.samples, self.job.out / "samples")
 
     def _on_main(self, work: Callable[[], None]) -> None:
         """The first process works, the others wait."""
