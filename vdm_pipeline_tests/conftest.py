@@ -11,8 +11,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 @pytest.fixture
-def tiny() -> Profile:
-    """The demo profile, made as small as it still runs."""
+def tiny(monkeypatch: pytest.MonkeyPatch) -> Profile:
+    """The demo profile, made as small as it still runs, with sample sheets of few steps."""
+    from vdm_pipeline.stages.training import samples
+
+    monkeypatch.setattr(samples, "STEPS", 2)
     return shrink(load_profile("demo"))
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -29,8 +30,12 @@ def step_flops(unet_config: Mapping[str, Any], training: Training, latent: tuple
     return float(counter.get_total_flops())
 
 
+@cache
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOPs a second of a large matrix product, the best of three: what this machine does, not what its maker says."""
+    """FLOPs a second of a large matrix product, the best of three: what this machine does, not what its maker says.
+
+    Measured once a process.
+    """
     side = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     seconds = []

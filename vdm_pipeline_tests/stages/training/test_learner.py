@@ -217,6 +217,7 @@ def test_small_updates_are_not_lost_on_a_half_precision_base(tiny, tmp_path, mon
     from vdm_pipeline.stages.training import loop
 
     monkeypatch.setattr(loop, "pick_dtype", lambda device: torch.bfloat16)
+    monkeypatch.setattr(loop, "peak_flops", lambda device, dtype: 1e9)  # minutes, on a CPU that emulates bf16
     changes = {"steps": 2, "warmup_steps": 0, "learning_rate": 1e-5}
     before = start(tiny.training.model_copy(update=changes))
     after = load_file(trained(tiny, tmp_path / "run", training=changes))
