@@ -7,18 +7,17 @@ It needs the package datasets.
 """
 
 import argparse
-import os
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from safetensors.torch import save_file
 
+from vdm_pipeline.settings import load_profile
 from vdm_pipeline.stages.models import EMBEDDED
 from vdm_pipeline.stages.training.draws import draw
-from vdm_pipeline_tests.benchmarks.training import RANK, open_session, write_images
+from vdm_pipeline_tests.benchmarks.training import open_session, run_script, write_images
 
 STEPS, BATCH = 50, 4
 NORM = 0.005
@@ -30,7 +29,7 @@ EDITS = [
     (r"^( +)text_encoder = CLIPTextModel", r"\1tokenizer.model_max_length = 77\n\g<0>"),
     (
         r"^( +)unet\.add_adapter\(.*\)$",
-        r"\g<0>\n\1from safetensors.torch import load_file\n\1given = load_file(os.environ['GIVEN'])"
+        r"\g<0>\n\1from safetensors.torch import load_file\n\1given = load_file(os.path.join(args.output_dir, '..', 'given.safetensors'))"
         r"\n\1for name, value in unet.named_parameters():\n\1    if name in given: value.data.copy_(given[name])",
     ),
     (
@@ -77,34 +76,19 @@ def ours(root: Path, gamma: float | None) -> list[float]:
 def theirs(script: Path, root: Path, gamma: float | None) -> list[float]:
     """The losses that the mended copy prints."""
     mended(script, root / "mended.py")
-    training = open_session(EMBEDDED / "sd", root, 64, BATCH).job.training
+    training = load_profile("demo").training
     options = {
-        "pretrained_model_name_or_path": EMBEDDED / "sd",
-        "train_data_dir": root / "images",
-        "resolution": 64,
         "train_batch_size": BATCH,
         "max_train_steps": STEPS,
-        "rank": RANK,
         "learning_rate": training.learning_rate,
         "adam_weight_decay": training.weight_decay,
         "max_grad_norm": NORM,
         "lr_warmup_steps": 0,
-        "output_dir": root / "official",
-        "checkpointing_steps": 10**6,
-        "report_to": "tensorboard",
     }
-    if gamma:
-        options["snr_gamma"] = gamma
-    command = [sys.executable, str(root / "mended.py"), *(f"--{name}={value}" for name, value in options.items())]
-    env = {
-        "ACCELERATE_USE_CPU": "1",
-        "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_CACHE": str(root / "datasets"),
-        "GIVEN": str(root / "given.safetensors"),
-    }
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env})
-    losses = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("LOSS")]
-    assert len(losses) == STEPS, done.stderr[-3000:]
+    options |= {"snr_gamma": gamma} if gamma else {}
+    told, errors = run_script(root / "mended.py", EMBEDDED / "sd", root, 64, options)
+    losses = [float(line.split()[1]) for line in told if line.startswith("LOSS")]
+    assert len(losses) == STEPS, errors
     return losses
 
 

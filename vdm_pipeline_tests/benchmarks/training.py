@@ -96,25 +96,28 @@ def official(script: Path, base: Path, root: Path, size: int, batch: int, accumu
     assert found == 1, "the script is not as it was"
     copy = root / "official.py"
     copy.write_text(re.sub(r"^( +)(text_encoder = CLIPTextModel)", r"\1tokenizer.model_max_length = 77\n\1\2", text, count=1, flags=re.M))
-    options = {
+    options = {"train_batch_size": batch, "gradient_accumulation_steps": accumulation, "max_train_steps": WARM + steps, "seed": 0}
+    told, errors = run_script(copy, base, root, size, options)
+    ticks = [float(line.split()[1]) for line in told if line.startswith("TICK")]
+    assert len(ticks) == WARM + steps, errors
+    return steps / (ticks[-1] - ticks[WARM - 1])
+
+
+def run_script(copy: Path, base: Path, root: Path, size: int, options: dict[str, object]) -> tuple[list[str], str]:
+    """Run a copy of diffusers' script on the images in ``root``, in fp32 on the CPU: its lines, and the end of its errors."""
+    common = {
         "pretrained_model_name_or_path": base,
         "train_data_dir": root / "images",
         "resolution": size,
-        "train_batch_size": batch,
-        "gradient_accumulation_steps": accumulation,
-        "max_train_steps": WARM + steps,
         "rank": RANK,
         "output_dir": root / "official",
         "checkpointing_steps": 10**6,
-        "seed": 0,
         "report_to": "tensorboard",
     }
-    command = [sys.executable, str(copy), *(f"--{name}={value}" for name, value in options.items())]
+    command = [sys.executable, str(copy), *(f"--{name}={value}" for name, value in (common | options).items())]
     quiet = {"ACCELERATE_USE_CPU": "1", "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(root / "datasets")}
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **quiet})
-    ticks = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("TICK")]
-    assert len(ticks) == WARM + steps, done.stderr[-3000:]
-    return steps / (ticks[-1] - ticks[WARM - 1])
+    return done.stdout.splitlines(), done.stderr[-3000:]
 
 
 def _rate(step: Callable[[int], None], steps: int) -> float:
