@@ -16,6 +16,7 @@ from vdm_pipeline.io.images import read_folder
 from vdm_pipeline.io.tables import read_rows
 from vdm_pipeline.stages.device import pick_device, pick_dtype
 from vdm_pipeline.stages.diffusion import load_part
+from vdm_pipeline.stages.processes import check_count
 from vdm_pipeline.stages.training.adapter import WEIGHTS, add_lora, save_adapter
 from vdm_pipeline.stages.training.checkpoints import Checkpoints, read_checkpoint
 from vdm_pipeline.stages.training.cost import peak_flops, peak_memory_mb, step_flops
@@ -48,11 +49,7 @@ def train(job: Job, log: Log = print) -> None:
         log_with=tracker,
         project_dir=job.out,
     )
-    if accelerator.num_processes != job.execution.processes:
-        raise PipelineError(
-            f"execution.processes is {job.execution.processes}, but {accelerator.num_processes} were started; "
-            "set execution.processes = 1, or as many as accelerate can start here."
-        )
+    check_count(job.execution.processes, accelerator.num_processes)
     accelerator.init_trackers("lora")
     try:
         Session(job, accelerator, log if accelerator.is_main_process else _silent).run()
