@@ -6,7 +6,7 @@ import dagster as dg
 from vdm_pipeline.assets.catalogue import code_version
 from vdm_pipeline.assets.data import raw_npz
 from vdm_pipeline.assets.evaluation import image_metrics, pipeline_summary
-from vdm_pipeline.assets.images import baseline_images, generated_images
+from vdm_pipeline.assets.images import baseline_images, extra_images, generated_images
 from vdm_pipeline.assets.labels import image_embeddings, label_metrics, labeled_dataset
 from vdm_pipeline.assets.quality import data_faults, label_noise
 from vdm_pipeline.assets.report import report
@@ -31,6 +31,7 @@ ASSETS = [
     lora_weights,
     generated_images,
     baseline_images,
+    extra_images,
     image_metrics,
     pipeline_summary,
     report,

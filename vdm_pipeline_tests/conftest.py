@@ -25,7 +25,7 @@ def shrink(profile: Profile, **sections: dict) -> Profile:
         "data": {"train": 80, "val": 24, "test": 24},
         "subset": {"per_class": 8},
         "training": {"steps": 6, "batch": 4, "warmup_steps": 2},
-        "generation": {"per_class": 3, "steps": 2},
+        "generation": {"per_class": 3, "steps": 2, "extra": ({"name": "dpm2", "scheduler": "dpm", "steps": 2},)},
         "evaluation": {"judge_epochs": 1, "bootstrap": 50},
         "execution": {"device": "cpu", "image_batch": 4, "checkpoint_every": 2, "log_every": 2},
     }

@@ -8,7 +8,7 @@ from vdm_pipeline.stages import models
 from vdm_pipeline_tests.conftest import shrink
 
 ALWAYS = {"pipeline_summary", "report"}
-ARMS = {"generated_images", "baseline_images"}
+ARMS = {"generated_images", "baseline_images", "extra_images"}
 LABELS = {"image_embeddings", "labeled_dataset", "label_metrics", "data_faults", "label_noise"}
 PHRASES = (("one",), ("two",))
 
@@ -37,6 +37,7 @@ def changed(before: Profile, after: Profile) -> set[str]:
         ("training", "flip", True, {"lora_weights"}),
         ("training", "resolution", 32, {"lora_weights", *ARMS, "image_metrics"}),
         ("generation", "adapter_weight", 0.5, {"generated_images"}),
+        ("generation", "extra", (), {"extra_images"}),
         ("generation", "lcm_weight", 0.5, ARMS),
         ("generation", "seed", 9, ARMS),
         ("generation", "steps", 3, ARMS),

@@ -101,6 +101,13 @@ def test_profile_is_named_by_argument_or_environment_or_is_the_demo(tmp_path, mo
         ('decision = "balanced_accuracy"', "prior = [0.5, 0.5]", "prior = .* go together"),
         ('calibration = "platt"\ndecision = "balanced_accuracy"', 'calibration = "prior"\nprior = [0.5, 0.6]', "summing to 1"),
         ('decision = "balanced_accuracy"', 'decision = "sensitivity"\nsensitivity = 0', "labelling.sensitivity: "),
+        ('"dpm25"', '"lora"', "generation.extra.0: no extra arm can be called 'lora'"),
+        ('"dpm25"', '"../x"', "generation.extra.0.name: "),
+        ('"dpm25"', '"weight_050"', "generation.extra: names of extra arms must differ"),
+        ('scheduler = "dpm"', 'scheduler = "ddim"', "generation.extra.0.scheduler: "),
+        ('scheduler = "dpm", steps = 25', "steps = 51", "generation.extra.0: steps = 51 is more than the 50 that LCM knows"),
+        ('scheduler = "dpm", steps = 25', 'scheduler = "dpm"', "'generation.extra.0.steps' is missing"),
+        ("adapter_weight = 0.5", "adapter_weight = -0.5", "generation.extra.1.adapter_weight: "),
         ("[classes]", "[classes", "no valid TOML"),
     ],
 )

@@ -41,8 +41,8 @@ def _trained(profile: Profile) -> list:
 
 
 def _drawn(profile: Profile) -> list:
-    """What both arms share: the plan and the base; the weight of our adapter is the LoRA arm's own."""
-    generation = profile.generation.model_dump(mode="json", exclude={"adapter_weight"})
+    """What all arms share: the plan and the base; the weight of our adapter and the extra arms are their own."""
+    generation = profile.generation.model_dump(mode="json", exclude={"adapter_weight", "extra"})
     base = profile.training.base
     return [generation, profile.classes, base, pinned_digest(base), pinned_digest(profile.generation.lcm_lora), profile.training.resolution]
 
@@ -66,6 +66,7 @@ MADE = (
     "lora_weights",
     "generated_images",
     "baseline_images",
+    "extra_images",
     "image_metrics",
 )
 """What the summary and the report look back on."""
@@ -120,8 +121,15 @@ STAGES = {
             ("lora_weights",),
             {"folder": "results/generated_images"},
             lambda p: [*_drawn(p), p.generation.adapter_weight],
+            version=2,
         ),
-        Stage("baseline_images", (), {"folder": "results/generated_images_no_fine_tuning"}, _drawn),
+        Stage("baseline_images", (), {"folder": "results/generated_images_no_fine_tuning"}, _drawn, version=2),
+        Stage(
+            "extra_images",
+            ("lora_weights",),
+            {"folder": "results/generated_images_extra"},
+            lambda p: [*_drawn(p), p.generation.model_dump(mode="json", include={"extra"})],
+        ),
         Stage(
             "image_metrics",
             ("raw_npz", "generated_images", "baseline_images"),

@@ -201,8 +201,30 @@ class Training(Section):
         return self
 
 
+RESERVED_ARMS = ("real", "baseline", "lora", "overall")
+"""Names that the metrics give to other sets of images."""
+
+
+class ExtraArm(Section):
+    """One more arm of the same plan: another scheduler, or another weight of our adapter."""
+
+    name: str = Field(pattern="^[a-z0-9][a-z0-9_-]*$", description="folder and row of the arm: lower-case letters, digits, '-' and '_'")
+    scheduler: Literal["lcm", "dpm"] = Field("lcm", description="dpm: DPM-Solver++, without the LCM-LoRA")
+    steps: Annotated[int, Field(ge=1, le=1000)] = Field(description="steps of the scheduler; lcm: at most 50")
+    guidance_scale: Annotated[float, Field(ge=1, le=100)] = Field(1.0, description="1 = no classifier-free guidance, and half the work")
+    adapter_weight: Annotated[float, Field(ge=0, le=100)] = Field(1.0, description="weight of our adapter; 0: without it")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.name in RESERVED_ARMS:
+            raise ValueError(f"no extra arm can be called '{self.name}', as the metrics have a row of that name; take another")
+        if self.scheduler == "lcm" and self.steps > 50:
+            raise ValueError(f'steps = {self.steps} is more than the 50 that LCM knows; take fewer, or scheduler = "dpm"')
+        return self
+
+
 class Generation(Section):
-    """`generated_images` and `baseline_images`: one plan, two adapters."""
+    """`generated_images`, `baseline_images` and `extra_images`: one plan for all arms."""
 
     lcm_lora: ModelPin = Field(description="the LCM-LoRA of the base")
     per_class: Count = Field(description="images of each class and arm")
@@ -212,6 +234,15 @@ class Generation(Section):
     adapter_weight: Annotated[float, Field(gt=0, le=100)] = Field(1.0, description="weight of our adapter, LoRA arm only")
     seed: Seed = Field(0, description="image i uses seed + i")
     grey: bool = Field(True, description="save grey images; false keeps the three channels")
+    extra: tuple[ExtraArm, ...] = Field((), description="further arms, such as another scheduler or a sweep of the adapter's weight")
+
+    @field_validator("extra")
+    @classmethod
+    def _one_name_an_arm(cls, extra: tuple[ExtraArm, ...]) -> tuple[ExtraArm, ...]:
+        names = [arm.name for arm in extra]
+        if len(set(names)) != len(names):
+            raise ValueError("names of extra arms must differ")
+        return extra
 
 
 class Evaluation(Section):
@@ -250,7 +281,7 @@ class Execution(Section):
     micro_batch: Count | None = Field(None, description="training images a forward pass; the rest of a step's batch is accumulated")
     gradient_checkpointing: bool = Field(False, description="training: less memory for a third more work")
     compile: bool = Field(False, description="training: torch.compile the UNet; minutes at the start, faster steps on CUDA")
-    processes: Annotated[int, Field(ge=1, le=64)] = Field(1, description="training processes, started by accelerate; one a GPU")
+    processes: Annotated[int, Field(ge=1, le=64)] = Field(1, description="processes that train and draw, started by accelerate; one a GPU")
     tracker: Literal["none", "tensorboard"] = Field("none", description="where training figures go beside training_log.csv")
 
     def intervals(self) -> dict[str, int]:

@@ -13,7 +13,8 @@ from vdm_pipeline.stages.diffusion import encode_image, encode_prompts, load_par
 from vdm_pipeline.stages.metrics.images import kernel_distance, sharpness
 from vdm_pipeline.stages.models import EMBEDDED
 from vdm_pipeline.stages.phantom.film import render
-from vdm_pipeline.stages.sampling import Adapter, load_pipeline
+from vdm_pipeline.stages.sampling.pipeline import Sampler
+from vdm_pipeline.stages.sampling.plan import main_arm
 from vdm_pipeline.stages.zero_shot import ZeroShot, logits
 
 COUNT = 512
@@ -55,10 +56,8 @@ def sample_base(count: int = COUNT // 2) -> NDArray[np.uint8]:
 
 def sample_lcm(count: int = COUNT // 2) -> NDArray[np.uint8]:
     """Healthy films by the base with the LCM-LoRA."""
-    pipe = load_pipeline(SD, [Adapter("lcm", EMBEDDED / "lcm_lora", 1.0)], CPU, torch.float32)
-    generators = [torch.Generator().manual_seed(index) for index in range(count)]
-    options = {"num_inference_steps": 4, "guidance_scale": 1.0, "height": SIZE, "width": SIZE, "output_type": "np"}
-    images = pipe(prompt_embeds=_condition(count), generator=generators, **options).images
+    sampler = Sampler(main_arm(load_profile("demo"), SD, EMBEDDED / "lcm_lora", None), CPU, torch.float32)
+    images = sampler.draw(_condition(count), range(count))
     return np.round(images.mean(-1) * 255).astype(np.uint8)
 
 

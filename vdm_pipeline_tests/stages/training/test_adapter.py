@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 
 from vdm_pipeline.stages.diffusion import load_part
 from vdm_pipeline.stages.models import EMBEDDED
-from vdm_pipeline.stages.sampling import Adapter, load_pipeline
+from vdm_pipeline.stages.sampling.pipeline import load_mixed
+from vdm_pipeline.stages.sampling.plan import Adapter
 from vdm_pipeline.stages.training.loop import Session
 from vdm_pipeline_tests.stages.training.jobs import BASE, trained
 
-CPU = torch.device("cpu")
 KINDS = [{}, {"rslora": True}, {"dora": True}, {"target_modules": ("to_q", "conv1", "ff.net.2")}]
 LATENT = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 TEXT = torch.randn(2, 77, 96, generator=torch.Generator().manual_seed(1))
@@ -42,7 +42,7 @@ def in_process(monkeypatch) -> list:
 def test_diffusers_and_peft_read_what_we_trained(tiny, tmp_path, in_process, kind):
     """A rank that is not alpha, so that a scale that got lost would show."""
     path = trained(tiny, tmp_path / "run", training={"rank": 2, "alpha": 5.0, "steps": 4, "learning_rate": 0.05, **kind})
-    by_diffusers = load_pipeline(BASE, [Adapter("ours", path.parent, 1.0)], CPU, torch.float32).unet
+    by_diffusers = load_mixed(BASE, [Adapter("ours", path.parent, 1.0)])
     np.testing.assert_allclose(answer(by_diffusers), in_process[0], atol=2e-4)
 
     from peft import LoraConfig, set_peft_model_state_dict
@@ -59,7 +59,7 @@ def test_diffusers_and_peft_read_what_we_trained(tiny, tmp_path, in_process, kin
 
 def test_adapter_mixes_with_lcm_and_says_where_it_comes_from(tiny, tmp_path):
     path = trained(tiny, tmp_path / "lora", training={"alpha": 4.0, "rank": 2})
-    unet = load_pipeline(BASE, [Adapter("lcm", EMBEDDED / "lcm_lora", 1.0), Adapter("x", path.parent, 1.0)], CPU, torch.float32).unet
+    unet = load_mixed(BASE, [Adapter("lcm", EMBEDDED / "lcm_lora", 1.0), Adapter("x", path.parent, 1.0)])
     assert (unet.peft_config["x"].r, unet.peft_config["x"].lora_alpha) == (2, 4.0)
     layer = unet.down_blocks[0].attentions[0].transformer_blocks[0].attn1.to_q
     assert layer.scaling["x"] == 2.0

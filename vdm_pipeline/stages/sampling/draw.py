@@ -1,0 +1,105 @@
+"""Groups of shots become PNGs, each its own record; an image that is there and whole is not made again."""
+
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.io.images import write_png
+from vdm_pipeline.stages.diffusion import encode_prompts
+from vdm_pipeline.stages.metrics.images import chroma, to_grey
+from vdm_pipeline.stages.sampling.job import Job
+from vdm_pipeline.stages.sampling.pipeline import Sampler
+from vdm_pipeline.stages.sampling.plan import Shot
+
+Progress = Callable[[int, int], None]
+MEASURED = ("chroma", "ends", "deviation")
+"""Keys of a record that are read off the image."""
+
+
+def draw_share(job: Job, rank: int, world: int, device: torch.device, dtype: torch.dtype, progress: Progress) -> None:
+    """Draw every ``world``-th group from ``rank`` on, as far as an image of it is missing; progress counts the share's images.
+
+    A group is drawn whole, padded to the full batch, and only its missing images are written: the same shape gives the same
+    bits. Raises `PipelineError` for images that are not finite.
+    """
+    share = job.groups()[rank::world]
+    todo = [(group, missing) for group in share if (missing := [shot for shot in group if made(job, shot) is None])]
+    total = sum(map(len, share))
+    done = total - sum(len(missing) for _, missing in todo)
+    if not todo:
+        return
+    texts, sampler = Texts(job, device, dtype), Sampler(job.arm, device, dtype)
+    with ThreadPoolExecutor(1) as writer:  # a group is written while the next one is drawn
+        writing: Future[int] | None = None
+        for group, missing in todo:
+            padded = group + group[-1:] * (job.batch - len(group))
+            images = sampler.draw(texts.of(padded), [shot.seed for shot in padded])[: len(group)]
+            if writing:
+                progress(done := done + writing.result(), total)
+            writing = writer.submit(_write, job, group, images, missing)
+        if writing:
+            progress(done + writing.result(), total)
+
+
+class Texts:
+    """The distinct prompts of a job, each encoded once."""
+
+    def __init__(self, job: Job, device: torch.device, dtype: torch.dtype) -> None:
+        """Encode, and drop the text encoder."""
+        self.guided = job.arm.guidance_scale != 1
+        self.prompts = ["", *sorted({shot.prompt for shot in job.shots})]
+        self.encoded = encode_prompts(job.arm.base, self.prompts, device, dtype)
+
+    def of(self, shots: Sequence[Shot]) -> torch.Tensor:
+        """As `Sampler.draw` wants them, ``[n, 77, d]`` or with guidance ``[2n, 77, d]``."""
+        rows = [self.prompts.index(shot.prompt) for shot in shots]
+        return self.encoded[[0] * len(rows) * self.guided + rows]
+
+
+def made(job: Job, shot: Shot) -> dict[str, Any] | None:
+    """The record of the shot's image, or None if its PNG is missing, damaged, or was made in another way."""
+    try:
+        with Image.open(job.folder / shot.file_name) as image:
+            image.load()
+            record = json.loads(image.text["parameters"])  # type: ignore[attr-defined]
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, KeyError, AttributeError):
+        return None
+    measured = {key: record.get(key) for key in MEASURED} if isinstance(record, dict) else {}
+    return record if record == {**job.arm.record(shot), **measured} and None not in measured.values() else None
+
+
+def _write(job: Job, group: Sequence[Shot], images: NDArray[np.float32], missing: Sequence[Shot]) -> int:
+    """Write the PNGs of the group's missing images, and count them; ``images`` is ``[len(group), h, w, 3]``."""
+    for shot, image in zip(group, to_uint8(images, group), strict=True):
+        if shot in missing:
+            grey = to_grey(image[None])[0]
+            record = job.arm.record(shot) | measures(image, grey)
+            write_png(job.folder / shot.file_name, grey if job.arm.grey else image, {"parameters": json.dumps(record, ensure_ascii=False)})
+    return len(missing)
+
+
+def measures(image: NDArray[np.uint8], grey: NDArray[np.uint8]) -> dict[str, float]:
+    """What tells a tinted, a saturated and a blank image: spread of the channels, share of pixels at an end, deviation of the greys."""
+    return {
+        "chroma": round(float(chroma(image[None])[0]), 4),
+        "ends": round(float(np.isin(grey, (0, 255)).mean()), 4),
+        "deviation": round(float(grey.std()), 4),
+    }
+
+
+def to_uint8(images: NDArray[np.float32], shots: Sequence[Shot]) -> NDArray[np.uint8]:
+    """Floats ``[n, h, w, 3]`` in [0, 1] to uint8; raises `PipelineError` that counts the images that are not finite."""
+    broken = [shot for shot, image in zip(shots, images, strict=True) if not np.isfinite(image).all()]
+    if broken:
+        raise PipelineError(
+            f"{len(broken)} of {len(shots)} images of a batch, the first of them {broken[0].file_name} (seed {broken[0].seed}), "
+            "are not finite: an adapter or its weight is broken; lower the weight, or train the adapter again."
+        )
+    return np.round(images * 255).astype(np.uint8)

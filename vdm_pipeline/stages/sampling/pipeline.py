@@ -1,0 +1,116 @@
+"""Stable Diffusion for one arm: adapters in the UNet's weights, its scheduler, floats out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vdm_pipeline.errors import ModelError
+from vdm_pipeline.stages.diffusion import hushed_libraries, load_part
+from vdm_pipeline.stages.sampling.plan import Adapter, Arm
+
+LEAST_CHANGE = 1e-5
+"""An adapter whose update is smaller than this share of every layer's weights draws the same pixels as none."""
+
+
+class Sampler:
+    """The UNet, VAE and scheduler of an arm on one device; no text encoder, prompts come encoded."""
+
+    def __init__(self, arm: Arm, device: torch.device, dtype: torch.dtype) -> None:
+        """Load and fuse; raises `ModelError` if a part is missing or an adapter changes nothing."""
+        self.arm, self.device, self.dtype = arm, device, dtype
+        unet, vae = load_mixed(arm.base, arm.adapters), load_part(arm.base, "vae", dtype)
+        fuse(unet, arm.adapters)
+        with hushed_libraries():  # diffusers warns of every change of dtype
+            self.unet = unet.to(device, dtype).to(memory_format=torch.channels_last)
+        self.vae = vae.to(device).to(memory_format=torch.channels_last)
+        self.scheduler = _scheduler(arm)
+
+    @torch.inference_mode()
+    def draw(self, texts: torch.Tensor, seeds: Sequence[int]) -> NDArray[np.float32]:
+        """Floats ``[n, size, size, 3]`` in [0, 1], NaN where a pixel is not finite.
+
+        ``texts`` is ``[n, 77, d]``, or ``[2n, 77, d]`` with guidance: those of the empty prompt first. Every image has a
+        generator of its own, on the CPU, so that it depends neither on the others nor on the device.
+        """
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        latents = self._noise(generators)
+        self.scheduler.set_timesteps(self.arm.steps, device=self.device)
+        for time in self.scheduler.timesteps:
+            predicted = self._predict(self.scheduler.scale_model_input(latents, time), time, texts)
+            latents = self.scheduler.step(predicted, time, latents, generator=generators, return_dict=False)[0]
+        decoded = self.vae.decode(latents / self.vae.config.scaling_factor, return_dict=False)[0].float()
+        images = torch.where(decoded.isfinite(), (decoded / 2 + 0.5).clamp(0, 1), torch.nan)  # the clamp would hide infinities
+        return images.permute(0, 2, 3, 1).cpu().numpy()
+
+    def _noise(self, generators: list[torch.Generator]) -> torch.Tensor:
+        """Latents to start from, ``[n, 4, size/8, size/8]``."""
+        from diffusers.utils.torch_utils import randn_tensor
+
+        side = self.arm.size // (2 ** (len(self.vae.config.block_out_channels) - 1))
+        shape = (len(generators), self.unet.config.in_channels, side, side)
+        return randn_tensor(shape, generator=generators, device=self.device, dtype=self.dtype) * self.scheduler.init_noise_sigma
+
+    def _predict(self, latents: torch.Tensor, time: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+        scale = self.arm.guidance_scale
+        if scale == 1:
+            return self.unet(latents, time, texts, return_dict=False)[0]
+        without, with_text = self.unet(torch.cat([latents, latents]), time, texts, return_dict=False)[0].chunk(2)
+        return without + scale * (with_text - without)
+
+
+def load_mixed(base: Path, adapters: Sequence[Adapter]) -> Any:
+    """The base's UNet in fp32 with the adapters beside its weights.
+
+    In fp32 on any device, as in half precision the sum of weight and update would lose most of a small update. Raises
+    `ModelError` if an adapter changes nothing: a run without it would look like one with it.
+    """
+    from diffusers import StableDiffusionPipeline
+
+    unet = load_part(base, "unet")
+    if unet.config.time_cond_proj_dim is not None:
+        raise ModelError(f"The UNet in {base} wants its guidance as an input; take a plain Stable Diffusion as training.base.")
+    parts = dict.fromkeys(("vae", "text_encoder", "tokenizer", "scheduler", "safety_checker", "feature_extractor"))
+    pipe = StableDiffusionPipeline(unet=unet, **parts, requires_safety_checker=False)
+    for adapter in adapters:
+        with hushed_libraries():
+            pipe.load_lora_weights(adapter.file.parent, weight_name=adapter.file.name, adapter_name=adapter.name, use_safetensors=True)
+    if adapters:
+        pipe.set_adapters([adapter.name for adapter in adapters], [adapter.weight for adapter in adapters])
+    refuse_idle(unet, adapters)
+    return unet
+
+
+def fuse(unet: Any, adapters: Sequence[Adapter]) -> None:
+    """Add the adapters, in their order, to the weights, which must be pristine, and remove their layers."""
+    if adapters:
+        unet.fuse_lora(adapter_names=[adapter.name for adapter in adapters])
+        unet.unload_lora()
+
+
+def refuse_idle(unet: Any, adapters: Sequence[Adapter]) -> None:
+    """Raise `ModelError` if an adapter is not active on any layer, or changes none by as much as `LEAST_CHANGE`."""
+    for adapter in adapters:
+        layers = [m for m in unet.modules() if adapter.name in getattr(m, "lora_B", {}) and adapter.name in m.active_adapters]
+        if not any(_relative_change(layer, adapter.name) >= LEAST_CHANGE for layer in layers):
+            raise ModelError(
+                f"Adapter '{adapter.name}' from {adapter.path} is not active: it changes no layer of the UNet; train it again."
+            )
+
+
+@torch.no_grad()
+def _relative_change(layer: Any, name: str) -> float:
+    """Norm of the adapter's update over the norm of the layer's own weights."""
+    up, down = layer.lora_B[name].weight.float().flatten(1), layer.lora_A[name].weight.float().flatten(1)
+    return float(layer.scaling[name] * torch.linalg.norm(up @ down) / torch.linalg.norm(layer.get_base_layer().weight.float()))
+
+
+def _scheduler(arm: Arm) -> Any:
+    """``lcm``: that of the LCM-LoRA; ``dpm``: DPM-Solver++ (Lu et al., 2022), which adds no noise on its way."""
+    from diffusers import DPMSolverMultistepScheduler, LCMScheduler
+
+    kinds = {"lcm": LCMScheduler, "dpm": DPMSolverMultistepScheduler}
+    return kinds[arm.scheduler].from_config(load_part(arm.base, "scheduler").config)

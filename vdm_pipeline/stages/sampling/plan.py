@@ -1,0 +1,109 @@
+"""What is to be drawn, before anything is loaded: the shots that all arms share, and the arms."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from vdm_pipeline.io.manifest import file_sha256
+from vdm_pipeline.settings import Classes, ExtraArm, Generation, Profile
+from vdm_pipeline.stages.training.adapter import WEIGHTS
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One image to make; the same in every arm."""
+
+    index: int
+    label: str
+    prompt: str
+    seed: int
+
+    @property
+    def file_name(self) -> str:
+        """``gen_000.png`` and so on."""
+        return f"gen_{self.index:03d}.png"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA folder or file with the weight it is mixed in with."""
+
+    name: str
+    path: Path
+    weight: float
+
+    @property
+    def file(self) -> Path:
+        """The safetensors file."""
+        return self.path / WEIGHTS if self.path.is_dir() else self.path
+
+
+class Arm(BaseModel):
+    """How the shots are drawn. ``size`` is the side in pixels, ``base_model`` the id that goes into the images' records.
+
+    Adapters are mixed in in their order, ours first: DoRA scales what it finds, and that must be the base's weights alone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base: Path
+    base_model: str
+    adapters: tuple[Adapter, ...]
+    lora_sha256: str | None
+    scheduler: Literal["lcm", "dpm"]
+    steps: int
+    guidance_scale: float
+    size: int
+    grey: bool
+
+    def record(self, shot: Shot) -> dict[str, Any]:
+        """What the record of an image says of how it was made."""
+        return {
+            "file_name": shot.file_name,
+            "label": shot.label,
+            "prompt": shot.prompt,
+            "seed": shot.seed,
+            "scheduler": self.scheduler,
+            "steps": self.steps,
+            "guidance_scale": self.guidance_scale,
+            "adapters": {adapter.name: adapter.weight for adapter in self.adapters},
+            "base_model": self.base_model,
+            "lora_sha256": self.lora_sha256,
+        }
+
+
+def plan(classes: Classes, generation: Generation) -> list[Shot]:
+    """``per_class`` images of each class, in class order; image i has the seed ``seed + i``."""
+    labels = [label for label in range(len(classes.names)) for _ in range(generation.per_class)]
+    return [Shot(i, classes.names[label], classes.caption(label), generation.seed + i) for i, label in enumerate(labels)]
+
+
+def main_arm(profile: Profile, base: Path, lcm: Path, lora: Path | None) -> Arm:
+    """LCM-LoRA with our adapter, or, without ``lora``, the baseline."""
+    generation = profile.generation
+    adapters = [Adapter("lora", lora, generation.adapter_weight)] if lora else []
+    adapters += [Adapter("lcm", lcm, generation.lcm_weight)]
+    return _arm(profile, base, adapters, "lcm", generation.steps, generation.guidance_scale)
+
+
+def extra_arm(profile: Profile, extra: ExtraArm, base: Path, lcm: Path, lora: Path) -> Arm:
+    """What ``extra`` asks for: ``dpm`` leaves the LCM-LoRA out, and a weight of 0 our adapter."""
+    adapters = [Adapter("lora", lora, extra.adapter_weight)] if extra.adapter_weight else []
+    adapters += [Adapter("lcm", lcm, profile.generation.lcm_weight)] if extra.scheduler == "lcm" else []
+    return _arm(profile, base, adapters, extra.scheduler, extra.steps, extra.guidance_scale)
+
+
+def _arm(profile: Profile, base: Path, adapters: list[Adapter], scheduler: Literal["lcm", "dpm"], steps: int, guidance: float) -> Arm:
+    return Arm(
+        base=base,
+        base_model=profile.training.base.id,
+        adapters=tuple(adapters),
+        lora_sha256=next((file_sha256(adapter.file) for adapter in adapters if adapter.name == "lora"), None),
+        scheduler=scheduler,
+        steps=steps,
+        guidance_scale=guidance,
+        size=profile.training.resolution,
+        grey=profile.generation.grey,
+    )

@@ -1,0 +1,149 @@
+"""Drawing: records inside the images, going on after an interruption, and what is drawn again."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.io.images import write_png
+from vdm_pipeline.io.tables import read_rows
+from vdm_pipeline.stages.sampling import draw as module
+from vdm_pipeline.stages.sampling.draw import made, measures, to_uint8
+from vdm_pipeline.stages.sampling.plan import plan
+from vdm_pipeline_tests.stages.sampling.jobs import LCM, arm_of, contents, draw, generating, make_job, pixels
+
+
+@pytest.fixture
+def written(monkeypatch) -> list[str]:
+    """Names of the images that are written from now on."""
+    names: list[str] = []
+    real = module.write_png
+    monkeypatch.setattr(module, "write_png", lambda path, *a: (names.append(path.name), real(path, *a)))
+    return names
+
+
+def test_same_call_gives_the_same_bytes_and_seeds_differ(tiny, tmp_path):
+    draw(tiny, tmp_path / "a")
+    draw(tiny, tmp_path / "b")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    first, second = pixels(tmp_path / "a")[:2]
+    assert np.abs(first - second).max() > 10
+
+
+def test_provenance_stands_in_the_png_and_in_the_table(tiny, tmp_path):
+    rows = draw(tiny, tmp_path / "x")
+    assert read_rows(tmp_path / "x/metadata.jsonl") == rows
+    assert [row["file_name"] for row in rows] == [f"gen_00{index}.png" for index in range(6)]
+    with Image.open(tmp_path / "x/gen_000.png") as image:
+        assert image.mode == "L"
+        assert json.loads(image.text["parameters"]) == rows[0]
+    keys = ["file_name", "label", "prompt", "seed", "scheduler", "steps", "guidance_scale", "adapters", "base_model", "lora_sha256"]
+    assert list(rows[0]) == [*keys, "chroma", "ends", "deviation"]
+    assert rows[0]["adapters"] == {"lcm": 1.0}
+    for row, image in zip(rows, pixels(tmp_path / "x"), strict=True):
+        assert row["deviation"] == pytest.approx(image.std(), abs=1e-4)
+        assert row["ends"] == pytest.approx(((image == 0) | (image == 255)).mean(), abs=1e-4)
+
+
+def test_rows_keep_the_order_of_the_plan_beyond_three_digits(tiny, tmp_path):
+    first = plan(tiny.classes, tiny.generation)[0]
+    shots = [dataclasses.replace(first, index=index) for index in (999, 1000)]
+    assert [row["file_name"] for row in draw(tiny, tmp_path / "x", shots=shots)] == ["gen_999.png", "gen_1000.png"]
+
+
+@pytest.mark.parametrize("gone", [("gen_004.png",), ("gen_000.png", "gen_003.png", "metadata.jsonl")])
+def test_interrupted_generation_makes_the_missing_images_alone(tiny, tmp_path, written, gone):
+    draw(tiny, tmp_path / "x")
+    whole = contents(tmp_path / "x")
+    written.clear()
+    for name in gone:
+        (tmp_path / "x" / name).unlink()
+    (tmp_path / "x/.gen_004.png.0123abcd.part.png").write_bytes(b"half")
+    assert len(draw(tiny, tmp_path / "x")) == 6
+    assert written == [name for name in gone if name.endswith("png")]
+    assert contents(tmp_path / "x") == whole
+
+
+def test_whole_folder_loads_no_model(tiny, tmp_path, monkeypatch):
+    rows = draw(tiny, tmp_path / "x")
+    monkeypatch.setattr(module, "Sampler", None)
+    assert draw(tiny, tmp_path / "x") == rows
+
+
+def test_more_shots_make_the_new_images_alone(tiny, tmp_path, written):
+    shots = plan(tiny.classes, tiny.generation)
+    draw(tiny, tmp_path / "x", shots=shots[:5])
+    draw(tiny, tmp_path / "x", shots=shots)
+    assert written == [shot.file_name for shot in shots]
+    draw(tiny, tmp_path / "y", shots=shots)
+    assert contents(tmp_path / "x") == contents(tmp_path / "y")
+
+
+def rewrite(path, change) -> None:
+    """The PNG with other parameters."""
+    with Image.open(path) as image:
+        image.load()
+        pixels, record = np.asarray(image), json.loads(image.text["parameters"])
+    write_png(path, pixels, {"parameters": json.dumps(change(record))})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-200]),
+        lambda path: path.write_bytes(b""),
+        lambda path: write_png(path, np.zeros((64, 64), np.uint8)),
+        lambda path: rewrite(path, lambda record: record | {"seed": record["seed"] + 1}),
+        lambda path: rewrite(path, lambda record: record | {"adapters": {"lcm": 0.5}}),
+        lambda path: rewrite(path, lambda record: record | {"more": 1}),
+        lambda path: rewrite(path, lambda record: {key: value for key, value in record.items() if key != "ends"}),
+        lambda path: rewrite(path, lambda record: [record]),
+    ],
+    ids=["cut short", "empty", "no record", "seed", "weight", "another key", "a key less", "no object"],
+)
+def test_damaged_or_foreign_image_is_drawn_again(tiny, tmp_path, written, damage):
+    profile = generating(tiny, per_class=1)
+    draw(profile, tmp_path / "x")
+    whole = contents(tmp_path / "x")
+    written.clear()
+    damage(tmp_path / "x/gen_001.png")
+    draw(profile, tmp_path / "x")
+    assert written == ["gen_001.png"]
+    assert contents(tmp_path / "x") == whole
+
+
+def test_image_of_another_arm_is_not_taken(tiny, tmp_path):
+    profile = generating(tiny, per_class=1)
+    draw(profile, tmp_path / "x")
+    shot = plan(profile.classes, profile.generation)[0]
+    assert made(make_job(profile, tmp_path / "x"), shot)
+    for changes in ({"steps": 3}, {"guidance_scale": 2.0}, {"scheduler": "dpm"}, {"lora_sha256": "0"}, {"base_model": "other"}):
+        assert made(make_job(profile, tmp_path / "x", arm=arm_of(profile, LCM, **changes)), shot) is None
+
+
+def test_progress_counts_what_is_there(tiny, tmp_path):
+    from vdm_pipeline.stages.sampling.launch import generate
+
+    told: list[tuple[int, int]] = []
+    draw(tiny, tmp_path / "x")
+    (tmp_path / "x/gen_005.png").unlink()
+    generate(make_job(tiny, tmp_path / "x"), print, lambda *counts: told.append(counts))
+    assert told == [(6, 6)]
+
+
+def test_images_that_are_not_finite_are_counted_and_the_first_named(tiny):
+    shots = plan(tiny.classes, tiny.generation)[:3]
+    images = np.zeros((3, 4, 4, 3), np.float32)
+    images[1:, 0, 0, 0] = np.nan, np.inf
+    with pytest.raises(PipelineError, match=r"^2 of 3 images .* gen_001\.png \(seed 43\), are not finite: .*; lower the weight"):
+        to_uint8(images, shots)
+
+
+def test_blank_and_saturated_images_show_in_the_measures():
+    blank, split = np.full((8, 8, 3), 90, np.uint8), np.zeros((8, 8, 3), np.uint8)
+    split[:4] = 255
+    assert measures(blank, blank[..., 0]) == {"chroma": 0.0, "ends": 0.0, "deviation": 0.0}
+    assert measures(split, split[..., 0]) == {"chroma": 0.0, "ends": 1.0, "deviation": 127.5}

@@ -1,0 +1,38 @@
+"""The plan, and what each arm draws it by."""
+
+import pytest
+
+from vdm_pipeline.io.manifest import file_sha256
+from vdm_pipeline.settings import ExtraArm
+from vdm_pipeline.stages.sampling.plan import extra_arm, main_arm, plan
+from vdm_pipeline.stages.training.adapter import WEIGHTS
+from vdm_pipeline_tests.stages.sampling.jobs import BASE, LCM, generating
+
+
+def test_plan_is_balanced_and_seeds_follow_the_index(tiny):
+    shots = plan(tiny.classes, tiny.generation)
+    assert [shot.label for shot in shots] == ["normal"] * 3 + ["pneumonia"] * 3
+    assert [shot.seed - tiny.generation.seed for shot in shots] == list(range(6))
+    assert {shot.prompt for shot in shots[:3]} == {tiny.classes.caption(0)}
+
+
+def test_arms_mix_the_adapters_with_the_weights_of_the_profile(tiny):
+    profile = generating(tiny, lcm_weight=0.75, adapter_weight=0.5)
+    ours, baseline = (main_arm(profile, BASE, LCM.path, lora) for lora in (LCM.path, None))
+    assert [(a.name, a.weight) for a in ours.adapters] == [("lora", 0.5), ("lcm", 0.75)]
+    assert [(a.name, a.weight) for a in baseline.adapters] == [("lcm", 0.75)]
+    assert ours.lora_sha256 == file_sha256(LCM.path / WEIGHTS)
+    assert ours.model_copy(update={"adapters": baseline.adapters, "lora_sha256": None}) == baseline
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "weight", "adapters"),
+    [("lcm", 1.5, {"lcm": 0.75, "lora": 1.5}), ("lcm", 0.0, {"lcm": 0.75}), ("dpm", 0.5, {"lora": 0.5}), ("dpm", 0.0, {})],
+)
+def test_extra_arm_takes_its_own_weight_and_dpm_leaves_lcm_out(tiny, scheduler, weight, adapters):
+    extra = ExtraArm(name="x", scheduler=scheduler, steps=7, guidance_scale=2.0, adapter_weight=weight)
+    arm = extra_arm(generating(tiny, lcm_weight=0.75), extra, BASE, LCM.path, LCM.path)
+    record = arm.record(plan(tiny.classes, tiny.generation)[0])
+    assert record["adapters"] == adapters
+    assert (record["scheduler"], record["steps"], record["guidance_scale"]) == (scheduler, 7, 2.0)
+    assert (record["lora_sha256"] is None) == (weight == 0)
