@@ -24,11 +24,11 @@ class Whitening:
     turn: Vectors
 
     @classmethod
-    def of(cls, embeddings: Vectors) -> "Whitening":
-        """Learn from ``[n, d]``; directions without spread are left out."""
+    def of(cls, embeddings: Vectors, most: int | None = None) -> "Whitening":
+        """Learn from ``[n, d]``; directions without spread are left out, and all but the ``most`` that spread furthest."""
         mean = embeddings.mean(0)
         _, spread, directions = np.linalg.svd(embeddings - mean, full_matrices=False)
-        keep = spread > 1e-3 * max(float(spread[0]), 1e-12)
+        keep = (spread > 1e-3 * max(float(spread[0]), 1e-12)) & (np.arange(len(spread)) < (most or len(spread)))
         return cls(mean, (directions[keep].T / spread[keep]).astype(np.float32))
 
     def __call__(self, embeddings: Vectors) -> Vectors:
