@@ -1,4 +1,4 @@
-"""Images a second: ``python -m vdm_pipeline_tests.benchmarks.sampling [--images 96] [--rounds 5]``.
+"""Images a second: ``python -m vdm_pipeline_tests.benchmarks.sampling [--images 128] [--rounds 5]``.
 
 Ours, PNGs and records and all, against a plain diffusers loop with the first prototype's settings (batch 2, attention slicing,
 prompts encoded a batch, LCM-LoRA and LoRA beside the weights by ``set_adapters``, PNGs saved), and against the bare calls of
@@ -118,7 +118,7 @@ def compare(job: Job, root: Path, rounds: int) -> None:
 def main() -> None:
     """The embedded model, as the demo draws."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=96)
+    parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -21,6 +21,8 @@ from vdm_pipeline.stages.sampling.plan import Shot
 Progress = Callable[[int, int], None]
 MEASURED = ("chroma", "ends", "deviation")
 """Keys of a record that are read off the image."""
+WRITERS = 8
+"""Images that wait for the disk at a time."""
 
 
 def draw_share(job: Job, rank: int, world: int, device: torch.device, dtype: torch.dtype, progress: Progress) -> None:
@@ -36,16 +38,23 @@ def draw_share(job: Job, rank: int, world: int, device: torch.device, dtype: tor
     if not todo:
         return
     texts, sampler = Texts(job, device, dtype), Sampler(job.arm, device, dtype)
-    with ThreadPoolExecutor(1) as writer:  # a group is written while the next one is drawn
-        writing: Future[int] | None = None
+    with ThreadPoolExecutor(WRITERS) as writers:  # a group is written while the next one is drawn
+        writing: list[Future[None]] = []
         for group, missing in todo:
             padded = group + group[-1:] * (job.batch - len(group))
-            images = sampler.draw(texts.of(padded), [shot.seed for shot in padded])[: len(group)]
-            if writing:
-                progress(done := done + writing.result(), total)
-            writing = writer.submit(_write, job, group, images, missing)
-        if writing:
-            progress(done + writing.result(), total)
+            images = to_uint8(sampler.draw(texts.of(padded), [shot.seed for shot in padded])[: len(group)], group)
+            done = _settle(writing, done, total, progress)
+            writing = [writers.submit(_write, job, shot, images[group.index(shot)]) for shot in missing]
+        _settle(writing, done, total, progress)
+
+
+def _settle(writing: Sequence[Future[None]], done: int, total: int, progress: Progress) -> int:
+    """Wait for images to be on disk, and tell of them; how many are done."""
+    for image in writing:
+        image.result()
+    if writing:
+        progress(done + len(writing), total)
+    return done + len(writing)
 
 
 class Texts:
@@ -75,21 +84,18 @@ def made(job: Job, shot: Shot) -> dict[str, Any] | None:
     return record if record == {**job.arm.record(shot), **measured} and None not in measured.values() else None
 
 
-def _write(job: Job, group: Sequence[Shot], images: NDArray[np.float32], missing: Sequence[Shot]) -> int:
-    """Write the PNGs of the group's missing images, and count them; ``images`` is ``[len(group), h, w, 3]``."""
-    for shot, image in zip(group, to_uint8(images, group), strict=True):
-        if shot in missing:
-            grey = to_grey(image[None])[0]
-            record = job.arm.record(shot) | measures(image, grey)
-            write_png(job.folder / shot.file_name, grey if job.arm.grey else image, {"parameters": json.dumps(record, ensure_ascii=False)})
-    return len(missing)
+def _write(job: Job, shot: Shot, image: NDArray[np.uint8]) -> None:
+    """The PNG of ``image``, ``[h, w, 3]``, with its record."""
+    grey = to_grey(image[None])[0]
+    record = job.arm.record(shot) | measures(image, grey)
+    write_png(job.folder / shot.file_name, grey if job.arm.grey else image, {"parameters": json.dumps(record, ensure_ascii=False)})
 
 
 def measures(image: NDArray[np.uint8], grey: NDArray[np.uint8]) -> dict[str, float]:
     """What tells a tinted, a saturated and a blank image: spread of the channels, share of pixels at an end, deviation of the greys."""
     return {
         "chroma": round(float(chroma(image[None])[0]), 4),
-        "ends": round(float(np.isin(grey, (0, 255)).mean()), 4),
+        "ends": round(float(((grey == 0) | (grey == 255)).mean()), 4),
         "deviation": round(float(grey.std()), 4),
     }
 
