@@ -67,6 +67,18 @@ def test_interrupted_generation_makes_the_missing_images_alone(tiny, tmp_path, w
     assert contents(tmp_path / "x") == whole
 
 
+def test_every_forward_pass_has_the_shape_of_a_full_batch(tiny, tmp_path, monkeypatch):
+    sizes: list[tuple[int, int]] = []
+    real = module.Sampler.draw
+    monkeypatch.setattr(
+        module.Sampler, "draw", lambda self, texts, seeds: (sizes.append((len(texts), len(seeds))), real(self, texts, seeds))[1]
+    )
+    draw(tiny, tmp_path / "x", batch=4)
+    (tmp_path / "x/gen_005.png").unlink()
+    draw(tiny, tmp_path / "x", batch=4)
+    assert sizes == [(4, 4)] * 3
+
+
 def test_whole_folder_loads_no_model(tiny, tmp_path, monkeypatch):
     rows = draw(tiny, tmp_path / "x")
     monkeypatch.setattr(module, "Sampler", None)
