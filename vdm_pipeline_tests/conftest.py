@@ -26,7 +26,7 @@ def shrink(profile: Profile, **sections: dict) -> Profile:
         "subset": {"per_class": 8},
         "training": {"steps": 6, "batch": 4, "warmup_steps": 2},
         "generation": {"per_class": 3, "steps": 2, "extra": ({"name": "dpm2", "scheduler": "dpm", "steps": 2},)},
-        "evaluation": {"judge_epochs": 1, "bootstrap": 50},
+        "evaluation": {"judge_epochs": 1, "bootstrap": 50, "utility_epochs": 1, "utility_seeds": 1},
         "execution": {"device": "cpu", "image_batch": 4, "checkpoint_every": 2, "log_every": 2},
     }
     values = profile.model_dump()

@@ -44,6 +44,8 @@ def changed(before: Profile, after: Profile) -> set[str]:
         ("generation", "guidance_scale", 2.0, ARMS),
         ("generation", "grey", False, ARMS),
         ("evaluation", "judge_epochs", 2, {"image_metrics"}),
+        ("evaluation", "utility_epochs", 2, {"image_metrics"}),
+        ("evaluation", "utility_seeds", 2, {"image_metrics"}),
         ("evaluation", "bootstrap", 51, {"label_metrics", "image_metrics"}),
         ("evaluation", "seed", 9, {"label_metrics", "image_metrics"}),
     ],

@@ -30,7 +30,7 @@ def refusal(folder: Path, old: str, new: str) -> str:
 def test_shipped_profiles_load(name):
     profile = load_profile(name)
     assert len(profile.labelling.prompts) == len(profile.classes.names) == len(profile.classes.phrases)
-    assert set(profile.models()) == {"labeller", "base", "lcm_lora"}
+    assert set(profile.models()) == {"labeller", "base", "lcm_lora"} | ({"features"} if profile.evaluation.features else set())
 
 
 def test_every_field_has_its_help():

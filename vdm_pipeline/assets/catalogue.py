@@ -132,10 +132,11 @@ STAGES = {
         ),
         Stage(
             "image_metrics",
-            ("raw_npz", "generated_images", "baseline_images"),
-            {"metrics": "results/metrics/image_metrics.json"},
+            ("raw_npz", "data_faults", "lora_subset", "generated_images", "baseline_images", "extra_images"),
+            {"metrics": "results/metrics/image_metrics.json", "plots": "results/metrics/image_plots"},
             lambda p: [p.evaluation, p.training.resolution, p.name, *_embedded(p), list(p.classes.names)],
-            version=2,
+            ("results/metrics/image_metrics.json",),
+            version=3,
         ),
         Stage(
             "pipeline_summary",

@@ -1,59 +1,95 @@
 """`image_metrics` and `pipeline_summary`."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from vdm_pipeline.assets.catalogue import MADE
+from vdm_pipeline.assets.catalogue import MADE, STAGES
 from vdm_pipeline.assets.materialize import Ticker, materialize
 from vdm_pipeline.resources import Run, Stored
 
+if TYPE_CHECKING:
+    import torch
 
-@dg.asset(group_name="evaluation", kinds={"pytorch"}, pool="gpu")
-def image_metrics(
-    context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], raw_npz: Stored, generated_images: Stored, baseline_images: Stored
-) -> dg.MaterializeResult:
-    """Both arms against held-out real images, beside real against real."""
+    from vdm_pipeline.stages.archive import Archive
+    from vdm_pipeline.stages.evaluation.features import Space
+
+
+@dg.asset(
+    group_name="evaluation",
+    kinds={"pytorch"},
+    pool="gpu",
+    ins={name: dg.AssetIn(name) for name in STAGES["image_metrics"].inputs},
+)
+def image_metrics(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], **made: Stored) -> dg.MaterializeResult:
+    """The arms against held-out real images: fidelity, pairs, copies of training images, and utility."""
 
     def work(staging: Path) -> dict[str, Any]:
         import pandas as pd
 
-        from vdm_pipeline.io.tables import write_json
+        from vdm_pipeline.io.images import file_uri
+        from vdm_pipeline.io.tables import read_json, write_json
         from vdm_pipeline.stages.archive import read_archive
         from vdm_pipeline.stages.device import pick_device
-        from vdm_pipeline.stages.evaluation import evaluate
-        from vdm_pipeline.stages.models import resolve_model
-        from vdm_pipeline.stages.zero_shot import ZeroShot
+        from vdm_pipeline.stages.evaluation.evaluate import Compared, evaluate
+        from vdm_pipeline.stages.plots.figure import save_figure
+        from vdm_pipeline.stages.plots.images import image_figures
 
-        profile = run.profile
-        device = pick_device(profile.execution.device)
-        labeller = ZeroShot(resolve_model(profile.labelling.model), device)
-        report = evaluate(
-            archive=read_archive(raw_npz["archive"], profile.data, profile.classes.names),
-            arms={"baseline": baseline_images["folder"], "lora": generated_images["folder"]},
+        profile, device = run.profile, pick_device(run.profile.execution.device)
+        archive = read_archive(made["raw_npz"]["archive"], profile.data, profile.classes.names)
+        extra = made["extra_images"]["folder"]
+        what = Compared(
+            archive=archive,
+            faults=pd.read_csv(made["data_faults"]["table"], dtype=str),
+            subset=made["lora_subset"]["folder"],
+            arms={"baseline": made["baseline_images"]["folder"], "lora": made["generated_images"]["folder"]}
+            | {name: extra / name for name in read_json(extra / "arms.json")},
             class_names=profile.classes.names,
             resolution=profile.training.resolution,
-            embed=lambda images: labeller.embed(images, profile.execution.label_batch, Ticker(context, "embedding")),
-            feature_space=f"embeddings of the labeller, {profile.labelling.model.id}",
-            evaluation=profile.evaluation,
-            device=device,
         )
+        report = evaluate(what, _spaces(context, run, archive, device), profile.evaluation, device, context.log.info)
         write_json(staging / "metrics/image_metrics.json", {"profile": profile.name, **report})
-        rows = {
-            arm: {
-                f"{key} ({group})": value["value"]
-                for group, values in report[arm].items()
-                for key, value in values.items()
-                if isinstance(value, dict)
-            }
-            for arm in ("real", "baseline", "lora")
-        }
-        table = pd.DataFrame(rows)
-        kid = {f"kid_{arm}": round(found["value"], 5) for arm in rows if (found := report[arm]["overall"]["kid"])}
-        return kid | {"judge_accuracy": report["judge"]["accuracy_held_out"], "preview": table.round(4).to_markdown()}
+        plots = staging / "metrics/image_plots"
+        plots.mkdir(exist_ok=True)
+        for name, figure in image_figures(report, profile.classes.names).items():
+            save_figure(figure, plots / f"{name}.png")
+        pictures = [f"![{path.stem}]({file_uri(path)})" for path in sorted(plots.glob("*.png"))]
+        table = pd.DataFrame({arm: _overall(report[arm]["overall"]) for arm in ("real", "baseline", "lora")})
+        kid = {f"kid_{arm}": round(found["value"], 5) for arm in table if (found := report[arm]["overall"]["kid"])}
+        return kid | {"judge_accuracy": report["judge"]["accuracy_held_out"], "preview": "\n\n".join([table.to_markdown(), *pictures])}
 
     return materialize(context, run, work)
+
+
+def _spaces(context: dg.AssetExecutionContext, run: Run, archive: "Archive", device: "torch.device") -> dict[str, "Space"]:
+    """The labeller's space, and one that the labeller has no part in."""
+    from vdm_pipeline.io.images import resize
+    from vdm_pipeline.stages.evaluation.features import Network, Space, handcrafted
+    from vdm_pipeline.stages.models import resolve_model
+    from vdm_pipeline.stages.zero_shot import ZeroShot
+
+    profile = run.profile
+    model, pin, batch = profile.labelling.model, profile.evaluation.features, profile.execution.label_batch
+    labeller = ZeroShot(resolve_model(model), device)
+    if pin is None:
+        independent = handcrafted(resize(archive.splits["train"].images, profile.training.resolution), profile.evaluation.seed)
+    else:
+        network = Network(resolve_model(pin), device)
+        independent = Space(f"class token of {pin.id}", lambda images: network.embed(images, batch, Ticker(context, "features")))
+    return {
+        "labeller": Space(
+            f"embeddings of the labeller, {model.id}", lambda images: labeller.embed(images, batch, Ticker(context, "embedding"))
+        ),
+        "independent": independent,
+    }
+
+
+def _overall(values: dict[str, Any]) -> dict[str, float]:
+    """The figures of one arm, those of the second space marked."""
+    own = {key: value["value"] for key, value in values.items() if isinstance(value, dict) and "value" in value}
+    second = {f"{key}, independent": value["value"] for key, value in values["independent"].items() if value}
+    return {key: round(value, 4) for key, value in (own | second).items()}
 
 
 @dg.asset(group_name="evaluation", kinds={"json"}, ins={name: dg.AssetIn(name) for name in MADE})

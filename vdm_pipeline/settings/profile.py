@@ -59,7 +59,8 @@ class Profile(Section):
 
     def models(self) -> dict[str, ModelPin]:
         """Every model of the run, by its role."""
-        return {"labeller": self.labelling.model, "base": self.training.base, "lcm_lora": self.generation.lcm_lora}
+        found = {"labeller": self.labelling.model, "base": self.training.base, "lcm_lora": self.generation.lcm_lora}
+        return found | ({"features": self.evaluation.features} if self.evaluation.features else {})
 
 
 def load_profile(name: str | None = None) -> Profile:

@@ -248,7 +248,12 @@ class Generation(Section):
 class Evaluation(Section):
     """`image_metrics`."""
 
+    features: ModelPin | None = Field(
+        None, description="a vision transformer, such as DINOv2, for the second feature space; none: handcrafted features, offline"
+    )
     judge_epochs: Count = Field(8, description="passes of the judge CNN over the real train split")
+    utility_epochs: Count = Field(10, description="passes of each classifier of the utility test over its training images")
+    utility_seeds: Annotated[int, Field(ge=1, le=100)] = Field(3, description="classifiers a training set, each with another seed")
     bootstrap: Annotated[int, Field(ge=50, le=100_000)] = Field(1000, description="resamples for each 95 % interval")
     seed: Seed = Field(0, description="judge and resampling")
 
@@ -266,6 +271,12 @@ class Checks(Section):
     max_class_share: Share = Field(0.95, description="no class may be given to a larger share of the images")
     max_ece: Share = Field(0.15, description="largest expected calibration error of the labels on test")
     min_purity: Share = Field(0.7, description="least share of subset images whose caption is that of the true label")
+    max_chroma: Annotated[float, Field(ge=0, le=255)] = Field(
+        8.0, description="largest mean spread between the channels of a generated image before it is made grey, grey levels"
+    )
+    max_copied: Share = Field(
+        0.05, description="largest share of generated images that may lie nearer to training images than new ones would"
+    )
 
 
 class Execution(Section):
@@ -281,7 +292,9 @@ class Execution(Section):
     micro_batch: Count | None = Field(None, description="training images a forward pass; the rest of a step's batch is accumulated")
     gradient_checkpointing: bool = Field(False, description="training: less memory for a third more work")
     compile: bool = Field(False, description="training: torch.compile the UNet; minutes at the start, faster steps on CUDA")
-    processes: Annotated[int, Field(ge=1, le=64)] = Field(1, description="processes that train and draw, started by accelerate; one a GPU")
+    processes: Annotated[int, Field(ge=1, le=64)] = Field(
+        1, description="processes that train and draw, started by accelerate; one a GPU"
+    )
     tracker: Literal["none", "tensorboard"] = Field("none", description="where training figures go beside training_log.csv")
 
     def intervals(self) -> dict[str, int]:

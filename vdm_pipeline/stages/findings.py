@@ -1,4 +1,4 @@
-"""What can be found wrong with labels, subset and images: pure functions over plain values."""
+"""What can be found wrong with labels and subset: pure functions over plain values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -113,20 +113,3 @@ def balanced(labels: Sequence[str], class_names: Sequence[str]) -> Finding:
     counts = {name: sum(label == name for label in labels) for name in class_names}
     even = len(set(counts.values())) == 1 and all(counts.values())
     return Finding(even, ", ".join(f"{count} {name}" for name, count in counts.items()), counts)
-
-
-def same_plan(generated: Sequence[dict[str, Any]], baseline: Sequence[dict[str, Any]]) -> Finding:
-    """Both arms have the same images in label, prompt, seed, steps and guidance; only the adapters differ."""
-    keys = ("file_name", "label", "prompt", "seed", "steps", "guidance_scale", "base_model")
-    plans = [[tuple(row[key] for key in keys) for row in rows] for rows in (generated, baseline)]
-    pairs = zip(generated, baseline, strict=False)
-    ours = all("lora" in a["adapters"] and {k: v for k, v in a["adapters"].items() if k != "lora"} == b["adapters"] for a, b in pairs)
-    fair = bool(generated) and plans[0] == plans[1] and ours
-    sentence = "the arms differ in our adapter alone" if fair else "the arms are not the same plan with and without our adapter"
-    return Finding(fair, sentence, {"n": len(generated)})
-
-
-def not_blank(deviations: Sequence[float], minimum: float = 4.0) -> Finding:
-    """No image is blank: the deviation of its grey levels is at least ``minimum``."""
-    blank = sum(not value >= minimum for value in deviations)
-    return Finding(not blank, f"{blank} of {len(deviations)} images are blank or flat", {"blank": blank})

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ from vdm_pipeline.io.store import Store
 from vdm_pipeline.settings import Profile, load_profile
 from vdm_pipeline_tests.assets.graph import computed, materialize, sentence
 from vdm_pipeline_tests.conftest import shrink
+from vdm_pipeline_tests.test_checks import BLOCKING, TOLD
 
 ALL = [
     "raw_npz",
@@ -247,9 +249,5 @@ def test_bad_archive_stops_the_run_and_nothing_is_written(tiny, project):
 def test_checks_run_and_pass(finished):
     profile, root = finished
     evaluations = materialize(profile, root).get_asset_check_evaluations()
-    names = {
-        *("labels_predict_every_class", "labels_are_sound", "labels_beat_chance", "labels_are_calibrated"),
-        *("subset_is_balanced", "subset_is_disjoint", "subset_is_pure", "arms_share_one_plan", "images_are_not_blank"),
-    }
-    assert {evaluation.check_name for evaluation in evaluations} == names
-    assert all(evaluation.passed for evaluation in evaluations)
+    assert {(evaluation.asset_key.to_user_string(), evaluation.check_name) for evaluation in evaluations} == BLOCKING | TOLD
+    assert all(evaluation.passed for evaluation in evaluations if evaluation.severity != dg.AssetCheckSeverity.WARN)

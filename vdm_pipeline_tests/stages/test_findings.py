@@ -11,24 +11,13 @@ from vdm_pipeline.stages.findings import (
     calibrated,
     disjoint,
     every_class_predicted,
-    not_blank,
     pure,
-    same_plan,
     sound_table,
 )
 from vdm_pipeline.stages.metrics.labels import score
 
 NAMES = ("normal", "pneumonia")
 NAN = float("nan")
-
-
-def arms() -> tuple[list[dict], list[dict]]:
-    """Two rows an arm, alike but for the adapter."""
-    shared = [
-        {"file_name": f"gen_{i:03d}.png", "label": NAMES[i], "prompt": "p", "seed": i, "steps": 4, "guidance_scale": 1.0, "base_model": "b"}
-        for i in range(2)
-    ]
-    return [row | {"adapters": {"lcm": 1.0, "lora": 1.0}} for row in shared], [row | {"adapters": {"lcm": 1.0}} for row in shared]
 
 
 CUT = Calibration("platt", "balanced_accuracy", 1.0, (0.0, 0.0), (0.4, 0.6))
@@ -163,52 +152,3 @@ def test_purity_has_a_limit():
 )
 def test_balance(labels, passed):
     assert balanced(labels, NAMES).passed is passed
-
-
-def test_arms_that_differ_in_our_adapter_alone_pass():
-    assert same_plan(*arms()).passed
-
-
-@pytest.mark.parametrize("key", ["file_name", "label", "prompt", "seed", "steps", "guidance_scale", "base_model"])
-def test_arms_of_two_plans_fail(key):
-    generated, baseline = arms()
-    baseline[1][key] = "other"
-    assert not same_plan(generated, baseline).passed
-
-
-def test_an_arm_with_fewer_images_fails():
-    generated, baseline = arms()
-    assert not same_plan(generated, baseline[:1]).passed
-    assert not same_plan([], []).passed
-
-
-@pytest.mark.parametrize(
-    ("mine", "theirs"),
-    [
-        ({"lcm": 1.0}, {"lcm": 1.0}),
-        ({"lcm": 1.0, "lora": 1.0}, {"lcm": 1.0, "lora": 1.0}),
-        ({"lcm": 1.0, "lora": 1.0}, {}),
-        ({"lcm": 1.0, "lora": 1.0}, {"lcm": 1.0, "other": 1.0}),
-        ({"lcm": 1.0, "lora": 1.0}, {"lcm": 0.5}),
-    ],
-)
-def test_arms_that_differ_in_other_than_our_adapter_fail(mine, theirs):
-    generated, baseline = arms()
-    for row in generated:
-        row["adapters"] = mine
-    for row in baseline:
-        row["adapters"] = theirs
-    assert not same_plan(generated, baseline).passed
-
-
-def test_one_image_without_our_adapter_fails():
-    generated, baseline = arms()
-    generated[1]["adapters"] = {"lcm": 1.0}
-    assert not same_plan(generated, baseline).passed
-
-
-@pytest.mark.parametrize(("deviations", "blank"), [([50.0, 4.0], 0), ([50.0, 3.99], 1), ([0.0, 0.0], 2), ([NAN, 50.0], 1), ([NAN, 0.0], 2)])
-def test_blank_images_are_counted(deviations, blank):
-    finding = not_blank(deviations)
-    assert finding.passed is (blank == 0)
-    assert finding.figures == {"blank": blank}

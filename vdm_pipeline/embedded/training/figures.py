@@ -10,7 +10,8 @@ from vdm_pipeline.embedded.training.data import SEED, SIZE
 from vdm_pipeline.settings import load_profile
 from vdm_pipeline.stages.calibration import softmax
 from vdm_pipeline.stages.diffusion import encode_image, encode_prompts, load_part
-from vdm_pipeline.stages.metrics.images import kernel_distance, sharpness
+from vdm_pipeline.stages.metrics.images import sharpness
+from vdm_pipeline.stages.metrics.kernels import polynomial_kernel, squared_mmd
 from vdm_pipeline.stages.models import EMBEDDED
 from vdm_pipeline.stages.phantom.film import render
 from vdm_pipeline.stages.sampling.pipeline import Sampler
@@ -37,8 +38,8 @@ def main() -> None:
     print(f"sd/vae: mean error {error:.2f} of 255, sharpness {_sharpness(decoded) / _sharpness(films):.2f} of the films'")
     first, second = healthy[: COUNT // 2], healthy[COUNT // 2 :]
     for name, images in {"films": first, "sd, DDIM 50 steps": sample_base(), "sd + lcm_lora, 4 steps": sample_lcm()}.items():
-        features = [labeller.embed(x).astype(np.float64) * np.sqrt(text.shape[1]) for x in (images, second)]
-        kid = kernel_distance(*features)["value"]
+        drawn, real = (labeller.embed(x).astype(np.float64) * np.sqrt(text.shape[1]) for x in (images, second))
+        kid = squared_mmd(drawn, real, polynomial_kernel)["value"]
         print(f"{name}: KID to healthy films {kid:.3f}, sharpness {_sharpness(images) / _sharpness(second):.2f} of theirs")
 
 

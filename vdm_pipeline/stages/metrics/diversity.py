@@ -50,8 +50,8 @@ def ms_ssim_within(images: NDArray[np.uint8], labels: NDArray[np.int64], resampl
     betas = tuple(weight / sum(used) for weight in used)
     found = []
     for start in range(0, len(pairs), AT_ONCE):
-        both = [torch.from_numpy(to_grey(images[rows]).astype(np.float32) / 255)[:, None] for rows in pairs[start : start + AT_ONCE].T]
-        found.append(ms_ssim(*both, data_range=1.0, betas=betas, reduction="none", normalize="relu").double().numpy())
+        one, other = (torch.from_numpy(to_grey(images[rows]) / np.float32(255))[:, None] for rows in pairs[start : start + AT_ONCE].T)
+        found.append(ms_ssim(one, other, data_range=1.0, betas=betas, reduction="none", normalize="relu").double().numpy())
     return mean_with_interval(np.concatenate(found), resamples, seed)
 
 

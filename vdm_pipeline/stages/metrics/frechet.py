@@ -26,4 +26,4 @@ def frechet_distance(x: Floats, y: Floats) -> float:
 def _factor(x: Floats) -> Floats:
     """A matrix ``R`` with ``RᵀR`` the covariance, ``[min(n, d), d]``."""
     centred = (x - x.mean(0)) / np.sqrt(len(x) - 1)
-    return np.linalg.qr(centred, mode="r") if len(x) > x.shape[1] else centred
+    return np.linalg.qr(centred).R if len(x) > x.shape[1] else centred

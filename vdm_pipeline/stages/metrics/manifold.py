@@ -38,9 +38,7 @@ class Manifolds:
 
     def rows(self, real: Rows, generated: Rows) -> "Manifolds":
         """A part of both sets."""
-        return Manifolds(
-            self.real[np.ix_(real, real)], self.generated[np.ix_(generated, generated)], self.across[np.ix_(real, generated)]
-        )
+        return Manifolds(self.real[np.ix_(real, real)], self.generated[np.ix_(generated, generated)], self.across[np.ix_(real, generated)])
 
     def precision(self) -> float:
         """Share of generated images within the reach of a real one (Kynkäänniemi et al., 2019)."""

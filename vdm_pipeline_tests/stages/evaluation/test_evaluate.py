@@ -1,26 +1,25 @@
-"""Both arms against real images: which images are compared with which, and who judges them."""
+"""Everything together: which images are compared with which, who judges them, and what the report holds."""
 
 from pathlib import Path
-from statistics import mean
-from types import SimpleNamespace
 
-import dagster as dg
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from vdm_pipeline.assets import evaluation as assets
 from vdm_pipeline.io.images import resize, write_png
-from vdm_pipeline.io.store import Store
-from vdm_pipeline.io.tables import read_json, write_rows
-from vdm_pipeline.resources import Run, Stored
+from vdm_pipeline.io.tables import write_rows
 from vdm_pipeline.settings import Evaluation
-from vdm_pipeline.stages.archive import Archive, Split, obtain_archive
-from vdm_pipeline.stages.evaluation import evaluate
+from vdm_pipeline.stages.archive import Archive, Split
+from vdm_pipeline.stages.evaluation.evaluate import Compared, evaluate
+from vdm_pipeline.stages.evaluation.features import Space
+from vdm_pipeline.stages.metrics.kernels import polynomial_kernel, squared_mmd
 
 NAMES = ("left", "right")
 TURNED = 30
 """Test images, of 40, that are labelled against train's rule; all of val is, so that it shows who taught the judge."""
+COPIED = 4
+"""LoRA images that are training images."""
 
 
 def halves_lit(sides: np.ndarray, size: int, seed: int) -> np.ndarray:
@@ -32,54 +31,70 @@ def halves_lit(sides: np.ndarray, size: int, seed: int) -> np.ndarray:
 
 
 def pixels(images: np.ndarray) -> np.ndarray:
-    """An embedding that needs no model: the pixels as a unit vector."""
-    flat = images.reshape(len(images), -1).astype(np.float32)
-    return flat / np.linalg.norm(flat, axis=1, keepdims=True)
+    """An embedding that needs no model: the pixels."""
+    return images.reshape(len(images), -1).astype(np.float32)
 
 
-def write_arm(folder: Path, images: np.ndarray, labels: list[str], chroma: list[float]) -> None:
-    names = [f"gen_{i:03d}.png" for i in range(len(images))]
-    for name, image in zip(names, images, strict=True):
-        write_png(folder / name, image)
-    write_rows(folder / "metadata.jsonl", [dict(file_name=n, label=k, chroma=c) for n, k, c in zip(names, labels, chroma, strict=True)])
-
-
-def naive_kid(x: np.ndarray, y: np.ndarray) -> float:
-    """Unbiased squared MMD with the kernel ``(cosine + 1)³``, pair by pair."""
-    pairs = {}
-    for name, one, other in (("xx", x, x), ("yy", y, y), ("xy", x, y)):
-        pairs[name] = mean((float(a @ b) + 1) ** 3 for i, a in enumerate(one) for j, b in enumerate(other) if i != j or name == "xy")
-    return pairs["xx"] + pairs["yy"] - 2 * pairs["xy"]
+def write_folder(folder: Path, images: np.ndarray, rows: list[dict]) -> Path:
+    for row, image in zip(rows, images, strict=True):
+        write_png(folder / row["file_name"], image)
+    write_rows(folder / "metadata.jsonl", rows)
+    return folder
 
 
 SIDES = {
     "train": np.arange(256) % 2,
-    "val": np.arange(24) % 2,
+    "val": np.arange(48) % 2,
     "test": np.arange(40) % 2,
-    "baseline": np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1]),  # intended: five of each
-    "lora": np.array([0, 0, 0, 1, 0, 0, 1, 1]),  # intended: four of each
+    "baseline": np.array([0] * 10 + [1] * 10),  # intended: right for the first ten
+    "lora": np.array(
+        [0, 0, 0, 1, 0, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0]
+    ),  # intended: left for the first ten; the first four are replaced
 }
 IMAGES = {name: halves_lit(sides, 16 if name in ("baseline", "lora") else 32, seed) for seed, (name, sides) in enumerate(SIDES.items())}
-INTENDED = {"baseline": np.repeat([1, 0], 5), "lora": np.repeat([0, 1], 4)}
+INTENDED = {"baseline": np.repeat([1, 0], 10), "lora": np.repeat([0, 1], 10)}
 LABELS = {"train": SIDES["train"], "val": 1 - SIDES["val"], "test": SIDES["test"] ^ (np.arange(40) < TURNED)}
+SUBSET = list(range(40))
+DUPLICATE = 5
+"""Val image that a train image repeats."""
+IMAGES["lora"][:COPIED] = resize(IMAGES["train"][SUBSET[:COPIED]], 16)
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> dict:
     root = tmp_path_factory.mktemp("arms")
     for name, intended in INTENDED.items():
-        write_arm(root / name, IMAGES[name], [NAMES[i] for i in intended], [len(name) + i for i in range(len(intended))])
+        rows = [{"file_name": f"gen_{i:03d}.png", "label": NAMES[k], "chroma": len(name) + i} for i, k in enumerate(intended)]
+        write_folder(root / name, IMAGES[name], rows)
+    ids = [f"phantom_train_{i:06d}" for i in SUBSET]
+    truth = [NAMES[i] for i in LABELS["train"][SUBSET]]
+    rows = [{"file_name": f"images/{n}.png", "image_id": n, "label": k, "ground_truth": k} for n, k in zip(ids, truth, strict=True)]
+    write_folder(root / "subset", IMAGES["train"][SUBSET], rows)
+    twin = {"image_id": "phantom_train_000099", "split": "train", "twin": f"phantom_val_{DUPLICATE:06d}", "twin_split": "val"}
     splits = {name: Split.of(IMAGES[name], labels) for name, labels in LABELS.items()}
     return evaluate(
-        archive=Archive("phantom", 32, splits, root, "", "", "phantom"),
-        arms={name: root / name for name in INTENDED},
-        class_names=NAMES,
-        resolution=16,
-        embed=pixels,
-        feature_space="pixels",
-        evaluation=Evaluation(judge_epochs=1, bootstrap=50),
-        device=torch.device("cpu"),
+        Compared(
+            archive=Archive("phantom", 32, splits, root, "", "", "phantom"),
+            faults=pd.DataFrame([twin]),
+            subset=root / "subset",
+            arms={name: root / name for name in INTENDED} | {"third": root / "lora"},
+            class_names=NAMES,
+            resolution=16,
+        ),
+        {"labeller": Space("pixels", pixels), "independent": Space("rows", lambda images: images.mean(2))},
+        Evaluation(judge_epochs=1, bootstrap=50, utility_epochs=1, utility_seeds=1),
+        torch.device("cpu"),
+        lambda line: None,
     )
+
+
+def unit(images: np.ndarray) -> np.ndarray:
+    return Space("pixels", pixels)(images)
+
+
+def reference() -> tuple[np.ndarray, np.ndarray]:
+    rows = [i for i in range(48) if i != DUPLICATE]
+    return resize(IMAGES["val"][rows], 16), LABELS["val"][rows]
 
 
 def test_judge_learns_from_train_and_is_scored_on_test(report):
@@ -88,50 +103,75 @@ def test_judge_learns_from_train_and_is_scored_on_test(report):
     assert judge["accuracy_held_out"] == pytest.approx(1 - TURNED / 40)
 
 
-def test_real_row_is_val_against_val(report):
-    real = report["real"]["overall"]
-    assert real["n"] + real["n_reference"] == 24
-    assert real["label_agreement"]["value"] == 0
+def test_reference_is_val_without_duplicates(report):
+    assert report["reference"] == {"split": "val", "n": 47, "left_out": 1}
+    assert report["feature_spaces"] == {"labeller": "pixels", "independent": "rows"}
 
 
-@pytest.mark.parametrize(("arm", "shares"), [("baseline", {"overall": 0, "left": 0, "right": 0}), ("lora", {"left": 0.75, "right": 0.5})])
+def test_real_row_is_of_unseen_train_images_as_many_as_an_arm_has(report):
+    assert [report["real"][group]["n"] for group in ("overall", *NAMES)] == [20, 10, 10]
+    assert report["real"]["overall"]["label_agreement"]["value"] == 1  # train's labels are as the judge learnt them
+    assert report["real_to_test"]["overall"]["n_reference"] > 2
+    assert report["real_to_test"]["overall"]["kid"] != report["real"]["overall"]["kid"]
+
+
+@pytest.mark.parametrize(("arm", "shares"), [("baseline", {"overall": 0, "left": 0, "right": 0}), ("lora", {"left": 0.6, "right": 0.7})])
 def test_agreement_is_with_the_intended_class(report, arm, shares):
-    assert {group: report[arm][group]["label_agreement"]["value"] for group in shares} == shares
+    assert {group: report[arm][group]["label_agreement"]["value"] for group in shares} == pytest.approx(shares)
 
 
 @pytest.mark.parametrize("arm", INTENDED)
 def test_arm_has_the_figures_of_its_own_folder(report, arm):
-    counts = {group: report[arm][group]["n"] for group in ("overall", *NAMES)}
-    n = len(INTENDED[arm])
-    assert counts == {"overall": n, "left": n // 2, "right": n // 2}
-    assert report[arm]["overall"]["chroma"]["value"] == pytest.approx(len(arm) + (n - 1) / 2)
+    assert {group: report[arm][group]["n"] for group in ("overall", *NAMES)} == {"overall": 20, "left": 10, "right": 10}
+    assert report[arm]["overall"]["chroma"]["value"] == pytest.approx(len(arm) + 9.5)
 
 
 @pytest.mark.parametrize("arm", INTENDED)
-@pytest.mark.parametrize("group", ["overall", *NAMES])
-def test_kid_is_to_the_val_images_of_the_same_class(report, arm, group):
-    mine = INTENDED[arm] == NAMES.index(group) if group in NAMES else slice(None)
-    theirs = LABELS["val"] == NAMES.index(group) if group in NAMES else slice(None)
-    val = resize(IMAGES["val"], 16)[theirs]
-    assert report[arm][group]["kid"]["value"] == pytest.approx(naive_kid(pixels(IMAGES[arm][mine]), pixels(val)), abs=1e-5)
-    assert report[arm][group]["n_reference"] == len(val)
+@pytest.mark.parametrize("name", NAMES)
+def test_kid_is_to_the_val_images_of_the_same_class(report, arm, name):
+    images, labels = reference()
+    mine, theirs = IMAGES[arm][INTENDED[arm] == NAMES.index(name)], images[labels == NAMES.index(name)]
+    assert report[arm][name]["kid"]["value"] == pytest.approx(squared_mmd(unit(mine), unit(theirs), polynomial_kernel)["value"])
+    assert report[arm][name]["n_reference"] == len(theirs)
 
 
-def test_asset_gives_each_arm_its_own_folder(tiny, project, monkeypatch):
-    obtain_archive(tiny.data, project / "data", print)
-    names = [name for name in tiny.classes.names for _ in range(3)]
-    noise = np.random.default_rng(0).integers(256, size=(6, 64, 64), dtype=np.uint8)
-    write_arm(project / "lora", np.full((6, 64, 64), 90, np.uint8), names, [1] * 6)
-    write_arm(project / "baseline", noise, names, [2] * 6)
-    labeller = SimpleNamespace(embed=lambda images, batch, progress: pixels(images))
-    monkeypatch.setattr("vdm_pipeline.stages.zero_shot.ZeroShot", lambda *arguments: labeller)
-    monkeypatch.setattr(assets, "materialize", lambda context, run, work: work(project) and dg.MaterializeResult())
-    upstream = {
-        "raw_npz": Stored("raw_npz", {"archive": project / "data" / tiny.data.file_name}, ""),
-        "generated_images": Stored("generated_images", {"folder": project / "lora"}, ""),
-        "baseline_images": Stored("baseline_images", {"folder": project / "baseline"}, ""),
+def test_extra_arms_are_measured_as_the_others(report):
+    assert report["extra"] == {"third": report["lora"]}
+
+
+def test_pairs_are_lora_minus_baseline(report):
+    spread = report["paired"]["chroma"]["overall"]
+    assert spread["value"] == pytest.approx(len("lora") - len("baseline"))
+    assert report["paired"]["label_agreement"]["left"]["value"] == pytest.approx(0.6 - 0)
+    images, _ = reference()
+    nearest = [np.linalg.norm(unit(IMAGES[arm])[:, None] - unit(images), axis=2).min(1) for arm in ("lora", "baseline")]
+    assert report["paired"]["nearest_real_labeller"]["overall"]["value"] == pytest.approx((nearest[0] - nearest[1]).mean())
+
+
+def test_copies_are_found_among_the_training_images(report):
+    arms, closest = report["memorization"]["arms"], report["memorization"]["closest"]["labeller"]
+    assert set(arms) == {"real", "baseline", "lora", "third"}
+    assert (arms["lora"]["labeller"]["n_train"], arms["lora"]["labeller"]["n_held_out"]) == (40, 47)
+    assert [(pair["file_name"], pair["train_image"]) for pair in sorted(closest[:COPIED], key=lambda pair: pair["file_name"])] == [
+        (f"gen_{i:03d}.png", f"phantom_train_{i:06d}") for i in range(COPIED)
+    ]
+    assert all(pair["held_out_image"].startswith("phantom_val_") for pair in closest)
+    assert arms["lora"]["labeller"]["copied"]["value"] > arms["baseline"]["labeller"]["copied"]["value"]
+    assert arms["lora"]["duplicates"]["exact"] == 0
+
+
+def test_utility_is_tested_on_test(report):
+    assert report["utility"]["n_test"] == 40
+    assert {name: values["n"] for name, values in report["utility"]["sets"].items()} == {
+        "real": 20,
+        "synthetic_baseline": 20,
+        "synthetic": 20,
+        "real_and_synthetic": 40,
+        "real_twice": 40,
     }
-    assets.image_metrics(dg.build_asset_context(resources={"run": Run(tiny, Store(project))}), **upstream)
-    report = read_json(project / "metrics/image_metrics.json")
-    assert {arm: report[arm]["overall"]["chroma"]["value"] for arm in ("baseline", "lora")} == {"baseline": 2, "lora": 1}
-    assert report["lora"]["overall"]["sharpness"]["value"] == 0 < report["baseline"]["overall"]["sharpness"]["value"]
+
+
+def test_report_is_plain_json_and_the_same_again(report):
+    import json
+
+    assert json.loads(json.dumps(report)) == report

@@ -1,0 +1,156 @@
+"""Everything that is measured of the generated images, in one dictionary."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vdm_pipeline.io.images import read_folder
+from vdm_pipeline.io.tables import read_rows
+from vdm_pipeline.settings import Evaluation
+from vdm_pipeline.stages.archive import Archive
+from vdm_pipeline.stages.evaluation.comparison import compare
+from vdm_pipeline.stages.evaluation.features import Space
+from vdm_pipeline.stages.evaluation.memorisation import (
+    Neighbours,
+    closest_pairs,
+    comparable,
+    exact_duplicates,
+    memorisation,
+    share_alike,
+)
+from vdm_pipeline.stages.evaluation.pairs import compare_pairs
+from vdm_pipeline.stages.evaluation.real_images import RealImages, fresh_images, reference_images, subset_images, unseen_images
+from vdm_pipeline.stages.evaluation.samples import Measures, Sample
+from vdm_pipeline.stages.evaluation.utility import training_sets, utility
+from vdm_pipeline.stages.judge import train_judge
+from vdm_pipeline.stages.metrics.frechet import TRUSTED
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What is compared: the archive and its faults, the training subset, and the folders of the arms.
+
+    ``arms`` holds ``baseline`` and ``lora``, made from one plan, and any extra arm under its name.
+    """
+
+    archive: Archive
+    faults: "pd.DataFrame"
+    subset: Path
+    arms: Mapping[str, Path]
+    class_names: Sequence[str]
+    resolution: int
+
+
+def evaluate(what: Compared, spaces: Mapping[str, Space], evaluation: Evaluation, device: "torch.device", log: Log) -> dict[str, Any]:
+    """Measure fidelity, pairs, memorisation and utility of the arms; ``spaces`` holds ``labeller`` and ``independent``.
+
+    Fidelity is to val, without what also stands elsewhere; the judge is scored, and utility tested, on test. The row ``real``
+    puts real images, which neither trained the adapter nor stand in val, in the place of an arm's; ``real_to_test`` compares
+    the same images with test.
+    """
+    names, size = what.class_names, what.resolution
+    log("training the judge")
+    measures, judge = _measures(what, spaces, evaluation, device)
+    log("measuring the images")
+    arms = {name: read_arm(folder, names, measures) for name, folder in what.arms.items()}
+    counts = np.bincount(arms["lora"].labels, minlength=len(names)).tolist()
+    subset, captioned = subset_images(what.subset, names, size)
+    train = _of(measures, subset)
+    reference_set = reference_images(what.archive, what.faults, size)
+    reference = _of(measures, reference_set)
+    real = _of(measures, fresh_images(what.archive, what.faults, set(subset.ids), counts, evaluation.seed, size))
+    unseen = unseen_images(what.archive, size)
+    log("comparing with real images")
+    report: dict[str, Any] = {
+        "feature_spaces": {name: space.title for name, space in spaces.items()},
+        "judge": judge,
+        "reference": {"split": "val", "n": len(reference), "left_out": len(what.archive.splits["val"]) - len(reference)},
+        "fid_trusted_from": TRUSTED,
+        "real": compare(real, reference, names, evaluation),
+        "real_to_test": compare(real, _of(measures, unseen), names, evaluation),
+        "baseline": compare(arms["baseline"], reference, names, evaluation),
+        "lora": compare(arms["lora"], reference, names, evaluation),
+        "extra": {name: compare(arm, reference, names, evaluation) for name, arm in arms.items() if name not in ("baseline", "lora")},
+        "paired": compare_pairs(arms["baseline"], arms["lora"], reference, names, evaluation),
+    }
+    log("looking for copies of training images")
+    report["memorization"] = _memorisation({"real": real, **arms}, train, reference, spaces, evaluation)
+    names_of = (_files(what.arms["lora"]), subset.ids, reference_set.ids)
+    report["memorization"]["closest"] = {space: _named(pairs, *names_of) for space, pairs in report["memorization"]["closest"].items()}
+    log("training classifiers on real and synthetic images")
+    halves = {name: (arms[name].images, arms[name].labels) for name in ("baseline", "lora")}
+    sets = training_sets((train.images, captioned), halves)
+    report["utility"] = utility(sets, (unseen.images, unseen.labels), names, evaluation, device)
+    return report
+
+
+def read_arm(folder: Path, class_names: Sequence[str], measures: Measures) -> Sample:
+    """Measure the images of an arm's folder."""
+    rows = read_rows(folder / "metadata.jsonl")
+    labels = np.array([class_names.index(row["label"]) for row in rows])
+    return measures.of(read_folder(folder, rows), labels, np.array([row["chroma"] for row in rows]))
+
+
+def _memorisation(
+    arms: Mapping[str, Sample], train: Sample, held_out: Sample, spaces: Mapping[str, Space], evaluation: Evaluation
+) -> dict[str, Any]:
+    """Memorisation of each arm in each space, and duplicates within it; ``real`` is the control that copied nothing."""
+    found: dict[str, Any] = {name: {"duplicates": {"exact": exact_duplicates(arm.images)}} for name, arm in arms.items()}
+    closest = {}
+    for space_name, space in spaces.items():
+        features = comparable(space, train.images, held_out.images, {name: arm.images for name, arm in arms.items()})
+        for name in arms:
+            near = Neighbours.of(features[name], features["train"], features["held_out"])
+            found[name][space_name] = memorisation(near, train.labels, held_out.labels, evaluation)
+            found[name]["duplicates"][space_name] = share_alike(features[name], features["real"])
+            if name == "lora":
+                closest[space_name] = closest_pairs(near)
+    return {"arms": found, "closest": closest}
+
+
+def _measures(
+    what: Compared, spaces: Mapping[str, Space], evaluation: Evaluation, device: "torch.device"
+) -> tuple[Measures, dict[str, Any]]:
+    """The judge, taught on train with the true labels, with the spaces; and how good it is on test."""
+    train, test = what.archive.splits["train"], what.archive.splits["test"]
+    judge = train_judge(
+        train.images, train.labels, classes=len(what.class_names), epochs=evaluation.judge_epochs, seed=evaluation.seed, device=device
+    )
+    card = {
+        "kind": "small CNN",
+        "trained_on": "real train split, true labels",
+        "n_train": len(train),
+        "accuracy_held_out": float((judge.probabilities(test.images).argmax(1) == test.labels).mean()),
+        "n_held_out": len(test),
+    }
+    return Measures(judge, spaces), card
+
+
+def _of(measures: Measures, real: RealImages) -> Sample:
+    return measures.of(real.images, real.labels)
+
+
+def _files(folder: Path) -> list[str]:
+    return [row["file_name"] for row in read_rows(folder / "metadata.jsonl")]
+
+
+def _named(pairs: list[dict[str, Any]], files: list[str], train: list[str], held_out: list[str]) -> list[dict[str, Any]]:
+    """Pairs with the names of their files and images in the place of their rows."""
+    return [
+        {
+            "file_name": files[pair["generated"]],
+            "train_image": train[pair["train"]],
+            "held_out_image": held_out[pair["held_out"]],
+            "nearness": pair["nearness"],
+        }
+        for pair in pairs
+    ]

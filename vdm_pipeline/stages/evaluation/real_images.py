@@ -1,0 +1,64 @@
+"""Which real images are compared with what: never one that the adapter was trained on, and none twice."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdm_pipeline.io.images import read_folder, resize
+from vdm_pipeline.io.tables import read_rows
+from vdm_pipeline.stages.archive import Archive
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """Real images ``[n, size, size]`` or ``[n, size, size, 3]`` with their true labels ``[n]`` and ids, brought to one size."""
+
+    images: Images
+    labels: Labels
+    ids: list[str]
+
+    @classmethod
+    def of(cls, archive: Archive, split: str, rows: NDArray[np.intp], size: int) -> "RealImages":
+        """Rows of a split."""
+        ids = archive.image_ids(split)
+        return cls(resize(archive.splits[split].take(rows.tolist()), size), archive.splits[split].labels[rows], [ids[row] for row in rows])
+
+
+def reference_images(archive: Archive, faults: "pd.DataFrame", size: int) -> RealImages:
+    """Val without what also stands in train or test, exactly or nearly, and without repetitions: what arms are compared with."""
+    copied = faults[faults["twin_split"].notna()]
+    shared = {*copied.loc[copied["split"] == "val", "image_id"], *copied.loc[copied["split"] == "train", "twin"]}
+    ids = archive.image_ids("val")
+    return RealImages.of(archive, "val", np.array([row for row, name in enumerate(ids) if name not in shared], np.intp), size)
+
+
+def fresh_images(archive: Archive, faults: "pd.DataFrame", taken: set[str], counts: Sequence[int], seed: int, size: int) -> RealImages:
+    """Train images outside the subset, ``counts[i]`` of class i as far as there are: real images in the place of an arm's."""
+    spoilt = {*taken, *faults.loc[faults["twin_split"].notna() & (faults["split"] == "train"), "image_id"]}
+    free = np.array([name not in spoilt for name in archive.image_ids("train")])
+    labels = archive.splits["train"].labels
+    rng = np.random.default_rng(seed)
+    rows = [rng.permutation(np.flatnonzero(free & (labels == label)))[:count] for label, count in enumerate(counts)]
+    return RealImages.of(archive, "train", np.sort(np.concatenate(rows)), size)
+
+
+def subset_images(folder: Path, class_names: Sequence[str], size: int) -> tuple[RealImages, Labels]:
+    """What the adapter was trained on, with the true labels; and the labels of its captions ``[n]``."""
+    rows = read_rows(folder / "metadata.jsonl")
+    truth, captioned = (np.array([class_names.index(row[key]) for row in rows]) for key in ("ground_truth", "label"))
+    return RealImages(resize(read_folder(folder, rows), size), truth, [row["image_id"] for row in rows]), captioned
+
+
+def unseen_images(archive: Archive, size: int) -> RealImages:
+    """All of test: nothing is chosen by it."""
+    return RealImages.of(archive, "test", np.arange(len(archive.splits["test"])), size)

@@ -1,0 +1,107 @@
+"""What can be found wrong with generated images: pure functions over plain values."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdm_pipeline.settings import Faults
+from vdm_pipeline.stages.data_faults import image_keys
+from vdm_pipeline.stages.findings import Finding
+
+SURE = 0.01
+"""Below this p, images that keep closer to training images than to held-out ones are not so by chance."""
+PLANNED = ("file_name", "label", "prompt", "seed")
+
+
+def same_plan(generated: Sequence[dict[str, Any]], baseline: Sequence[dict[str, Any]]) -> Finding:
+    """Both arms have the same images in label, prompt, seed, steps and guidance; only the adapters differ."""
+    keys = ("file_name", "label", "prompt", "seed", "steps", "guidance_scale", "base_model")
+    plans = [[tuple(row[key] for key in keys) for row in rows] for rows in (generated, baseline)]
+    pairs = zip(generated, baseline, strict=False)
+    ours = all("lora" in a["adapters"] and {k: v for k, v in a["adapters"].items() if k != "lora"} == b["adapters"] for a, b in pairs)
+    fair = bool(generated) and plans[0] == plans[1] and ours
+    sentence = "the arms differ in our adapter alone" if fair else "the arms are not the same plan with and without our adapter"
+    return Finding(fair, sentence, {"n": len(generated)})
+
+
+def complete(rows: Sequence[Mapping[str, Any]], planned: Sequence[Mapping[str, Any]]) -> Finding:
+    """Every image of the plan is there, with its label, prompt and seed, and no other."""
+    found, wanted = ([tuple(row[key] for key in PLANNED) for row in each] for each in (rows, planned))
+    absent, stray = len(set(wanted) - set(found)), len(set(found) - set(wanted))
+    good = not absent and not stray and len(found) == len(wanted)
+    wrong = f"of {len(wanted)} planned images {absent} are absent; {stray} are not planned"
+    return Finding(good, f"{len(found)} images, as planned" if good else wrong, {"n": len(found), "absent": absent, "not_planned": stray})
+
+
+def sound_pixels(images: NDArray[np.uint8], faults: Faults) -> Finding:
+    """No image ``[n, h, w]`` or ``[n, h, w, 3]`` is blank or burnt out, by the limits that hold for the archive's images."""
+    flat = images.reshape(len(images), -1)
+    blank = int((flat.std(axis=1) < faults.blank_deviation).sum())
+    burnt = int((((flat == 0) | (flat == 255)).mean(axis=1) >= faults.saturated_share).sum())
+    sentence = f"{blank} of {len(images)} images are blank, {burnt} saturated"
+    return Finding(not blank and not burnt, sentence, {"blank": blank, "saturated": burnt})
+
+
+def all_different(images: NDArray[np.uint8]) -> Finding:
+    """No two images have the same pixels."""
+    repeated = len(images) - len(set(image_keys(images)))
+    return Finding(not repeated, f"{repeated} of {len(images)} images repeat another, pixel by pixel", {"repeated": repeated})
+
+
+def grey_enough(chroma: Sequence[float], limit: float) -> Finding:
+    """The model draws in grey: its colours, before they were dropped, spread by no more than ``limit`` grey levels."""
+    tinted = sum(value > limit for value in chroma)
+    sentence = f"{tinted} of {len(chroma)} images were drawn with a colour spread above checks.max_chroma = {limit:g} grey levels"
+    return Finding(not tinted, sentence, {"tinted": tinted, "largest": max(chroma, default=0.0)})
+
+
+def adapter_acts(generated: NDArray[np.uint8], baseline: NDArray[np.uint8]) -> Finding:
+    """Each image differs from that of the same seed without our adapter; both uint8 ``[n, ...]`` in one order."""
+    if generated.shape != baseline.shape:
+        return Finding(False, f"the arms hold images of shapes {generated.shape} and {baseline.shape}, so they are no pairs", {})
+    change = np.abs(generated.astype(int) - baseline).reshape(len(generated), -1).mean(axis=1)
+    same = int((change == 0).sum())
+    figures = {"same": same, "change": float(change.mean())}
+    return Finding(not same, f"{same} of {len(change)} images are the same without our adapter", figures)
+
+
+def prompts_fit(prompts: Sequence[str], captions: Sequence[str], tokens: Mapping[str, int], limit: int) -> Finding:
+    """Images are asked for in the words of the captions that the adapter learnt, and all words are read."""
+    strange, long = sorted(set(prompts) - set(captions)), sorted(text for text, count in tokens.items() if count > limit)
+    faults = [f"no caption of the subset reads {text!r}" for text in strange]
+    faults += [f"{text!r} has {tokens[text]} tokens, and {limit} are read" for text in long]
+    sentence = "; ".join(faults) or f"prompts are the captions of the subset, of {max(tokens.values(), default=0)} tokens at most"
+    return Finding(not faults, sentence, {"prompts": len(set(prompts)), "captions": len(set(captions))})
+
+
+def closer_than_baseline(images: Mapping[str, Any]) -> Finding:
+    """With our adapter the images are closer to real ones than without, beyond both intervals of KID, in every feature space."""
+    found = {}
+    for space in images.get("feature_spaces", {}):
+        arms = (images[arm]["overall"] for arm in ("lora", "baseline"))
+        found[space] = [(arm if space == "labeller" else arm[space])["kid"] for arm in arms]
+    if not found or None in [kid for kids in found.values() for kid in kids]:
+        return Finding(False, "too few images to tell whether the adapter brings them closer to real ones", {})
+    closer = all(lora["ci95"][1] < baseline["ci95"][0] for lora, baseline in found.values())
+    told = [f"{lora['value']:.3g} with and {baseline['value']:.3g} without it ({space})" for space, (lora, baseline) in found.items()]
+    says = "brings" if closer else "does not clearly bring"
+    figures = {f"kid_{arm}_{space}": kids[i]["value"] for space, kids in found.items() for i, arm in enumerate(("lora", "baseline"))}
+    return Finding(closer, f"the adapter {says} images closer to real ones: KID {', '.join(told)}", figures)
+
+
+def not_copied(memorization: Mapping[str, Any], max_copied: float) -> Finding:
+    """In no feature space is a larger share of the LoRA's images than ``max_copied`` nearer to training images, beyond chance.
+
+    ``memorization`` is that of image_metrics.json. The share is ``copied``, the chance the p of the ratio test.
+    """
+    lora = memorization["arms"]["lora"]
+    found = {space: values for space, values in lora.items() if space != "duplicates"}
+    copying = {space: values["copied"]["value"] > max_copied and values["p"] < SURE for space, values in found.items()}
+    worst = max(found, key=lambda space: found[space]["copied"]["value"])
+    share, p = found[worst]["copied"]["value"], found[worst]["p"]
+    says = "keep closer to training images than new ones would" if any(copying.values()) else "are no copies of training images"
+    sentence = f"the images {says}: {share:.1%} more lie near a training image than near a held-out one (p {p:.2g}, {worst})"
+    figures = {f"{name}_{space}": value for space, v in found.items() for name, value in (("copied", v["copied"]["value"]), ("p", v["p"]))}
+    return Finding(not any(copying.values()), sentence, figures)

@@ -1,0 +1,212 @@
+"""What is found wrong with generated images."""
+
+import numpy as np
+import pytest
+
+from vdm_pipeline.settings import Faults
+from vdm_pipeline.stages.image_findings import (
+    adapter_acts,
+    all_different,
+    closer_than_baseline,
+    complete,
+    grey_enough,
+    not_copied,
+    prompts_fit,
+    same_plan,
+    sound_pixels,
+)
+
+NAMES = ("normal", "pneumonia")
+IMAGES = np.random.default_rng(0).integers(30, 220, size=(4, 8, 8), dtype=np.uint8)
+
+
+def arms() -> tuple[list[dict], list[dict]]:
+    """Two rows an arm, alike but for the adapter."""
+    shared = [
+        {"file_name": f"gen_{i:03d}.png", "label": NAMES[i], "prompt": "p", "seed": i, "steps": 4, "guidance_scale": 1.0, "base_model": "b"}
+        for i in range(2)
+    ]
+    return [row | {"adapters": {"lcm": 1.0, "lora": 1.0}} for row in shared], [row | {"adapters": {"lcm": 1.0}} for row in shared]
+
+
+def test_arms_that_differ_in_our_adapter_alone_pass():
+    assert same_plan(*arms()).passed
+
+
+@pytest.mark.parametrize("key", ["file_name", "label", "prompt", "seed", "steps", "guidance_scale", "base_model"])
+def test_arms_of_two_plans_fail(key):
+    generated, baseline = arms()
+    baseline[1][key] = "other"
+    assert not same_plan(generated, baseline).passed
+
+
+def test_an_arm_with_fewer_images_fails():
+    generated, baseline = arms()
+    assert not same_plan(generated, baseline[:1]).passed
+    assert not same_plan([], []).passed
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [
+        ({"lcm": 1.0}, {"lcm": 1.0}),
+        ({"lcm": 1.0, "lora": 1.0}, {"lcm": 1.0, "lora": 1.0}),
+        ({"lcm": 1.0, "lora": 1.0}, {}),
+        ({"lcm": 1.0, "lora": 1.0}, {"lcm": 1.0, "other": 1.0}),
+        ({"lcm": 1.0, "lora": 1.0}, {"lcm": 0.5}),
+    ],
+)
+def test_arms_that_differ_in_other_than_our_adapter_fail(mine, theirs):
+    generated, baseline = arms()
+    for row in generated:
+        row["adapters"] = mine
+    for row in baseline:
+        row["adapters"] = theirs
+    assert not same_plan(generated, baseline).passed
+
+
+def test_one_image_without_our_adapter_fails():
+    generated, baseline = arms()
+    generated[1]["adapters"] = {"lcm": 1.0}
+    assert not same_plan(generated, baseline).passed
+
+
+@pytest.mark.parametrize(
+    ("change", "figures"),
+    [
+        ({}, {"n": 3, "absent": 0, "not_planned": 0}),
+        ({0: None}, {"n": 2, "absent": 1, "not_planned": 0}),
+        ({0: {"seed": 9}}, {"n": 3, "absent": 1, "not_planned": 1}),
+        ({0: {"prompt": "other"}}, {"n": 3, "absent": 1, "not_planned": 1}),
+        ({0: {"label": "other"}}, {"n": 3, "absent": 1, "not_planned": 1}),
+        ({0: {"file_name": "gen_007.png"}}, {"n": 3, "absent": 1, "not_planned": 1}),
+    ],
+)
+def test_every_planned_image_must_be_there(change, figures):
+    planned = [{"file_name": f"gen_{i:03d}.png", "label": "a", "prompt": "b", "seed": i} for i in range(3)]
+    rows = [{**row, **(change.get(i) or {})} for i, row in enumerate(planned) if change.get(i, {}) is not None]
+    finding = complete(rows, planned)
+    assert finding.figures == figures
+    assert finding.passed is (not change)
+
+
+def test_an_image_that_stands_twice_is_not_complete():
+    planned = [{"file_name": "gen_000.png", "label": "a", "prompt": "b", "seed": 0}]
+    assert complete(planned, planned).passed
+    assert not complete(planned * 2, planned).passed
+
+
+@pytest.mark.parametrize(
+    ("row", "value", "figures"),
+    [
+        (None, 0, {"blank": 0, "saturated": 0}),
+        (1, 90, {"blank": 1, "saturated": 0}),
+        (1, 255, {"blank": 1, "saturated": 1}),
+        (2, np.array([[0, 255] * 4] * 8), {"blank": 0, "saturated": 1}),
+    ],
+)
+def test_blank_and_saturated_images_are_counted(row, value, figures):
+    images = IMAGES.copy()
+    if row is not None:
+        images[row] = value
+    finding = sound_pixels(images, Faults())
+    assert finding.figures == figures
+    assert finding.passed is (row is None)
+    assert sound_pixels(np.repeat(images[..., None], 3, axis=3), Faults()).figures == figures
+
+
+def test_images_are_blank_and_saturated_by_the_limits_of_the_profile():
+    assert not sound_pixels(IMAGES, Faults(blank_deviation=100.0)).passed
+    burnt = IMAGES.copy()
+    burnt[0, :2] = 255
+    assert sound_pixels(burnt, Faults(saturated_share=0.5)).passed
+    assert not sound_pixels(burnt, Faults(saturated_share=0.2)).passed
+
+
+def test_repeated_images_are_counted():
+    assert all_different(IMAGES).passed
+    finding = all_different(IMAGES[[0, 1, 0, 0]])
+    assert not finding.passed
+    assert finding.figures == {"repeated": 2}
+
+
+@pytest.mark.parametrize(("chroma", "tinted"), [([0.0, 8.0], 0), ([8.01, 3.0], 1), ([9.0, 9.0], 2), ([], 0)])
+def test_tinted_images_are_counted(chroma, tinted):
+    finding = grey_enough(chroma, 8.0)
+    assert finding.passed is (not tinted)
+    assert finding.figures["tinted"] == tinted
+
+
+def test_adapter_that_leaves_one_image_as_it_was_is_found():
+    baseline = IMAGES.copy()
+    baseline[1:] += 3
+    finding = adapter_acts(IMAGES, baseline)
+    assert not finding.passed
+    assert finding.figures == {"same": 1, "change": pytest.approx(9 / 4)}
+    baseline[0, 0, 0] -= 1
+    assert adapter_acts(IMAGES, baseline).passed
+    assert not adapter_acts(IMAGES, baseline[:2]).passed
+
+
+@pytest.mark.parametrize(
+    ("prompts", "tokens", "says"),
+    [
+        (["a", "b"], 5, None),
+        (["a", "c"], 5, "no caption of the subset reads 'c'"),
+        (["a", "b"], 78, "'b' has 78 tokens, and 77 are read"),
+        (["a", "b"], 77, None),
+    ],
+)
+def test_prompts_are_captions_and_short_enough(prompts, tokens, says):
+    finding = prompts_fit(prompts, ["a", "b", "b"], {"a": 3, "b": tokens}, 77)
+    assert finding.passed is (says is None)
+    assert (says or "prompts are the captions") in finding.sentence
+
+
+def metrics(lora: tuple, baseline: tuple, second: tuple | None = None) -> dict:
+    def kid(low: float, high: float) -> dict:
+        return {"value": (low + high) / 2, "ci95": [low, high]}
+
+    arms = {"lora": lora, "baseline": baseline}
+    found = {name: {"overall": {"kid": kid(*ends), "independent": {"kid": kid(*ends)}}} for name, ends in arms.items()}
+    if second:
+        found["lora"]["overall"]["independent"]["kid"] = kid(*second)
+    return {"feature_spaces": {"labeller": "", "independent": ""}, **found}
+
+
+@pytest.mark.parametrize(
+    ("lora", "baseline", "second", "passed"),
+    [
+        ((0, 1), (2, 3), None, True),
+        ((0, 2.1), (2, 3), None, False),
+        ((4, 5), (2, 3), None, False),
+        ((0, 1), (2, 3), (1, 2.5), False),
+    ],
+)
+def test_adapter_must_bring_images_closer_in_both_spaces_beyond_the_intervals(lora, baseline, second, passed):
+    assert closer_than_baseline(metrics(lora, baseline, second)).passed is passed
+
+
+def test_unmeasured_distances_prove_nothing():
+    images = metrics((0, 1), (2, 3))
+    images["lora"]["overall"]["kid"] = None
+    assert not closer_than_baseline(images).passed
+    assert not closer_than_baseline({}).passed
+
+
+@pytest.mark.parametrize(
+    ("labeller", "independent", "passed"),
+    [
+        ((0.0, 0.5), (0.05, 0.5), True),
+        ((0.06, 0.001), (0.0, 0.5), False),
+        ((0.0, 0.5), (0.06, 0.001), False),
+        ((0.06, 0.02), (0.0, 0.5), True),
+        ((0.04, 0.001), (0.0, 0.5), True),
+        ((1.0, 0.001), (1.0, 0.001), False),
+    ],
+)
+def test_copies_are_many_and_not_by_chance_in_any_space(labeller, independent, passed):
+    spaces = {name: {"copied": {"value": share}, "p": p} for name, (share, p) in (("labeller", labeller), ("independent", independent))}
+    finding = not_copied({"arms": {"lora": {**spaces, "duplicates": {"exact": 0}}}}, 0.05)
+    assert finding.passed is passed
+    assert ("keep closer" in finding.sentence) is (not passed)
