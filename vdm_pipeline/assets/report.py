@@ -1,13 +1,16 @@
 """`report`: the page."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from vdm_pipeline.assets.catalogue import STAGES
+from vdm_pipeline.assets.catalogue import MADE, STAGES
 from vdm_pipeline.assets.materialize import materialize
 from vdm_pipeline.resources import Run, Stored
+
+if TYPE_CHECKING:
+    from vdm_pipeline.stages.report.page import ReportInputs
 
 
 @dg.asset(group_name="evaluation", kinds={"html"}, ins={name: dg.AssetIn(name) for name in STAGES["report"].inputs})
@@ -15,33 +18,50 @@ def report(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], **made
     """One self-contained page that says whether it worked."""
 
     def work(staging: Path) -> dict[str, Any]:
-        from pandas import read_csv
-
-        from vdm_pipeline.stages.archive import read_archive
         from vdm_pipeline.stages.report.contact_sheet import contact_sheet
-        from vdm_pipeline.stages.report.page import SUSPECTS, ReportInputs, render_report
+        from vdm_pipeline.stages.report.page import render_report
 
-        profile = run.profile
-        archive = read_archive(made["raw_npz"]["archive"], profile.data, profile.classes.names)
-        val = archive.splits["val"]
-        real = {name: val.images[val.labels == index][:8] for index, name in enumerate(profile.classes.names)}
-        inputs = ReportInputs(
-            profile=profile,
-            summary=made["pipeline_summary"]["summary"],
-            label_metrics=made["label_metrics"]["metrics"],
-            image_metrics=made["image_metrics"]["metrics"],
-            label_plots=made["label_metrics"]["plots"],
-            faults=made["data_faults"]["counts"],
-            suspects=made["label_noise"]["table"],
-            subset=made["lora_subset"]["folder"],
-            lora=made["lora_weights"]["folder"],
-            generated=made["generated_images"]["folder"],
-            baseline=made["baseline_images"]["folder"],
-            real=real,
-            doubted=archive.pictures("train", read_csv(made["label_noise"]["table"])["image_id"].head(SUSPECTS)),
-        )
-        render_report(staging / "report/index.html", inputs)
-        contact_sheet(real, made["baseline_images"]["folder"], made["generated_images"]["folder"], staging / "report/contact_sheet.png")
-        return {"page": str(run.paths("report")["folder"] / "index.html")}
+        inputs = report_inputs(run, made)
+        page = staging / "report/index.html"
+        render_report(page, inputs)
+        contact_sheet(inputs.real, inputs.baseline, inputs.generated, staging / "report/contact_sheet.png")
+        return {"page": str(run.paths("report")["folder"] / "index.html"), "megabytes": round(page.stat().st_size / 1e6, 2)}
 
     return materialize(context, run, work)
+
+
+def report_inputs(run: Run, made: dict[str, Stored]) -> "ReportInputs":
+    """Everything that the page shows: files, records, and the real images that it needs."""
+    from pandas import read_csv
+
+    from vdm_pipeline.io.tables import read_json
+    from vdm_pipeline.stages.archive import read_archive
+    from vdm_pipeline.stages.report.copies import held_out_ids
+    from vdm_pipeline.stages.report.gallery import COLUMNS
+    from vdm_pipeline.stages.report.page import ReportInputs
+    from vdm_pipeline.stages.report.pictures import SUSPECTS
+
+    profile = run.profile
+    archive = read_archive(made["raw_npz"]["archive"], profile.data, profile.classes.names)
+    val = archive.splits["val"]
+    first = {name: (val.labels == index).nonzero()[0][:COLUMNS] for index, name in enumerate(profile.classes.names)}
+    near = held_out_ids(read_json(made["image_metrics"]["metrics"]))
+    return ReportInputs(
+        profile=profile,
+        manifests={name: record for name in (*MADE, "pipeline_summary") if (record := run.store.manifest(name))},
+        summary=made["pipeline_summary"]["summary"],
+        label_metrics=made["label_metrics"]["metrics"],
+        image_metrics=made["image_metrics"]["metrics"],
+        label_plots=made["label_metrics"]["plots"],
+        image_plots=made["image_metrics"]["plots"],
+        faults=made["data_faults"]["counts"],
+        suspects=made["label_noise"]["table"],
+        subset=made["lora_subset"]["folder"],
+        lora=made["lora_weights"]["folder"],
+        generated=made["generated_images"]["folder"],
+        baseline=made["baseline_images"]["folder"],
+        extra=made["extra_images"]["folder"],
+        real={name: val.take(rows.tolist()) for name, rows in first.items()},
+        doubted=archive.pictures("train", read_csv(made["label_noise"]["table"])["image_id"].head(SUSPECTS)),
+        held_out=dict(zip(near, archive.pictures("val", near), strict=True)),
+    )

@@ -1,14 +1,12 @@
-"""Rows of the report's tables, as text; what is absent says so."""
+"""The report's tables as plain values: a caption, columns, and blocks of rows; and those of labels and faults."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from jinja2 import ChainableUndefined
-
-from vdm_pipeline.stages.report.verdict import NOT_MEASURED, find, interval, short
+from vdm_pipeline.stages.report.wording import NOT_MEASURED, number
 
 LABEL_METRICS = {
-    "n": "n",
+    "n": "images",
     "accuracy": "accuracy",
     "majority_baseline_accuracy": "constant answer",
     "balanced_accuracy": "balanced accuracy",
@@ -16,61 +14,75 @@ LABEL_METRICS = {
     "mcc": "MCC",
     "roc_auc": "ROC AUC",
     "average_precision": "average precision",
-    "ece": "ECE",
-    "brier": "Brier",
+    "ece": "calibration error",
+    "brier": "Brier score",
 }
-IMAGE_METRICS = {"n": "n", "kid": "KID", "sharpness": "sharpness", "chroma": "colour spread", "label_agreement": "label agreement"}
-ARMS = {"real": "real against real", "baseline": "baseline", "lora": "with LoRA"}
 
 
-class NotMeasured(ChainableUndefined):
-    """What a template asks for and the inputs lack."""
+class Cell(NamedTuple):
+    """A figure, and what stands small beneath it, such as its interval."""
 
-    def __str__(self) -> str:
-        return NOT_MEASURED
-
-
-def number(value: Any) -> str:
-    """Three significant digits, trailing zeros kept; counts as they are; ``not measured`` for what is absent."""
-    if value is None or isinstance(value, ChainableUndefined):
-        return NOT_MEASURED
-    if isinstance(value, int):
-        return str(value)
-    return f"{value:#.3g}".rstrip(".") if abs(value) < 999.5 else short(value)
+    text: str
+    beneath: str = ""
 
 
-def label_rows(labels: dict[str, Any]) -> list[list[str]]:
-    """Two rows a split: the labels as they are used, and the plain argmax."""
-    rows = []
+class Row(NamedTuple):
+    """A title and a cell a column."""
+
+    title: str
+    cells: list[Cell]
+
+
+class Block(NamedTuple):
+    """Rows under one heading; an empty heading is not shown."""
+
+    title: str
+    rows: list[Row]
+
+
+class Table(NamedTuple):
+    """What one HTML table shows."""
+
+    caption: str
+    columns: list[str]
+    blocks: list[Block]
+
+
+def metric_cell(metric: Any, *more: str) -> Cell:
+    """A value with its interval; ``more`` follows beneath. Plain numbers have no interval, and absent figures say so."""
+    if not isinstance(metric, Mapping):
+        return Cell(number(metric))
+    ends = metric.get("ci95")
+    between = f"[{number(ends[0])}, {number(ends[1])}]" if ends else ""
+    return Cell(number(metric.get("value")), ", ".join(filter(None, (between, *more))))
+
+
+def label_table(labels: Mapping[str, Any]) -> Table:
+    """Two columns a split: the labels as they are used, and the plain argmax."""
+    columns: dict[str, Mapping[str, Any]] = {}
     for split, scores in labels.items():
-        rows.append([split, *(_label_cell(scores, key) for key in LABEL_METRICS)])
+        columns[split] = scores
         if scores.get("uncalibrated"):
-            rows.append([f"{split}, plain argmax", *(_label_cell(scores["uncalibrated"], key) for key in LABEL_METRICS)])
-    return rows
+            columns[f"{split}, plain argmax"] = scores["uncalibrated"]
+    rows = [Row(title, [_label_cell(scores, key) for scores in columns.values()]) for key, title in LABEL_METRICS.items()]
+    return Table("Automatic labels against the archive's own, by split", list(columns), [Block("", rows)] if columns else [])
 
 
-def calibrated(labels: dict[str, Any]) -> bool:
+def calibrated(labels: Mapping[str, Any]) -> bool:
     """Whether the used labels differ from the plain argmax anywhere."""
     compared = [(scores, scores["uncalibrated"]) for scores in labels.values() if scores.get("uncalibrated")]
     return any(scores.get(key) != plain.get(key) for scores, plain in compared for key in LABEL_METRICS)
 
 
-def image_rows(images: dict[str, Any], group: str) -> list[list[str]]:
-    """One row an arm; ``group`` is ``overall`` or a class."""
-    rows = []
-    for arm, title in ARMS.items():
-        count = number(find(images, arm, group, "n"))
-        rows.append([title, count, *(interval(find(images, arm, group, key)) for key in list(IMAGE_METRICS)[1:])])
-    return rows
-
-
-def fault_rows(faults: dict[str, Any], leave_out: Sequence[str]) -> list[list[str]]:
-    """One row a fault and place: what, where, how many, and what is done about it."""
-    return [
-        [fault.replace("_", " "), place, str(count), _done_about(fault, place, leave_out)]
+def fault_table(faults: Mapping[str, Any], leave_out: Sequence[str]) -> Table:
+    """One row a fault and place: where, how many, and what is done about it."""
+    rows = [
+        Row(fault.replace("_", " "), [Cell(place), Cell(str(count)), Cell(_done_about(fault, place, leave_out))])
         for fault, places in faults.get("faults", {}).items()
         for place, count in places.items()
     ]
+    empty = Row("none found" if "faults" in faults else NOT_MEASURED, [Cell("")] * 3)
+    return Table("Faulty images of the archive", ["where", "images", "what is done"], [Block("", rows or [empty])])
 
 
 def _done_about(fault: str, place: str, leave_out: Sequence[str]) -> str:
@@ -81,15 +93,7 @@ def _done_about(fault: str, place: str, leave_out: Sequence[str]) -> str:
     return "left out of the subset" if fault in leave_out else "allowed in the subset, as the profile says"
 
 
-def groups(class_names: Sequence[str]) -> list[str]:
-    """Everything together, then each class."""
-    return ["overall", *class_names]
-
-
-def _label_cell(scores: dict[str, Any], key: str) -> str:
-    if key not in scores:
-        return NOT_MEASURED
-    if scores[key] is None:
-        return "undefined"
-    ci95 = scores.get(f"{key}_ci95")
-    return number(scores[key]) + (f" [{number(ci95[0])}, {number(ci95[1])}]" if ci95 else "")
+def _label_cell(scores: Mapping[str, Any], key: str) -> Cell:
+    if key in scores and scores[key] is None:
+        return Cell("undefined")
+    return metric_cell({"value": scores.get(key), "ci95": scores.get(f"{key}_ci95")})

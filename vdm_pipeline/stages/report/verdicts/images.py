@@ -1,0 +1,122 @@
+"""Are the images nearer to real ones, of the class that was asked for, as diverse and as sharp? No claim beyond an interval."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vdm_pipeline.stages.report.verdicts.verdict import Outcome, Verdict, gathered
+from vdm_pipeline.stages.report.wording import NOT_MEASURED, below, bound, chance, find, has_value, interval, share
+
+SPACES = {"labeller": "In the labeller's space", "independent": "In the independent space"}
+SURE = 0.05
+"""A paired difference counts below this p, if its interval leaves 0 out as well."""
+PAIRS = (
+    ("label_confidence", "higher", "the judge's confidence in the class that was asked for"),
+    ("sharpness_gap", "lower", "the gap to the sharpness of real images"),
+)
+"""What is better the one way or the other; the distance to the nearest real image is not, as typical images lie near to many."""
+SPREADS = (
+    ("diversity", "labeller", "higher", "Vendi score in the labeller's space"),
+    ("diversity", "independent", "higher", "Vendi score in the independent space"),
+    ("coverage", "labeller", "higher", "coverage in the labeller's space"),
+    ("coverage", "independent", "higher", "coverage in the independent space"),
+    ("ms_ssim", "labeller", "lower", "MS-SSIM between images of a class"),
+)
+
+
+def distance(images: Mapping[str, Any]) -> Verdict:
+    """KID with and without the LoRA, in both spaces, beside the floor."""
+    return gathered("Closer to real images", "images", [_distance(images, space, title) for space, title in SPACES.items()])
+
+
+def _distance(images: Mapping[str, Any], space: str, title: str) -> tuple[Outcome, str]:
+    lora, baseline, real = (_of_set(images, arm, space, "kid") for arm in ("lora", "baseline", "real"))
+    if not has_value(lora) or not has_value(baseline):
+        return "absent", f"{title}: {NOT_MEASURED}."
+    outcome, says = "open", "that is not clearly closer to or farther from real images"
+    if below(lora, baseline):
+        outcome, says = "good", "closer to real images"
+    elif below(baseline, lora):
+        outcome, says = "bad", "farther from real images"
+    told = f"{title} the LoRA moved KID from {interval(baseline)} to {interval(lora)}: {says}; "
+    return outcome, told + f"the real-against-real floor is {interval(real)}{_against_floor(lora, real)}."  # type: ignore[return-value]
+
+
+def _against_floor(lora: Mapping[str, Any], real: Mapping[str, Any] | None) -> str:
+    if real is None or not has_value(real):
+        return ""
+    return ", which the images do not reach" if below(real, lora) else ", from which the images are not told apart"
+
+
+def paired(images: Mapping[str, Any]) -> Verdict:
+    """Image by image: what the LoRA changed at the same prompts and seeds."""
+    return gathered("Pair by pair", "pairs", [_paired(images, *what) for what in PAIRS])
+
+
+def _paired(images: Mapping[str, Any], key: str, wanted: str, what: str) -> tuple[Outcome, str]:
+    found = find(images, "paired", key, "overall")
+    if not has_value(found) or find(found, "p") is None:
+        return "absent", f"How the LoRA changes {what}: {NOT_MEASURED}."
+    low, high = bound(found, 0), bound(found, 1)
+    figures = f"{interval(found)}, p = {chance(found['p'])}, {found.get('n', '?')} pairs"
+    if found["p"] >= SURE or low <= 0 <= high:
+        return "open", f"The LoRA does not clearly change {what}: {figures}."
+    went = "lower" if high < 0 else "higher"
+    return ("good" if went == wanted else "bad"), f"With the LoRA {what} is {went}: {figures}."
+
+
+def agreement(images: Mapping[str, Any], class_names: Sequence[str]) -> Verdict:
+    """What the judge sees in the images, by the class that was asked for."""
+    return gathered("Shows what was asked for", "images", [_agreement(images, name) for name in class_names])
+
+
+def _agreement(images: Mapping[str, Any], name: str) -> tuple[Outcome, str]:
+    lora, baseline, real = (find(images, arm, name, "label_agreement") for arm in ("lora", "baseline", "real"))
+    if not has_value(lora) or not has_value(baseline):
+        return "absent", f"Whether images asked to be {name} look so to the judge: {NOT_MEASURED}."
+    worse = below(lora, baseline)
+    outcome, remark = "good", ""
+    if worse:
+        outcome, remark = "bad", " That is worse than without it."
+    elif bound(lora, 1) < 0.5:
+        outcome, remark = "bad", " Most do not show what was asked for."
+    elif bound(lora, 0) <= 0.5:
+        outcome, remark = "open", " Whether most show what was asked for is not clear."
+    return outcome, (  # type: ignore[return-value]
+        f"Asked for {name}, the judge agrees on {share(lora)} of the images with the LoRA and {share(baseline)} without it "
+        f"(real {name} images: {share(real)}).{remark}"
+    )
+
+
+def diversity(images: Mapping[str, Any]) -> Verdict:
+    """Against as many real images: fewer kinds, gaps, or images that are alike."""
+    return gathered("Diversity against real images", "images", [_diversity(images, *what) for what in SPREADS])
+
+
+def _diversity(images: Mapping[str, Any], key: str, space: str, wanted: str, what: str) -> tuple[Outcome, str]:
+    lora, real = (_of_set(images, arm, space, key) for arm in ("lora", "real"))
+    if not has_value(lora) or not has_value(real):
+        return "absent", f"{_capital(what)}: {NOT_MEASURED}."
+    less, more = (below(lora, real), below(real, lora))[:: 1 if wanted == "higher" else -1]
+    says = "less diverse" if less else "more varied" if more else "not told apart"
+    told = f"{_capital(what)}: {interval(lora)} with the LoRA, {interval(real)} of as many real images; {says}."
+    return ("bad" if less else "good"), told
+
+
+def sharpness(images: Mapping[str, Any]) -> Verdict:
+    """Blurred or noisy, against real images of the same size."""
+    lora, baseline, real = (find(images, arm, "overall", "sharpness") for arm in ("lora", "baseline", "real"))
+    if not has_value(lora) or not has_value(real):
+        return Verdict("Sharpness against real images", "absent", (f"Sharpness against real images: {NOT_MEASURED}.",), "images")
+    blurred, harsh = below(lora, real), below(real, lora)
+    says = "blurrier than real images" if blurred else "sharper or noisier than real images" if harsh else "not told apart from real images"
+    told = f"With the LoRA images are {says}: {interval(lora)} against {interval(real)}; the baseline has {interval(baseline)}."
+    return Verdict("Sharpness against real images", "bad" if blurred or harsh else "good", (told,), "images")
+
+
+def _of_set(images: Mapping[str, Any], arm: str, space: str, key: str) -> Any:
+    """A metric of all classes together; those of the labeller's space stand in the group itself."""
+    return find(images, arm, "overall", *([] if space == "labeller" else [space]), key)
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
