@@ -99,7 +99,7 @@ def fid_warning(images: Mapping[str, Any]) -> str | None:
 def paired_table(images: Mapping[str, Any], groups: Sequence[str]) -> Table:
     """LoRA minus baseline of the same prompt and seed, by group."""
     paired = find(images, "paired") or {}
-    counts = [next((metric[group]["n"] for metric in paired.values() if "n" in metric.get(group, {})), None) for group in groups]
+    counts = [next(filter(None, (find(metric, group, "n") for metric in paired.values())), None) for group in groups]
     rows = [Row("pairs", [metric_cell(count) for count in counts])]
     rows += [Row(title, [_with_p(find(paired, key, group)) for group in groups]) for key, title in PAIRED.items()]
     return Table("LoRA minus baseline, image by image", [group_title(group) for group in groups], [Block("", rows)])

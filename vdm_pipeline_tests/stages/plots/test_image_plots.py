@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vdm_pipeline.stages.plots.images import COLOURS, image_figures, in_half_widths
-from vdm_pipeline_tests.stages.report.example import GROUPS, NAMES, filled
+from vdm_pipeline_tests.stages.report.example import GROUPS, NAMES, filled, without_values
 
 ALL = [
     "kid_labeller",
@@ -41,7 +41,9 @@ def test_dots_are_the_values_of_the_file():
     assert set(sets) == {found["balanced_accuracy"]["value"] for found in report["utility"]["sets"].values()}
 
 
-@pytest.mark.parametrize("report", [{}, {"lora": {"overall": {"kid": None}}}, {"extra": None, "memorization": None, "paired": {}}])
+@pytest.mark.parametrize(
+    "report", [{}, {"lora": {"overall": {"kid": None}}}, {"extra": None, "memorization": None, "paired": {}}, without_values(filled())]
+)
 def test_nothing_is_drawn_of_nothing(report):
     assert image_figures(report, NAMES) == {}
 

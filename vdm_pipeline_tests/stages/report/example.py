@@ -83,6 +83,13 @@ def filled(extra: str = "dpm25") -> dict[str, Any]:
     }
 
 
+def without_values(tree: Any) -> Any:
+    """The tree as it is where images are too few: each metric is null."""
+    if isinstance(tree, dict):
+        return None if "value" in tree else {key: without_values(branch) for key, branch in tree.items()}
+    return tree
+
+
 def leaves(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Everything at the ends of a JSON tree, with its key."""
     if isinstance(tree, dict):

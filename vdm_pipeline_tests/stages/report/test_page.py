@@ -14,7 +14,7 @@ from vdm_pipeline.settings import Data
 from vdm_pipeline.stages.report.page import ran_on
 from vdm_pipeline.stages.report.wording import number
 from vdm_pipeline_tests.stages.report.conftest import HOSTILE, rendered
-from vdm_pipeline_tests.stages.report.example import filled, leaves
+from vdm_pipeline_tests.stages.report.example import filled, leaves, without_values
 
 PNG = "data:image/png;base64,"
 SECTIONS = [
@@ -127,6 +127,13 @@ def test_page_without_a_part_says_so(run, tmp_path, key):
     write_json(run.image_metrics, {name: part for name, part in filled().items() if key and name != key})
     text = Parsed(rendered(run, tmp_path)).text
     assert key in ("profile", "fid_trusted_from", "extra") or text.count("not measured") > 3
+
+
+def test_page_of_too_few_images(run, tmp_path):
+    write_json(run.image_metrics, without_values(filled()))
+    text = Parsed(rendered(run, tmp_path)).text
+    assert text.count("not measured") > 200
+    assert "Closer to real images not measured" in text
 
 
 def test_page_of_next_to_nothing(run, tmp_path):
