@@ -47,7 +47,8 @@ def gallery(
     arms = {"baseline": (baseline, paired_rows(generated, baseline, PAIRED)), "LoRA": (generated, rows)}
     if extra:
         arms |= {name: (extra / name, paired_rows(generated, extra / name, PAIRED)) for name in read_json(extra / "arms.json")}
-    return {name: _strips(name, real.get(name), arms) for name in class_names}
+    columns = _columns(generated, rows, real)
+    return {name: _strips(name, list(real.get(name, ()))[:columns], arms, columns) for name in class_names}
 
 
 def paired_rows(theirs: Path, ours: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
@@ -65,21 +66,13 @@ def paired_rows(theirs: Path, ours: Path, keys: Sequence[str]) -> list[dict[str,
     return rows
 
 
-def _strips(label: str, real: NDArray[np.uint8] | None, arms: Mapping[str, tuple[Path, list[dict[str, Any]]]]) -> list[Strip]:
-    strips = [
-        Strip(title, _pictures(title, folder, [row for row in rows if row["label"] == label])) for title, (folder, rows) in arms.items()
-    ]
-    images = [] if real is None or not len(real) else list(real[: _columns(real)])
-    shown = [Picture(data_uri(image), f"real, {label}", "", [f"real, {label}", "held out: val"]) for image in images]
-    return [Strip("real", shown), *strips]
-
-
-def _pictures(arm: str, folder: Path, rows: list[dict[str, Any]]) -> list[Picture]:
-    """Every so many of an arm's images of one class."""
-    if not rows:
-        return []
-    first = read_png(folder, rows[0]["file_name"])
-    return [_picture(arm, folder, row) for row in spread(rows, _columns(first[None]))]
+def _strips(label: str, real: list[NDArray[np.uint8]], arms: Mapping[str, tuple[Path, list[dict[str, Any]]]], columns: int) -> list[Strip]:
+    shown = [Picture(data_uri(image), f"real, {label}", "", [f"real, {label}", "held out: val"]) for image in real]
+    strips = [Strip("real", shown)]
+    for title, (folder, rows) in arms.items():
+        chosen = spread([row for row in rows if row["label"] == label], columns)
+        strips.append(Strip(title, [_picture(title, folder, row) for row in chosen]))
+    return strips
 
 
 def _picture(arm: str, folder: Path, row: Mapping[str, Any]) -> Picture:
@@ -89,5 +82,6 @@ def _picture(arm: str, folder: Path, row: Mapping[str, Any]) -> Picture:
     return Picture(uri, f"{arm}, seed {row['seed']}: {row['prompt']}", f"seed {row['seed']}", lines)
 
 
-def _columns(images: NDArray[np.uint8]) -> int:
-    return COLUMNS if images.shape[1] <= MODEST else FEWER
+def _columns(folder: Path, rows: Sequence[Mapping[str, Any]], real: Mapping[str, NDArray[np.uint8]]) -> int:
+    sides = [len(read_png(folder, row["file_name"])) for row in rows[:1]] + [images.shape[1] for images in real.values() if len(images)]
+    return COLUMNS if max(sides, default=0) <= MODEST else FEWER

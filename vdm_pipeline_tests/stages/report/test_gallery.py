@@ -41,8 +41,9 @@ def test_gallery_without_extra_arms_or_real_images(run):
 
 def test_large_images_are_fewer(run):
     real = {"normal": np.zeros((9, 256, 256), np.uint8), "pneumonia": np.zeros((9, 64, 64), np.uint8)}
-    found = gallery(NAMES, real, run.baseline, run.generated)
-    assert [len(found[name][0].pictures) for name in NAMES] == [4, 8]
+    assert [len(gallery(NAMES, real, run.baseline, run.generated)[name][0].pictures) for name in NAMES] == [4, 4]
+    small = gallery(NAMES, {"pneumonia": real["pneumonia"]}, run.baseline, run.generated)
+    assert [len(small[name][0].pictures) for name in NAMES] == [0, 8]
     assert modest(real["normal"][0]).shape == (MODEST, MODEST) and modest(real["pneumonia"][0]).shape == (64, 64)
     assert [row["i"] for row in spread([{"i": i} for i in range(64)], 8)] == list(range(0, 64, 8))
 
