@@ -11,7 +11,7 @@ from vdm_pipeline.stages.evaluation.samples import Sample
 from vdm_pipeline.stages.metrics.diversity import ms_ssim_within, vendi_score
 from vdm_pipeline.stages.metrics.frechet import frechet_distance
 from vdm_pipeline.stages.metrics.images import mean_with_interval
-from vdm_pipeline.stages.metrics.jackknife import with_interval
+from vdm_pipeline.stages.metrics.jackknife import with_interval, with_intervals
 from vdm_pipeline.stages.metrics.kernels import gaussian_kernel, polynomial_kernel, squared_mmd
 from vdm_pipeline.stages.metrics.manifold import LEAST, Manifolds
 
@@ -19,6 +19,8 @@ FEWEST = LEAST + 2
 """Images a set: with one left out there are still as many neighbours as are asked for, and one more."""
 LABELLER, INDEPENDENT = "labeller", "independent"
 """The two spaces; the figures of the first stand directly in a group, those of the second under its name."""
+NEIGHBOURHOOD = {"precision": (0.0, 1.0), "recall": (0.0, 1.0), "density": (0.0, np.inf), "coverage": (0.0, 1.0)}
+"""Metrics of `Manifolds`, and between what they lie."""
 SET_METRICS = ("kid", "cmmd", "fid", "precision", "recall", "density", "coverage", "diversity")
 
 
@@ -64,19 +66,15 @@ def set_metrics(sample: Sample, reference: Sample, space: str, seed: int) -> dic
         return dict.fromkeys(SET_METRICS)
     manifolds = Manifolds.of(y, x)
 
-    def share(name: str, high: float = 1.0) -> dict[str, Any]:
-        return with_interval(
-            lambda mine, theirs: getattr(manifolds.rows(theirs, mine), name)(), len(x), len(y), seed=seed, low=0, high=high
-        )
+    def among(mine: NDArray[np.intp], theirs: NDArray[np.intp]) -> dict[str, float]:
+        part = manifolds.rows(theirs, mine)
+        return {name: getattr(part, name)() for name in NEIGHBOURHOOD}
 
     return {
         "kid": squared_mmd(x, y, polynomial_kernel),
         "cmmd": squared_mmd(x, y, gaussian_kernel),
         "fid": with_interval(lambda mine, theirs: frechet_distance(x[mine], y[theirs]), len(x), len(y), seed=seed, low=0),
-        "precision": share("precision"),
-        "recall": share("recall"),
-        "density": share("density", np.inf),
-        "coverage": share("coverage"),
+        **with_intervals(among, len(x), len(y), seed=seed, bounds=NEIGHBOURHOOD),
         "diversity": with_interval(lambda mine, _: vendi_score(x[mine]), len(x), 0, seed=seed, low=1),
     }
 

@@ -4,7 +4,7 @@ A bootstrap would put the same image into a set twice, and distances between set
 that as a change; leaving images out does not.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,17 +17,35 @@ Rows = NDArray[np.intp]
 def with_interval(
     measure: Callable[[Rows, Rows], float], n: int, m: int, *, seed: int, low: float = -np.inf, high: float = np.inf, blocks: int = BLOCKS
 ) -> dict[str, Any]:
-    """``measure`` of all rows, with a 95 % delete-a-block jackknife interval (Shao and Wu, 1989), kept within ``[low, high]``.
+    """One figure as `with_intervals` has it, kept within ``[low, high]``."""
+    return with_intervals(lambda x, y: {"it": measure(x, y)}, n, m, seed=seed, bounds={"it": (low, high)}, blocks=blocks)["it"]
 
-    ``measure`` is given the rows to use of a set of ``n`` and of a set of ``m``; 0 for a figure of one set. Each set is left
+
+def with_intervals(
+    measure: Callable[[Rows, Rows], Mapping[str, float]],
+    n: int,
+    m: int,
+    *,
+    seed: int,
+    bounds: Mapping[str, tuple[float, float]],
+    blocks: int = BLOCKS,
+) -> dict[str, dict[str, Any]]:
+    """What ``measure`` finds, each with a 95 % delete-a-block jackknife interval (Shao and Wu, 1989) kept within its bounds.
+
+    ``measure`` is given the rows to use of a set of ``n`` and of a set of ``m``; 0 for figures of one set. Each set is left
     out block by block, in random blocks, and the variances of the two add up, as the sets are independent.
     """
     every_x, every_y = np.arange(n), np.arange(m)
-    value = measure(every_x, every_y)
+    whole = measure(every_x, every_y)
     without_x = [measure(np.delete(every_x, block), every_y) for block in _blocks(n, blocks, seed)]
     without_y = [measure(every_x, np.delete(every_y, block)) for block in _blocks(m, blocks, seed + 1)]
-    half = _quantile(min(len(without) for without in (without_x, without_y) if without)) * np.sqrt(spread(without_x) + spread(without_y))
-    return {"value": float(value), "ci95": [max(low, float(value - half)), min(high, float(value + half))]}
+    width = _quantile(min(len(without) for without in (without_x, without_y) if without))
+    found = {}
+    for name, value in whole.items():
+        half = width * np.sqrt(sum(spread([figures[name] for figures in without]) for without in (without_x, without_y)))
+        low, high = bounds[name]
+        found[name] = {"value": float(value), "ci95": [max(low, float(value - half)), min(high, float(value + half))]}
+    return found
 
 
 def spread(without: list[float]) -> float:

@@ -1,6 +1,7 @@
 """Precision, recall, density and coverage: how two sets lie among each other's nearest neighbours."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,21 +41,31 @@ class Manifolds:
         """A part of both sets."""
         return Manifolds(self.real[np.ix_(real, real)], self.generated[np.ix_(generated, generated)], self.across[np.ix_(real, generated)])
 
+    @cached_property
+    def real_reach(self) -> Floats:
+        """Distance of each real image to its k-th neighbour, ``[n]``."""
+        return reach(self.real)
+
+    @cached_property
+    def generated_reach(self) -> Floats:
+        """Distance of each generated image to its k-th neighbour, ``[m]``."""
+        return reach(self.generated)
+
     def precision(self) -> float:
         """Share of generated images within the reach of a real one (Kynkäänniemi et al., 2019)."""
-        return float((self.across < reach(self.real)[:, None]).any(0).mean())
+        return float((self.across < self.real_reach[:, None]).any(0).mean())
 
     def recall(self) -> float:
         """Share of real images within the reach of a generated one (Kynkäänniemi et al., 2019)."""
-        return float((self.across < reach(self.generated)).any(1).mean())
+        return float((self.across < self.generated_reach).any(1).mean())
 
     def density(self) -> float:
         """Mean number of real images in whose reach a generated one lies, over k; about 1 for the same distribution."""
-        return float((self.across < reach(self.real)[:, None]).sum(0).mean() / NEIGHBOURS)
+        return float((self.across < self.real_reach[:, None]).sum(0).mean() / NEIGHBOURS)
 
     def coverage(self) -> float:
         """Share of real images with a generated one within their reach (Naeem et al., 2020)."""
-        return float((self.across.min(1) < reach(self.real)).mean())
+        return float((self.across.min(1) < self.real_reach).mean())
 
 
 def reach(within: Floats) -> Floats:

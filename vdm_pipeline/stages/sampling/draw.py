@@ -19,8 +19,6 @@ from vdm_pipeline.stages.sampling.pipeline import Sampler
 from vdm_pipeline.stages.sampling.plan import Shot
 
 Progress = Callable[[int, int], None]
-MEASURED = ("chroma", "ends", "deviation")
-"""Keys of a record that are read off the image."""
 WRITERS = 8
 """Images that wait for the disk at a time."""
 
@@ -44,7 +42,9 @@ def draw_share(job: Job, rank: int, world: int, device: torch.device, dtype: tor
             padded = group + group[-1:] * (job.batch - len(group))
             images = to_uint8(sampler.draw(texts.of(padded), [shot.seed for shot in padded])[: len(group)], group)
             done = _settle(writing, done, total, progress)
-            writing = [writers.submit(_write, job, shot, images[group.index(shot)]) for shot in missing]
+            spread, saved = chroma(images), to_grey(images) if job.arm.grey else images
+            rows = {shot: row for row, shot in enumerate(group)}
+            writing = [writers.submit(_write, job, shot, saved[rows[shot]], float(spread[rows[shot]])) for shot in missing]
         _settle(writing, done, total, progress)
 
 
@@ -80,24 +80,14 @@ def made(job: Job, shot: Shot) -> dict[str, Any] | None:
             record = json.loads(image.text["parameters"])  # type: ignore[attr-defined]
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, KeyError, AttributeError):
         return None
-    measured = {key: record.get(key) for key in MEASURED} if isinstance(record, dict) else {}
-    return record if record == {**job.arm.record(shot), **measured} and None not in measured.values() else None
+    known = isinstance(record, dict) and isinstance(record.get("chroma"), float)
+    return record if known and record == {**job.arm.record(shot), "chroma": record["chroma"]} else None
 
 
-def _write(job: Job, shot: Shot, image: NDArray[np.uint8]) -> None:
-    """The PNG of ``image``, ``[h, w, 3]``, with its record."""
-    grey = to_grey(image[None])[0]
-    record = job.arm.record(shot) | measures(image, grey)
-    write_png(job.folder / shot.file_name, grey if job.arm.grey else image, {"parameters": json.dumps(record, ensure_ascii=False)})
-
-
-def measures(image: NDArray[np.uint8], grey: NDArray[np.uint8]) -> dict[str, float]:
-    """What tells a tinted, a saturated and a blank image: spread of the channels, share of pixels at an end, deviation of the greys."""
-    return {
-        "chroma": round(float(chroma(image[None])[0]), 4),
-        "ends": round(float(((grey == 0) | (grey == 255)).mean()), 4),
-        "deviation": round(float(grey.std()), 4),
-    }
+def _write(job: Job, shot: Shot, image: NDArray[np.uint8], spread: float) -> None:
+    """The PNG of ``image`` with its record; ``spread`` is its chroma before it was made grey."""
+    record = job.arm.record(shot) | {"chroma": round(spread, 4)}
+    write_png(job.folder / shot.file_name, image, {"parameters": json.dumps(record, ensure_ascii=False)})
 
 
 def to_uint8(images: NDArray[np.float32], shots: Sequence[Shot]) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.images import write_png
 from vdm_pipeline.io.tables import read_rows
 from vdm_pipeline.stages.sampling import draw as module
-from vdm_pipeline.stages.sampling.draw import made, measures, to_uint8
+from vdm_pipeline.stages.sampling.draw import made, to_uint8
 from vdm_pipeline.stages.sampling.plan import plan
 from vdm_pipeline_tests.stages.sampling.jobs import LCM, arm_of, contents, draw, generating, make_job, pixels
 
@@ -41,11 +41,8 @@ def test_provenance_stands_in_the_png_and_in_the_table(tiny, tmp_path):
         assert image.mode == "L"
         assert json.loads(image.text["parameters"]) == rows[0]
     keys = ["file_name", "label", "prompt", "seed", "scheduler", "steps", "guidance_scale", "adapters", "base_model", "lora_sha256"]
-    assert list(rows[0]) == [*keys, "chroma", "ends", "deviation"]
+    assert list(rows[0]) == [*keys, "chroma"]
     assert rows[0]["adapters"] == {"lcm": 1.0}
-    for row, image in zip(rows, pixels(tmp_path / "x"), strict=True):
-        assert row["deviation"] == pytest.approx(image.std(), abs=1e-4)
-        assert row["ends"] == pytest.approx(((image == 0) | (image == 255)).mean(), abs=1e-4)
 
 
 def test_rows_keep_the_order_of_the_plan_beyond_three_digits(tiny, tmp_path):
@@ -111,7 +108,7 @@ def rewrite(path, change) -> None:
         lambda path: rewrite(path, lambda record: record | {"seed": record["seed"] + 1}),
         lambda path: rewrite(path, lambda record: record | {"adapters": {"lcm": 0.5}}),
         lambda path: rewrite(path, lambda record: record | {"more": 1}),
-        lambda path: rewrite(path, lambda record: {key: value for key, value in record.items() if key != "ends"}),
+        lambda path: rewrite(path, lambda record: {key: value for key, value in record.items() if key != "chroma"}),
         lambda path: rewrite(path, lambda record: [record]),
     ],
     ids=["cut short", "empty", "no record", "seed", "weight", "another key", "a key less", "no object"],
@@ -152,10 +149,3 @@ def test_images_that_are_not_finite_are_counted_and_the_first_named(tiny):
     images[1:, 0, 0, 0] = np.nan, np.inf
     with pytest.raises(PipelineError, match=r"^2 of 3 images .* gen_001\.png \(seed 43\), are not finite: .*; lower the weight"):
         to_uint8(images, shots)
-
-
-def test_blank_and_saturated_images_show_in_the_measures():
-    blank, split = np.full((8, 8, 3), 90, np.uint8), np.zeros((8, 8, 3), np.uint8)
-    split[:4] = 255
-    assert measures(blank, blank[..., 0]) == {"chroma": 0.0, "ends": 0.0, "deviation": 0.0}
-    assert measures(split, split[..., 0]) == {"chroma": 0.0, "ends": 1.0, "deviation": 127.5}
