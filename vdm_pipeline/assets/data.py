@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from vdm_pipeline.assets.materialize import materialize
+from vdm_pipeline.assets.preview import sheet
 from vdm_pipeline.resources import Run
 
 
@@ -24,9 +25,16 @@ def raw_npz(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run]) -> dg
                 f"{path.name}: MD5 {archive.md5} is not MedMNIST's; schema, classes and counts fit. Recorded as unverified."
             )
         counts = archive.class_counts(len(classes.names))
-        return {"n": archive.n, "sha256": archive.sha256, "md5": archive.md5, "status": archive.status, "size": data.size} | {
-            f"n_{split}": ", ".join(f"{count} {name}" for name, count in zip(classes.names, values, strict=True))
-            for split, values in counts.items()
-        }
+        train = archive.splits["train"]
+        first = [row for label in range(len(classes.names)) for row in (train.labels == label).nonzero()[0][:8].tolist()]
+        pictures = {"preview": f"train, a row a class: {', '.join(classes.names)}\n\n{sheet(list(train.take(first)), 'train images')}"}
+        return (
+            pictures
+            | {"n": archive.n, "sha256": archive.sha256, "md5": archive.md5, "status": archive.status, "size": data.size}
+            | {
+                f"n_{split}": ", ".join(f"{count} {name}" for name, count in zip(classes.names, values, strict=True))
+                for split, values in counts.items()
+            }
+        )
 
     return materialize(context, run, work)

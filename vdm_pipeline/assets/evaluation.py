@@ -97,12 +97,19 @@ def pipeline_summary(context: dg.AssetExecutionContext, run: dg.ResourceParam[Ru
     """Everything about the run in one JSON: settings, models, data, seeds, versions, cost and metrics."""
 
     def work(staging: Path) -> dict[str, Any]:
+        import pandas as pd
+
         from vdm_pipeline.io.tables import write_json
         from vdm_pipeline.stages.summary import summarize
 
         manifests = {name: m for name in made if (m := run.store.manifest(name))}
         summary = summarize(run.profile, manifests, run.store.root)
         write_json(staging / "pipeline_summary.json", summary)
-        return {"total_seconds": round(sum(summary["durations_s"].values()), 1), "num_generated": summary["num_generated"]}
+        cost = pd.DataFrame({key: summary[key] for key in ("durations_s", "peak_memory_mb")})
+        return {
+            "preview": cost.to_markdown(),
+            "total_seconds": round(sum(summary["durations_s"].values()), 1),
+            "num_generated": summary["num_generated"],
+        }
 
     return materialize(context, run, work)

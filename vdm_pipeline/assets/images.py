@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vdm_pipeline.assets.materialize import Ticker, materialize
+from vdm_pipeline.assets.preview import sheet
 from vdm_pipeline.resources import Run, Stored
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _main_arm(context: dg.AssetExecutionContext, run: Run, folder: Path, lora: P
 
 def _draw(context: dg.AssetExecutionContext, run: Run, folder: Path, arm: "Arm", what: str) -> dict[str, Any]:
     """Draw the plan by the arm; the number of images and a preview."""
-    from vdm_pipeline.io.images import data_uri, image_grid, read_folder
+    from vdm_pipeline.io.images import read_folder
     from vdm_pipeline.stages.sampling.job import Job
     from vdm_pipeline.stages.sampling.launch import generate
     from vdm_pipeline.stages.sampling.plan import plan
@@ -69,5 +70,4 @@ def _draw(context: dg.AssetExecutionContext, run: Run, folder: Path, arm: "Arm",
     job = Job(arm=arm, shots=tuple(shots), folder=folder, execution=run.profile.execution)
     rows = generate(job, context.log.info, Ticker(context, what))
     step = max(1, len(rows) // 16)
-    sheet = image_grid(list(read_folder(folder, rows[::step][:16])), columns=8)
-    return {"n": len(rows), "preview": f"![images]({data_uri(sheet)})"}
+    return {"n": len(rows), "preview": sheet(list(read_folder(folder, rows[::step][:16])), what)}

@@ -17,7 +17,7 @@ def image_embeddings(context: dg.AssetExecutionContext, run: dg.ResourceParam[Ru
     def work(staging: Path) -> dict[str, Any]:
         from vdm_pipeline.stages.archive import read_archive
         from vdm_pipeline.stages.device import device_name, pick_device
-        from vdm_pipeline.stages.embeddings import embed_archive
+        from vdm_pipeline.stages.embeddings import embed_archive, read_embeddings
         from vdm_pipeline.stages.models import resolve_model
         from vdm_pipeline.stages.zero_shot import ZeroShot
 
@@ -33,7 +33,10 @@ def image_embeddings(context: dg.AssetExecutionContext, run: dg.ResourceParam[Ru
             staging / "embeddings",
             Ticker(context, "embedding"),
         )
-        return {"n": archive.n, "images_per_s": round(archive.n / (time.perf_counter() - begun), 1)}
+        rate = round(archive.n / (time.perf_counter() - begun), 1)
+        shapes = {name: next(read_embeddings(staging / "embeddings", name)).shape[1] for name in archive.splits}
+        lines = [f"| {name} | {len(split)} | {shapes[name]} |" for name, split in archive.splits.items()]
+        return {"n": archive.n, "images_per_s": rate, "preview": "\n".join(["| split | images | numbers each |", "|---|---|---|", *lines])}
 
     return materialize(context, run, work)
 

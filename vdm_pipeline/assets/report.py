@@ -18,6 +18,7 @@ def report(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], **made
     """One self-contained page that says whether it worked."""
 
     def work(staging: Path) -> dict[str, Any]:
+        from vdm_pipeline.io.images import file_uri
         from vdm_pipeline.stages.report.contact_sheet import contact_sheet
         from vdm_pipeline.stages.report.page import render_report
 
@@ -25,7 +26,12 @@ def report(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], **made
         page = staging / "report/index.html"
         render_report(page, inputs)
         contact_sheet(inputs.real, inputs.baseline, inputs.generated, staging / "report/contact_sheet.png")
-        return {"page": str(run.paths("report")["folder"] / "index.html"), "megabytes": round(page.stat().st_size / 1e6, 2)}
+        picture = f"![real, baseline and LoRA]({file_uri(staging / 'report/contact_sheet.png')})"
+        return {
+            "preview": picture,
+            "page": str(run.paths("report")["folder"] / "index.html"),
+            "megabytes": round(page.stat().st_size / 1e6, 2),
+        }
 
     return materialize(context, run, work)
 

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from vdm_pipeline.assets.materialize import materialize
+from vdm_pipeline.assets.preview import sheet
 from vdm_pipeline.resources import Run, Stored
 
 
@@ -25,6 +26,7 @@ def lora_subset(
         import numpy as np
         import pandas as pd
 
+        from vdm_pipeline.io.images import read_folder
         from vdm_pipeline.stages.archive import read_archive
         from vdm_pipeline.stages.embeddings import read_embeddings
         from vdm_pipeline.stages.labels import read_labels
@@ -43,12 +45,13 @@ def lora_subset(
         write_subset(staging / "subset_held_out", held_out, archive, "val", profile.classes)
         pure = sum(row["label"] == row["ground_truth"] for row in rows) / len(rows)
         context.log.info(f"{len(rows)} images, {pure:.1%} of them with the true label (measured, not used)")
+        pictures = read_folder(staging / "subset", rows[:: max(1, len(rows) // 16)][:16])
         return {
             "n": len(rows),
             "n_held_out": len(held_out),
             "left_out": len(left_out),
             "purity": round(pure, 4),
-            "preview": pd.DataFrame(rows[:5]).to_markdown(index=False),
+            "preview": f"{sheet(pictures, 'subset')}\n\n{pd.DataFrame(rows[:5]).to_markdown(index=False)}",
         }
 
     return materialize(context, run, work)

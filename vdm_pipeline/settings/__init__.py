@@ -2,13 +2,11 @@
 
 from vdm_pipeline.settings.base import ModelPin, Section
 from vdm_pipeline.settings.profile import DEFAULT_PROFILE, PROFILES, Profile, fingerprint, load_profile
+from vdm_pipeline.settings.running import Automation, Checks, Execution
 from vdm_pipeline.settings.sections import (
-    Automation,
-    Checks,
     Classes,
     Data,
     Evaluation,
-    Execution,
     ExtraArm,
     Faults,
     Generation,

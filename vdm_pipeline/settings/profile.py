@@ -11,13 +11,11 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from vdm_pipeline.errors import SettingsError
 from vdm_pipeline.settings.base import ModelPin, Section
+from vdm_pipeline.settings.running import Automation, Checks, Execution
 from vdm_pipeline.settings.sections import (
-    Automation,
-    Checks,
     Classes,
     Data,
     Evaluation,
-    Execution,
     Faults,
     Generation,
     Labelling,

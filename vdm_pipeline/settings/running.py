@@ -1,0 +1,49 @@
+"""Sections that change no result, and so are part of no fingerprint: automation, checks, execution."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from vdm_pipeline.settings.base import Count, Section, Share
+
+
+class Automation(Section):
+    """When the daemon works by itself; it changes no result, so it is part of no fingerprint."""
+
+    relabel_cron: str = Field("0 3 * * 1", description="when the re-labelling schedule ticks, five cron fields, UTC")
+    look_cron: str = Field("*/10 * * * *", description="when the sensor relabel_on_change has the archive looked at, cron, UTC")
+
+
+class Checks(Section):
+    """Limits of the asset checks; they stop a run or let it pass, and change no result."""
+
+    max_class_share: Share = Field(0.95, description="no class may be given to a larger share of the images")
+    max_ece: Share = Field(0.15, description="largest expected calibration error of the labels on test")
+    min_purity: Share = Field(0.7, description="least share of subset images whose caption is that of the true label")
+    max_chroma: Annotated[float, Field(ge=0, le=255)] = Field(
+        8.0, description="largest mean spread between the channels of a generated image before it is made grey, grey levels"
+    )
+    max_copied: Share = Field(
+        0.05, description="largest share of generated images that may lie nearer to training images than new ones would"
+    )
+
+
+class Execution(Section):
+    """How, not what: none of these changes a result beyond float tolerance, so none is part of a fingerprint."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is one")
+    label_batch: Count = Field(64, description="images a forward pass of the labeller")
+    image_batch: Count = Field(32, description="images that are generated at a time")
+    checkpoint_every: Count = Field(100, description="training steps between checkpoints")
+    log_every: Count = Field(50, description="training steps between log lines")
+    validate_every: Annotated[int, Field(ge=0)] = Field(100, description="training steps between validation losses; 0: at the end alone")
+    sample_every: Annotated[int, Field(ge=0)] = Field(0, description="training steps between sample sheets; 0: at the end alone")
+    micro_batch: Count | None = Field(None, description="training images a forward pass; the rest of a step's batch is accumulated")
+    gradient_checkpointing: bool = Field(False, description="training: less memory for a third more work")
+    compile: bool = Field(False, description="training: torch.compile the UNet; minutes at the start, faster steps on CUDA")
+    processes: Annotated[int, Field(ge=1, le=64)] = Field(1, description="processes that train and draw, started by accelerate; one a GPU")
+    tracker: Literal["none", "tensorboard"] = Field("none", description="where training figures go beside training_log.csv")
+
+    def intervals(self) -> dict[str, int]:
+        """Training steps between each thing that is done now and then; 0: only at the end."""
+        return {"log": self.log_every, "checkpoint": self.checkpoint_every, "validate": self.validate_every, "sample": self.sample_every}
