@@ -106,10 +106,7 @@ def pipeline_summary(context: dg.AssetExecutionContext, run: dg.ResourceParam[Ru
         summary = summarize(run.profile, manifests, run.store.root)
         write_json(staging / "pipeline_summary.json", summary)
         cost = pd.DataFrame({key: summary[key] for key in ("durations_s", "peak_memory_mb")})
-        return {
-            "preview": cost.to_markdown(),
-            "total_seconds": round(sum(summary["durations_s"].values()), 1),
-            "num_generated": summary["num_generated"],
-        }
+        seconds = round(sum(summary["durations_s"].values()), 1)
+        return {"total_seconds": seconds, "num_generated": summary["num_generated"], "preview": cost.to_markdown()}
 
     return materialize(context, run, work)
