@@ -27,11 +27,8 @@ def report(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], **made
         render_report(page, inputs)
         contact_sheet(inputs.real, inputs.baseline, inputs.generated, staging / "report/contact_sheet.png")
         picture = f"![real, baseline and LoRA]({file_uri(staging / 'report/contact_sheet.png')})"
-        return {
-            "preview": picture,
-            "page": str(run.paths("report")["folder"] / "index.html"),
-            "megabytes": round(page.stat().st_size / 1e6, 2),
-        }
+        place = str(run.paths("report")["folder"] / "index.html")
+        return {"page": place, "megabytes": round(page.stat().st_size / 1e6, 2), "preview": picture}
 
     return materialize(context, run, work)
 

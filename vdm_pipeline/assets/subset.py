@@ -51,7 +51,7 @@ def lora_subset(
             "n_held_out": len(held_out),
             "left_out": len(left_out),
             "purity": round(pure, 4),
-            "preview": f"{sheet(pictures, 'subset')}\n\n{pd.DataFrame(rows[:5]).to_markdown(index=False)}",
+            "preview": f"{sheet(list(pictures), 'subset')}\n\n{pd.DataFrame(rows[:5]).to_markdown(index=False)}",
         }
 
     return materialize(context, run, work)
