@@ -148,7 +148,8 @@ STAGES = {
             "report",
             (*MADE, "pipeline_summary"),
             {"folder": "results/report"},
-            _everything,
+            lambda p: [*_everything(p), p.checks.max_copied],
+            version=2,
         ),
     )
 }
