@@ -27,6 +27,7 @@ from vdm_pipeline.stages.evaluation.samples import Measures, Sample
 from vdm_pipeline.stages.evaluation.utility import training_sets, utility
 from vdm_pipeline.stages.judge import train_judge
 from vdm_pipeline.stages.metrics.frechet import TRUSTED
+from vdm_pipeline.stages.metrics.images import to_grey
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,8 +88,8 @@ def evaluate(what: Compared, spaces: Mapping[str, Space], evaluation: Evaluation
     names_of = (_files(what.arms["lora"]), subset.ids, reference_set.ids)
     report["memorization"]["closest"] = {space: _named(pairs, *names_of) for space, pairs in report["memorization"]["closest"].items()}
     log("training classifiers on real and synthetic images")
-    halves = {name: (arms[name].images, arms[name].labels) for name in ("baseline", "lora")}
-    sets = training_sets((train.images, captioned), halves)
+    halves = {name: (to_grey(arms[name].images), arms[name].labels) for name in ("baseline", "lora")}
+    sets = training_sets((to_grey(train.images), captioned), halves)
     report["utility"] = utility(sets, (unseen.images, unseen.labels), names, evaluation, device)
     return report
 
@@ -103,7 +104,8 @@ def read_arm(folder: Path, class_names: Sequence[str], measures: Measures) -> Sa
 def _memorisation(
     arms: Mapping[str, Sample], train: Sample, held_out: Sample, spaces: Mapping[str, Space], evaluation: Evaluation
 ) -> dict[str, Any]:
-    """Memorisation of each arm in each space, and duplicates within it; ``real`` is the control that copied nothing."""
+    """Memorisation of each arm in each space, and duplicates within it; ``real``, if there is any, is the control that copied nothing."""
+    arms = {name: arm for name, arm in arms.items() if len(arm)}
     found: dict[str, Any] = {name: {"duplicates": {"exact": exact_duplicates(arm.images)}} for name, arm in arms.items()}
     closest = {}
     for space_name, space in spaces.items():
@@ -111,7 +113,7 @@ def _memorisation(
         for name in arms:
             near = Neighbours.of(features[name], features["train"], features["held_out"])
             found[name][space_name] = memorisation(near, train.labels, held_out.labels, evaluation)
-            found[name]["duplicates"][space_name] = share_alike(features[name], features["real"])
+            found[name]["duplicates"][space_name] = share_alike(features[name], features["real"]) if "real" in features else None
             if name == "lora":
                 closest[space_name] = closest_pairs(near)
     return {"arms": found, "closest": closest}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.images import read_folder, resize
 from vdm_pipeline.io.tables import read_rows
 from vdm_pipeline.stages.archive import Archive
@@ -29,21 +30,30 @@ class RealImages:
 
     @classmethod
     def of(cls, archive: Archive, split: str, rows: NDArray[np.intp], size: int) -> "RealImages":
-        """Rows of a split."""
-        ids = archive.image_ids(split)
-        return cls(resize(archive.splits[split].take(rows.tolist()), size), archive.splits[split].labels[rows], [ids[row] for row in rows])
+        """Rows of a split; there may be none."""
+        ids, images = archive.image_ids(split), archive.splits[split].take(rows.tolist())
+        sized = resize(images, size) if len(rows) else np.empty((0, size, size), np.uint8)
+        return cls(sized, archive.splits[split].labels[rows], [ids[row] for row in rows])
 
 
 def reference_images(archive: Archive, faults: "pd.DataFrame", size: int) -> RealImages:
-    """Val without what also stands in train or test, exactly or nearly, and without repetitions: what arms are compared with."""
+    """Val without what also stands in train or test, exactly or nearly, and without repetitions: what arms are compared with.
+
+    Raises `PipelineError` if nothing of val is left.
+    """
     copied = faults[faults["twin_split"].notna()]
     shared = {*copied.loc[copied["split"] == "val", "image_id"], *copied.loc[copied["split"] == "train", "twin"]}
-    ids = archive.image_ids("val")
-    return RealImages.of(archive, "val", np.array([row for row, name in enumerate(ids) if name not in shared], np.intp), size)
+    rows = [row for row, name in enumerate(archive.image_ids("val")) if name not in shared]
+    if not rows:
+        raise PipelineError(
+            f"{archive.path}: every val image also stands in train or test, so there is nothing to compare images with; "
+            "take an archive whose splits differ, or a higher faults.near_duplicate_cosine."
+        )
+    return RealImages.of(archive, "val", np.array(rows, np.intp), size)
 
 
 def fresh_images(archive: Archive, faults: "pd.DataFrame", taken: set[str], counts: Sequence[int], seed: int, size: int) -> RealImages:
-    """Train images outside the subset, ``counts[i]`` of class i as far as there are: real images in the place of an arm's."""
+    """Train images outside the subset, ``counts[i]`` of class i as far as there are any: real images in the place of an arm's."""
     spoilt = {*taken, *faults.loc[faults["twin_split"].notna() & (faults["split"] == "train"), "image_id"]}
     free = np.array([name not in spoilt for name in archive.image_ids("train")])
     labels = archive.splits["train"].labels

@@ -56,12 +56,13 @@ class Measures:
     spaces: Mapping[str, Space]
 
     def of(self, images: NDArray[np.uint8], labels: NDArray[np.int64], colour: Floats | None = None) -> Sample:
-        """Measure uint8 images ``[n, h, w]`` or ``[n, h, w, 3]``; ``colour`` is their chroma before they were made grey."""
+        """Measure uint8 images ``[n, h, w]`` or ``[n, h, w, 3]``, or none; ``colour`` is their chroma before they were made grey."""
+        nothing = np.empty((0, 1))
         return Sample(
             images=images,
             labels=labels,
             sharpness=sharpness(images),
             chroma=chroma(images) if colour is None else colour,
-            judged=self.judge.probabilities(images),
-            spaces={name: space(images) for name, space in self.spaces.items()},
+            judged=self.judge.probabilities(images) if len(images) else nothing,
+            spaces={name: space(images) if len(images) else nothing for name, space in self.spaces.items()},
         )

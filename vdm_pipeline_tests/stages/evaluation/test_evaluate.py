@@ -13,6 +13,7 @@ from vdm_pipeline.settings import Evaluation
 from vdm_pipeline.stages.archive import Archive, Split
 from vdm_pipeline.stages.evaluation.evaluate import Compared, evaluate
 from vdm_pipeline.stages.evaluation.features import Space
+from vdm_pipeline.stages.metrics.images import to_grey
 from vdm_pipeline.stages.metrics.kernels import polynomial_kernel, squared_mmd
 
 NAMES = ("left", "right")
@@ -60,16 +61,15 @@ DUPLICATE = 5
 IMAGES["lora"][:COPIED] = resize(IMAGES["train"][SUBSET[:COPIED]], 16)
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory) -> dict:
-    root = tmp_path_factory.mktemp("arms")
+def run(root: Path, subset: list[int], colour: bool = False) -> dict:
+    """Evaluate; ``subset`` are the train images that the adapter knows."""
     for name, intended in INTENDED.items():
         rows = [{"file_name": f"gen_{i:03d}.png", "label": NAMES[k], "chroma": len(name) + i} for i, k in enumerate(intended)]
-        write_folder(root / name, IMAGES[name], rows)
-    ids = [f"phantom_train_{i:06d}" for i in SUBSET]
-    truth = [NAMES[i] for i in LABELS["train"][SUBSET]]
+        write_folder(root / name, np.repeat(IMAGES[name][..., None], 3, axis=3) if colour else IMAGES[name], rows)
+    ids = [f"phantom_train_{i:06d}" for i in subset]
+    truth = [NAMES[i] for i in LABELS["train"][subset]]
     rows = [{"file_name": f"images/{n}.png", "image_id": n, "label": k, "ground_truth": k} for n, k in zip(ids, truth, strict=True)]
-    write_folder(root / "subset", IMAGES["train"][SUBSET], rows)
+    write_folder(root / "subset", IMAGES["train"][subset], rows)
     twin = {"image_id": "phantom_train_000099", "split": "train", "twin": f"phantom_val_{DUPLICATE:06d}", "twin_split": "val"}
     splits = {name: Split.of(IMAGES[name], labels) for name, labels in LABELS.items()}
     return evaluate(
@@ -81,11 +81,16 @@ def report(tmp_path_factory) -> dict:
             class_names=NAMES,
             resolution=16,
         ),
-        {"labeller": Space("pixels", pixels), "independent": Space("rows", lambda images: images.mean(2))},
+        {"labeller": Space("pixels", lambda x: pixels(to_grey(x))), "independent": Space("rows", lambda x: to_grey(x).mean(2))},
         Evaluation(judge_epochs=1, bootstrap=50, utility_epochs=1, utility_seeds=1),
         torch.device("cpu"),
         lambda line: None,
     )
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> dict:
+    return run(tmp_path_factory.mktemp("arms"), SUBSET)
 
 
 def unit(images: np.ndarray) -> np.ndarray:
@@ -175,3 +180,16 @@ def test_report_is_plain_json_and_the_same_again(report):
     import json
 
     assert json.loads(json.dumps(report)) == report
+
+
+def test_colour_images_of_a_grey_archive_have_the_same_figures(report, tmp_path):
+    assert run(tmp_path, SUBSET, colour=True) == report
+
+
+def test_a_subset_that_took_all_of_train_leaves_no_real_row(tmp_path):
+    report = run(tmp_path, list(range(256)))
+    assert report["real"]["overall"]["n"] == 0
+    assert report["real"]["overall"]["kid"] is report["real"]["overall"]["sharpness"] is None
+    assert "real" not in report["memorization"]["arms"]
+    assert report["memorization"]["arms"]["lora"]["duplicates"]["labeller"] is None
+    assert report["lora"]["overall"]["kid"] is not None

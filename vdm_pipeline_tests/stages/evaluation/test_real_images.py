@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.images import write_png
 from vdm_pipeline.io.tables import write_rows
 from vdm_pipeline.stages.archive import Archive, Split
@@ -46,6 +47,11 @@ def test_reference_is_val_without_what_stands_elsewhere_or_twice(archive):
 def test_images_that_are_only_blank_stay(archive):
     blank = pd.DataFrame({"image_id": ["phantom_val_000000"], "split": ["val"], "twin": [None], "twin_split": [None]})
     assert len(reference_images(archive, blank, 8).ids) == 12
+
+
+def test_no_reference_is_an_error(archive):
+    with pytest.raises(PipelineError, match="every val image also stands in train or test"):
+        reference_images(archive, faults(*(("val", i, "test", 0) for i in range(12))), 8)
 
 
 def test_fresh_images_are_neither_in_the_subset_nor_copies(archive):
