@@ -32,6 +32,7 @@ class Planted:
         makers: dict[str, Callable[[], Set]] = {
             "held-out real images": lambda: self.new,
             "training images with noise": lambda: (self.noisy(self.copied[0], NOISE), self.copied[1]),
+            "training images, mirrored and brighter": lambda: (self.brighter(self.copied[0][:, :, ::-1]), self.copied[1]),
             "a tenth of them training images with noise": self.partly_copied,
             "one class only": self.one_class,
             "one image repeated": self.one_image,
@@ -45,6 +46,9 @@ class Planted:
     def noisy(self, images: Images, deviation: float) -> Images:
         noise = np.random.default_rng(self.seed).normal(0, deviation, images.shape)
         return np.clip(np.round(images + noise), 0, 255).astype(np.uint8)
+
+    def brighter(self, images: Images) -> Images:
+        return np.clip(images.astype(float) * 0.9 + 20, 0, 255).astype(np.uint8)
 
     def blurred(self) -> Images:
         return np.stack([ndimage.gaussian_filter(image.astype(float), 1.2).astype(np.uint8) for image in self.new[0]])

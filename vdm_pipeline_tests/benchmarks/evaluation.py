@@ -63,7 +63,7 @@ def main() -> None:
             others = {name: samples[name].images for name in ("real", "baseline", "lora")}
             features = comparable(space, samples["train"].images, samples["val"].images, others)
             for name in others:
-                near = Neighbours.of(features[name], features["train"], features["held_out"])
+                near = Neighbours.of(features, name)
                 memorisation(near, samples["train"].labels, samples["val"].labels, evaluation)
                 share_alike(features[name], features["real"])
                 closest_pairs(near)

@@ -67,7 +67,7 @@ def measure(archive: Archive, profile: Profile, per_class: int, copied_per_class
     for space in spaces:
         features = comparable(spaces[space], subset.images, held_out.images, {name: images for name, (images, _) in sets.items()})
         for name in sets:
-            near = Neighbours.of(features[name], features["train"], features["held_out"])
+            near = Neighbours.of(features, name)
             report[name]["memorization"][space] = memorisation(near, subset.labels, held_out.labels, profile.evaluation)
     return report
 

@@ -111,7 +111,7 @@ def _memorisation(
     for space_name, space in spaces.items():
         features = comparable(space, train.images, held_out.images, {name: arm.images for name, arm in arms.items()})
         for name in arms:
-            near = Neighbours.of(features[name], features["train"], features["held_out"])
+            near = Neighbours.of(features, name)
             found[name][space_name] = memorisation(near, train.labels, held_out.labels, evaluation)
             found[name]["duplicates"][space_name] = share_alike(features[name], features["real"]) if "real" in features else None
             if name == "lora":

@@ -28,6 +28,7 @@ DIRECTIONS = 64
 """Of the whitened features; the small rest is mostly noise."""
 LOOKED_AT = 32
 """Nearest neighbours of an image among which the permutations look for one of each kind; both are there but for one in 2^31."""
+MIRRORED = ", mirrored"
 PAIRS = 8
 """Closest pairs that are shown, a space."""
 
@@ -41,9 +42,10 @@ class Neighbours:
     across: Floats
 
     @classmethod
-    def of(cls, images: Floats, train: Floats, held_out: Floats) -> "Neighbours":
-        """From features, as `comparable` makes them."""
-        return cls(distances(images, train), distances(images, held_out), distances(held_out, train))
+    def of(cls, features: Mapping[str, Floats], name: str) -> "Neighbours":
+        """Of the images of that name, from features as `comparable` makes them; a mirrored image counts as the image."""
+        pairs = ((name, "train"), (name, "held_out"), ("held_out", "train"))
+        return cls(*(np.minimum(*(distances(features[a], features[b + side]) for side in ("", MIRRORED))) for a, b in pairs))
 
     @property
     def near_train(self) -> float:
@@ -57,12 +59,13 @@ class Neighbours:
 
 
 def comparable(space: Space, train: Images, held_out: Images, others: Mapping[str, Images]) -> dict[str, Floats]:
-    """Whitened unit features of ``train``, ``held_out`` and others, by name.
+    """Whitened unit features of ``train``, ``held_out``, both mirrored, and others, by name.
 
     The images are halved in side first, so that noise or sharpening hides no copy; the features are whitened by training and
     held-out images together, so that neither is favoured.
     """
-    named = {"train": train, "held_out": held_out, **others}
+    real = {"train": train, "held_out": held_out}
+    named = {**real, **{name + MIRRORED: images[:, :, ::-1] for name, images in real.items()}, **others}
     features = {name: space(resize(images, images.shape[1] // 2)).astype(np.float32) for name, images in named.items()}
     whiten = Whitening.of(np.concatenate([features["train"], features["held_out"]]), DIRECTIONS)
     return {name: whiten(values).astype(np.float64) for name, values in features.items()}

@@ -26,7 +26,9 @@ def cloud(n: int, seed: int, d: int = 8) -> np.ndarray:
 
 
 def neighbours(images: np.ndarray) -> Neighbours:
-    return Neighbours.of(images, cloud(120, 1), cloud(120, 2))
+    far = np.full((1, images.shape[1]), 1e6)  # what is mirrored plays no part here
+    real = {"train": cloud(120, 1), "held_out": cloud(120, 2)}
+    return Neighbours.of({"images": images, **real, **{f"{name}, mirrored": np.repeat(far, 120, axis=0) for name in real}}, "images")
 
 
 def test_new_images_are_as_near_to_train_as_to_held_out_ones():
@@ -130,11 +132,21 @@ def test_images_are_halved_and_whitened_by_both_real_sets():
     seen = []
     space = Space("pixels", lambda images: (seen.append(images.shape), images.reshape(len(images), -1))[1])
     found = comparable(space, sets["train"], sets["held_out"], {"other": sets["other"]})
-    assert seen == [(30, 4, 4)] * 3
-    assert {name: len(values) for name, values in found.items()} == dict.fromkeys(sets, 30)
+    assert seen == [(30, 4, 4)] * 5
+    assert {name: len(values) for name, values in found.items()} == dict.fromkeys([*sets, "train, mirrored", "held_out, mirrored"], 30)
     np.testing.assert_allclose(np.linalg.norm(found["other"], axis=1), 1, rtol=1e-5)
     turned = comparable(space, sets["held_out"], sets["train"], {"other": sets["other"]})
     np.testing.assert_allclose(distances(found["other"], found["train"]), distances(turned["other"], turned["held_out"]), rtol=1e-3)
+
+
+def test_a_mirrored_copy_is_a_copy():
+    rng = np.random.default_rng(0)
+    sets = {name: rng.integers(256, size=(30, 8, 8), dtype=np.uint8) for name in ("train", "held_out")}
+    space = Space("pixels", lambda images: images.reshape(len(images), -1))
+    near = Neighbours.of(comparable(space, **sets, others={"mine": sets["train"][:3, :, ::-1]}), "mine")
+    assert near.to_train.argmin(1).tolist() == [0, 1, 2]
+    assert near.to_train.min(1) == pytest.approx(np.zeros(3), abs=1e-3)
+    assert near.to_held_out.min() > 0.5
 
 
 def test_duplicates_are_counted():

@@ -30,6 +30,7 @@ def test_real_images_are_told_from_real_ones_by_nothing(found):
     ("images", "metrics"),
     [
         ("training images with noise", {"memorisation"}),
+        ("training images, mirrored and brighter", {"memorisation"}),
         ("a tenth of them training images with noise", {"memorisation"}),
         ("one class only", {"label agreement", "KID of normal (labeller)"}),
         ("one image repeated", {"duplicates", "MS-SSIM", "recall (labeller)", "recall (independent)", "KID (independent)"}),
