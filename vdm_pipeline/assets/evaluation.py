@@ -7,6 +7,7 @@ import dagster as dg
 
 from vdm_pipeline.assets.catalogue import MADE, STAGES
 from vdm_pipeline.assets.materialize import Ticker, materialize
+from vdm_pipeline.assets.preview import table
 from vdm_pipeline.resources import Run, Stored
 
 if TYPE_CHECKING:
@@ -55,9 +56,9 @@ def image_metrics(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run],
         for name, figure in image_figures(report, profile.classes.names).items():
             save_figure(figure, plots / f"{name}.png")
         pictures = [f"![{path.stem}]({file_uri(path)})" for path in sorted(plots.glob("*.png"))]
-        table = pd.DataFrame({arm: _overall(report[arm]["overall"]) for arm in ("real", "baseline", "lora")})
-        kid = {f"kid_{arm}": round(found["value"], 5) for arm in table if (found := report[arm]["overall"]["kid"])}
-        return kid | {"judge_accuracy": report["judge"]["accuracy_held_out"], "preview": "\n\n".join([table.to_markdown(), *pictures])}
+        rows = pd.DataFrame({arm: _overall(report[arm]["overall"]) for arm in ("real", "baseline", "lora")})
+        kid = {f"kid_{arm}": round(found["value"], 5) for arm in rows if (found := report[arm]["overall"]["kid"])}
+        return kid | {"judge_accuracy": report["judge"]["accuracy_held_out"], "preview": "\n\n".join([table(rows, index=True), *pictures])}
 
     return materialize(context, run, work)
 
@@ -107,6 +108,6 @@ def pipeline_summary(context: dg.AssetExecutionContext, run: dg.ResourceParam[Ru
         write_json(staging / "pipeline_summary.json", summary)
         cost = pd.DataFrame({key: summary[key] for key in ("durations_s", "peak_memory_mb")})
         seconds = round(sum(summary["durations_s"].values()), 1)
-        return {"total_seconds": seconds, "num_generated": summary["num_generated"], "preview": cost.to_markdown()}
+        return {"total_seconds": seconds, "num_generated": summary["num_generated"], "preview": table(cost, index=True)}
 
     return materialize(context, run, work)

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from vdm_pipeline.assets.materialize import Ticker, materialize
+from vdm_pipeline.assets.preview import table as as_table
 from vdm_pipeline.resources import Run, Stored
 
 
@@ -81,7 +82,7 @@ def labeled_dataset(
         context.log.info(f"{len(changed)} labels changed since the last time" if comparable else same)
         counts = {f"n_{name}": int((table["auto_label"] == name).sum()) for name in names}
         facts = {"dagster/row_count": len(table), "labels_changed": len(changed), **counts, **before_and_after(old, table)}
-        return facts | {"preview": table.head(5).to_markdown(index=False)}
+        return facts | {"preview": as_table(table.head(5))}
 
     return materialize(context, run, work)
 
@@ -111,6 +112,6 @@ def label_metrics(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run],
             pictures.append(f"![{name}]({file_uri(staging / f'metrics/label_plots/{name}.png')})")
         rows = {split: {k: v for k, v in values.items() if not isinstance(v, dict | list)} for split, values in report.items()}
         test = {f"test_{key}": round(value, 4) for key, value in rows["test"].items() if isinstance(value, float)}
-        return {"preview": "\n\n".join([" ".join(pictures), pd.DataFrame(rows).T.round(3).to_markdown()])} | test
+        return {"preview": "\n\n".join([" ".join(pictures), as_table(pd.DataFrame(rows).T.round(3), index=True)])} | test
 
     return materialize(context, run, work)

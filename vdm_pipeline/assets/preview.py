@@ -1,10 +1,12 @@
-"""Pictures for Dagster's metadata."""
+"""Pictures and tables for Dagster's metadata."""
 
+import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from numpy.typing import NDArray
 
 
@@ -13,3 +15,12 @@ def sheet(images: "Sequence[NDArray[np.uint8]]", title: str) -> str:
     from vdm_pipeline.io.images import data_uri, image_grid
 
     return f"![{title}]({data_uri(image_grid(list(images), columns=8))})"
+
+
+def table(frame: "pd.DataFrame", index: bool = False) -> str:
+    """A Markdown table; markup and bars in its cells stay text."""
+    return frame.map(_as_text).to_markdown(index=index)
+
+
+def _as_text(value: object) -> object:
+    return html.escape(value).replace("|", "&#124;") if isinstance(value, str) else value

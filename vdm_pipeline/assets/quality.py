@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from vdm_pipeline.assets.materialize import materialize
+from vdm_pipeline.assets.preview import table as as_table
 from vdm_pipeline.resources import Run, Stored
 
 
@@ -31,7 +32,7 @@ def data_faults(
         write_json(staging / "metrics/data_faults.json", counts)
         for fault, places in counts["faults"].items():
             context.log.warning(f"{fault}: " + ", ".join(f"{count} in {place}" for place, count in places.items()))
-        return {fault: str(places) for fault, places in counts["faults"].items()} | {"preview": table.head(20).to_markdown(index=False)}
+        return {fault: str(places) for fault, places in counts["faults"].items()} | {"preview": as_table(table.head(20))}
 
     return materialize(context, run, work)
 
@@ -65,7 +66,7 @@ def label_noise(
             context.log.warning(f"{name}: fewer than {FOLDS} train labels, too few for a second opinion; none of them is doubted.")
         suspects = find_suspects(embeddings, train, column, profile.classes.names, profile.subset.seed)
         write_csv(staging / "metrics/label_suspects.csv", suspects)
-        preview = suspects.head(16).to_markdown(index=False)
+        preview = as_table(suspects.head(16))
         if len(suspects):
             archive = read_archive(raw_npz["archive"], profile.data, profile.classes.names)
             worst = archive.pictures("train", suspects["image_id"].head(16))

@@ -7,6 +7,7 @@ import dagster as dg
 
 from vdm_pipeline.assets.materialize import materialize
 from vdm_pipeline.assets.preview import sheet
+from vdm_pipeline.assets.preview import table as as_table
 from vdm_pipeline.resources import Run, Stored
 
 
@@ -51,7 +52,7 @@ def lora_subset(
             "n_held_out": len(held_out),
             "left_out": len(left_out),
             "purity": round(pure, 4),
-            "preview": f"{sheet(list(pictures), 'subset')}\n\n{pd.DataFrame(rows[:5]).to_markdown(index=False)}",
+            "preview": f"{sheet(list(pictures), 'subset')}\n\n{as_table(pd.DataFrame(rows[:5]))}",
         }
 
     return materialize(context, run, work)

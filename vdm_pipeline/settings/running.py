@@ -24,7 +24,7 @@ class Checks(Section):
         8.0, description="largest mean spread between the channels of a generated image before it is made grey, grey levels"
     )
     max_copied: Share = Field(
-        0.05, description="largest share of generated images that may lie nearer to training images than new ones would"
+        0.02, description="largest share of generated images of an arm that may lie as near to training images as copies do"
     )
 
 

@@ -59,16 +59,18 @@ def evaluate(what: Compared, spaces: Mapping[str, Space], evaluation: Evaluation
     the same images with test.
     """
     names, size = what.class_names, what.resolution
+    planned = [row["label"] for row in read_rows(what.arms["lora"] / "metadata.jsonl")]
+    counts = [planned.count(name) for name in names]
+    subset, captioned = subset_images(what.subset, names, size)
+    reference_set = reference_images(what.archive, what.faults, size)
+    fresh = fresh_images(what.archive, what.faults, set(subset.ids), counts, evaluation.seed, size)
+    if len(fresh.ids) < len(planned):
+        log(f"train has {len(fresh.ids)} images outside the subset for the {len(planned)} of the row 'real'; its intervals are wider")
     log("training the judge")
-    measures, judge = _measures(what, spaces, evaluation, device)
+    measures, judge = _measures(what, set(fresh.ids), spaces, evaluation, device)
     log("measuring the images")
     arms = {name: read_arm(folder, names, measures) for name, folder in what.arms.items()}
-    counts = np.bincount(arms["lora"].labels, minlength=len(names)).tolist()
-    subset, captioned = subset_images(what.subset, names, size)
-    train = _of(measures, subset)
-    reference_set = reference_images(what.archive, what.faults, size)
-    reference = _of(measures, reference_set)
-    real = _of(measures, fresh_images(what.archive, what.faults, set(subset.ids), counts, evaluation.seed, size))
+    train, reference, real = (_of(measures, images) for images in (subset, reference_set, fresh))
     unseen = unseen_images(what.archive, size)
     log("comparing with real images")
     report: dict[str, Any] = {
@@ -120,17 +122,23 @@ def _memorisation(
 
 
 def _measures(
-    what: Compared, spaces: Mapping[str, Space], evaluation: Evaluation, device: "torch.device"
+    what: Compared, unseen: set[str], spaces: Mapping[str, Space], evaluation: Evaluation, device: "torch.device"
 ) -> tuple[Measures, dict[str, Any]]:
-    """The judge, taught on train with the true labels, with the spaces; and how good it is on test."""
+    """The judge, taught on train but for ``unseen`` with the true labels, with the spaces; and how good it is on test."""
     train, test = what.archive.splits["train"], what.archive.splits["test"]
+    rows = np.array([name not in unseen for name in what.archive.image_ids("train")])
     judge = train_judge(
-        train.images, train.labels, classes=len(what.class_names), epochs=evaluation.judge_epochs, seed=evaluation.seed, device=device
+        train.images[rows],
+        train.labels[rows],
+        classes=len(what.class_names),
+        epochs=evaluation.judge_epochs,
+        seed=evaluation.seed,
+        device=device,
     )
     card = {
         "kind": "small CNN",
-        "trained_on": "real train split, true labels",
-        "n_train": len(train),
+        "trained_on": "real train split but for the row 'real', true labels",
+        "n_train": int(rows.sum()),
         "accuracy_held_out": float((judge.probabilities(test.images).argmax(1) == test.labels).mean()),
         "n_held_out": len(test),
     }

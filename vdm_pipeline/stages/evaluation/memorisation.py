@@ -22,8 +22,12 @@ from vdm_pipeline.stages.near_duplicates import Whitening
 Floats = NDArray[np.float64]
 Images = NDArray[np.uint8]
 
-NEAR = 5.0
-"""Percentile of the distances between real images below which a pair counts as near."""
+NEAR, COPY = 5.0, 1.0
+"""Percentiles of the distances between real images below which a pair counts as near, and as a copy.
+
+Of 40 draws of 200 fair images of PneumoniaMNIST, 38 had at most 1.5 % more copies of training than of held-out images, in the
+worse of two spaces; with 5 % noisy copies among them all had 4 % and more. At the 5th percentile the two overlap.
+"""
 DIRECTIONS = 64
 """Of the whitened features; the small rest is mostly noise."""
 LOOKED_AT = 32
@@ -47,15 +51,19 @@ class Neighbours:
         pairs = ((name, "train"), (name, "held_out"), ("held_out", "train"))
         return cls(*(np.minimum(*(distances(features[a], features[b + side]) for side in ("", MIRRORED))) for a, b in pairs))
 
-    @property
-    def near_train(self) -> float:
-        """Distance to the training images that 5 % of the held-out ones fall below."""
-        return float(np.percentile(self.across.min(1), NEAR))
+    def near_train(self, percentile: float = NEAR) -> float:
+        """Distance to the training images that so many percent of the held-out ones fall below."""
+        return float(np.percentile(self.across.min(1), percentile))
 
-    @property
-    def near_held_out(self) -> float:
-        """Distance to the held-out images that 5 % of the training ones fall below."""
-        return float(np.percentile(self.across.min(0), NEAR))
+    def near_held_out(self, percentile: float = NEAR) -> float:
+        """Distance to the held-out images that so many percent of the training ones fall below."""
+        return float(np.percentile(self.across.min(0), percentile))
+
+    def nearer(self, percentile: float) -> tuple[Floats, Floats]:
+        """1 where an image lies nearer to training, and to held-out, images than that, else 0; each ``[n]``."""
+        close = self.to_train.min(1) < self.near_train(percentile)
+        typical = self.to_held_out.min(1) < self.near_held_out(percentile)
+        return close.astype(float), typical.astype(float)
 
 
 def comparable(space: Space, train: Images, held_out: Images, others: Mapping[str, Images]) -> dict[str, Floats]:
@@ -77,20 +85,33 @@ def memorisation(
     """Whether images keep closer to training images than to held-out ones.
 
     ``share_near_train``: images nearer to a training image than 95 % of the held-out images are; .05 is expected of new
-    images. ``share_near_held_out``: the same with the two sets exchanged. ``copied``: the first minus the second, image by
-    image, so that what is merely typical cancels. ``share_nearest_is_train``, ``ratio``, ``p``: see `ratio_test`.
+    images. ``share_near_held_out``: the same with the two sets exchanged. ``copied``: the first minus the second with 99 % in
+    the place of 95 %, image by image, so that what is merely typical cancels. ``share_nearest_is_train``, ``ratio``, ``p``:
+    see `ratio_test`. ``p_copied``: see `chance_of`.
     """
-    close = (near.to_train.min(1) < near.near_train).astype(float)
-    typical = (near.to_held_out.min(1) < near.near_held_out).astype(float)
-    shares = {"share_near_train": close, "share_near_held_out": typical, "copied": close - typical}
+    (close, typical), (copy, chance) = near.nearer(NEAR), near.nearer(COPY)
+    shares = {"share_near_train": close, "share_near_held_out": typical, "copied": copy - chance}
+    below = int((near.across.min(1) < near.near_train(COPY)).sum())
     train, held_out = matched_rows(train_labels, held_out_labels, evaluation.seed)
     return {
         "n": len(close),
         "n_train": len(train_labels),
         "n_held_out": len(held_out_labels),
+        "p_copied": chance_of(int((copy - chance).sum()), len(copy), below, len(held_out_labels)),
         **{name: mean_with_interval(values, evaluation.bootstrap, evaluation.seed) for name, values in shares.items()},
         **ratio_test(near.to_train[:, train], near.to_held_out[:, held_out], evaluation.bootstrap, evaluation.seed),
     }
+
+
+def chance_of(excess: int, n: int, below: int, held_out: int) -> float:
+    """Probability that ``excess`` or more of ``n`` new images lie below the limit that ``below`` of the held-out ones do.
+
+    Were new and held-out images exchangeable, the number of new ones below a rank of the held-out ones would have a
+    beta-binomial distribution; it allows for how few held-out images the limit stands on.
+    """
+    from scipy.stats import betabinom
+
+    return float(betabinom.sf(max(excess, 0) - 1, n, below + 1, max(held_out - below, 1)))
 
 
 def ratio_test(to_train: Floats, to_held_out: Floats, resamples: int, seed: int) -> dict[str, Any]:
@@ -142,16 +163,18 @@ def exact_duplicates(images: Images) -> int:
     return len(images) - len(set(image_keys(images)))
 
 
-def share_alike(features: Floats, real: Floats) -> float | None:
+def share_alike(features: Floats, real: Floats, seed: int = 0) -> float | None:
     """Share of images that are nearer to another of them than 95 % of real images are to another one of as many.
 
-    .05 is expected of images as diverse as real ones; ``features`` and ``real`` are as `comparable` makes them. None below 2.
+    .05 is expected of images as diverse as real ones; ``features`` and ``real`` are as `comparable` makes them. Of the larger
+    set a random part is taken. None below 2.
     """
     n = min(len(features), len(real))
     if n < 2:
         return None
-    limit = np.percentile(_nearest_other(real[:n]), NEAR)
-    return float((_nearest_other(features[:n]) < limit).mean())
+    rng = np.random.default_rng(seed)
+    own, theirs = (values[np.sort(rng.permutation(len(values))[:n])] for values in (features, real))
+    return float((_nearest_other(own) < np.percentile(_nearest_other(theirs), NEAR)).mean())
 
 
 def closest_pairs(near: Neighbours) -> list[dict[str, Any]]:
@@ -166,7 +189,7 @@ def closest_pairs(near: Neighbours) -> list[dict[str, Any]]:
             "generated": int(row),
             "train": int(near.to_train[row].argmin()),
             "held_out": int(near.to_held_out[row].argmin()),
-            "nearness": float(found[row] / max(near.near_train, 1e-9)),
+            "nearness": float(found[row] / max(near.near_train(), 1e-9)),
         }
         for row in np.argsort(found, kind="stable")[:PAIRS]
     ]

@@ -20,20 +20,23 @@ def compare_pairs(baseline: Sample, lora: Sample, reference: Sample, class_names
         metric: {
             group: paired_difference(before[metric][mine], after[metric][mine], evaluation.bootstrap, evaluation.seed)
             for group, mine in rows.items()
-            if mine.any()
+            if mine.any() and np.isfinite(before[metric][mine]).all()
         }
         for metric in before
     }
 
 
 def image_values(sample: Sample, reference: Sample) -> dict[str, NDArray[np.float64]]:
-    """Of each image ``[n]``: what the judge says, sharpness, its gap to real ones, colour, and how far the nearest real one is."""
-    nearest = {f"nearest_real_{name}": distances(features, reference.spaces[name]).min(1) for name, features in sample.spaces.items()}
+    """Of each image ``[n]``: what the judge says, sharpness, colour, and how far the nearest real image of its class is."""
+    strangers = sample.labels[:, None] != reference.labels
+    nearest = {
+        f"nearest_real_{name}": np.where(strangers, np.inf, distances(features, reference.spaces[name])).min(1)
+        for name, features in sample.spaces.items()
+    }
     return {
         "label_agreement": sample.agreement,
         "label_confidence": sample.confidence,
         "sharpness": sample.sharpness,
-        "sharpness_gap": np.abs(sample.sharpness - reference.sharpness.mean()),
         "chroma": sample.chroma,
         **nearest,
     }

@@ -15,7 +15,6 @@ PAIRED = {
     "label_agreement": "label agreement",
     "label_confidence": "judge's confidence",
     "sharpness": "sharpness",
-    "sharpness_gap": "gap in sharpness",
     "chroma": "colour spread",
     "nearest_real_labeller": "nearest real, labeller",
     "nearest_real_independent": "nearest real, indep.",

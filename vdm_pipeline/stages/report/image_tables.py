@@ -36,7 +36,6 @@ PAIRED = {
     "label_confidence": "judge's confidence in it ↑",
     "nearest_real_labeller": "distance to the nearest real image, labeller",
     "nearest_real_independent": "distance to the nearest real image, independent",
-    "sharpness_gap": "gap to the sharpness of real images ↓",
     "sharpness": "sharpness",
     "chroma": "colour spread",
 }
@@ -46,7 +45,8 @@ COPIES = {
     "n_held_out": "held-out images",
     "share_near_train": "share near a training image",
     "share_near_held_out": "share near a held-out image",
-    "copied": "the first share minus the second",
+    "copied": "copies: share very near to training minus to held-out images",
+    "p_copied": "p of the copies",
     "share_nearest_is_train": "share whose nearest is a training image",
     "ratio": "distance to training over held-out",
     "p": "p of the ratio",
@@ -90,10 +90,11 @@ def group_title(group: str) -> str:
 
 def fid_warning(images: Mapping[str, Any]) -> str | None:
     """Why FID is not to be read by itself, where sets are smaller than it needs."""
-    least, there = find(images, "fid_trusted_from"), find(images, "lora", "overall", "n")
-    if least is None or there is None or there >= least:
+    least, counts = find(images, "fid_trusted_from"), [find(images, "lora", "overall", key) for key in ("n", "n_reference")]
+    if least is None or None in counts or min(counts) >= least:
         return None
-    return f"FID needs {least} images; {there} images make it too large by an amount that differs from set to set. Do not read it alone."
+    told = f"FID needs {least} images a set; {counts[0]} against {counts[1]} make it too large by an amount that differs from set to set."
+    return f"{told} Do not read it alone."
 
 
 def paired_table(images: Mapping[str, Any], groups: Sequence[str]) -> Table:
@@ -140,7 +141,7 @@ def space_title(images: Mapping[str, Any], space: str) -> str:
 
 
 def _cell(key: str, value: Any) -> Cell:
-    return Cell(chance(value)) if key == "p" and value is not None else metric_cell(value)
+    return Cell(chance(value)) if key in ("p", "p_copied") and value is not None else metric_cell(value)
 
 
 def _with_p(metric: Any) -> Cell:

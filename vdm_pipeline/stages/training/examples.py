@@ -105,7 +105,7 @@ def _keep(path: Path, name: str, tensor: torch.Tensor) -> None:
 
 
 def _digest(tensor: torch.Tensor) -> str:
-    return hashlib.sha256(tensor.view(torch.uint8).numpy().tobytes()).hexdigest()
+    return hashlib.sha256(tensor.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
 def _read(path: Path, name: str) -> torch.Tensor | None:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from vdm_pipeline.settings import Evaluation
+from vdm_pipeline.stages.evaluation import utility as utility_module
 from vdm_pipeline.stages.evaluation.utility import resampled_recalls, training_sets, utility
 
 EVALUATION = Evaluation(bootstrap=400, utility_epochs=6, utility_seeds=2)
@@ -50,6 +51,17 @@ def test_useless_images_teach_nothing_and_good_ones_do():
     assert found["gains"]["real_twice"]["value"] == pytest.approx(accuracy["real_and_synthetic"] - accuracy["real_twice"])
     assert set(found["gains"]) == {"real", "real_twice"}
     assert found["n_test"] == 60
+
+
+def test_every_classifier_has_a_seed_of_its_own(monkeypatch):
+    seeds = []
+    real = utility_module.train_judge
+    monkeypatch.setattr(utility_module, "train_judge", lambda *a, seed, **k: (seeds.append(seed), real(*a, seed=seed, **k))[1])
+    labels = np.arange(8) % 2
+    images = images_of(labels, 0), labels
+    short = Evaluation(bootstrap=50, utility_epochs=1, utility_seeds=3, seed=5)
+    utility(training_sets(images, {"baseline": images, "lora": images}), images, ("left", "right"), short, torch.device("cpu"))
+    assert seeds == [5, 6, 7] * 5
 
 
 def test_recalls_and_their_interval():

@@ -13,7 +13,6 @@ PAIRED = (
     "label_agreement",
     "label_confidence",
     "sharpness",
-    "sharpness_gap",
     "chroma",
     "nearest_real_labeller",
     "nearest_real_independent",
@@ -54,7 +53,9 @@ def filled(extra: str = "dpm25") -> dict[str, Any]:
         "fid_trusted_from": 2048,
         "extra": {extra: arms.pop(extra)},
         **arms,
-        "paired": {key: {group: {"n": 128, **_next(numbers), "p": next(numbers)} for group in GROUPS} for key in PAIRED},
+        "paired": {
+            key: {group: {"n": 128, **_next(numbers), "p": next(numbers), "p_copied": next(numbers)} for group in GROUPS} for key in PAIRED
+        },
         "memorization": {
             "arms": {arm: _copies(numbers, counts) for arm in ("real", "baseline", "lora", extra)},
             "closest": {
@@ -117,7 +118,7 @@ def _arm(numbers: Iterator[float], counts: Iterator[int]) -> dict[str, Any]:
 def _copies(numbers: Iterator[float], counts: Iterator[int]) -> dict[str, Any]:
     def space() -> dict[str, Any]:
         sizes = {key: next(counts) for key in ("n", "n_train", "n_held_out")}
-        return {**sizes, **{key: _next(numbers) for key in COPIES}, "p": next(numbers)}
+        return {**sizes, **{key: _next(numbers) for key in COPIES}, "p": next(numbers), "p_copied": next(numbers)}
 
     duplicates = {"exact": next(counts), "labeller": next(numbers), "independent": next(numbers)}
     return {"labeller": space(), "independent": space(), "duplicates": duplicates}

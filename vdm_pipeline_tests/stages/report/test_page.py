@@ -61,7 +61,7 @@ def test_page_loads_nothing(page):
         assert attributes.get("src", PNG).startswith(PNG)
         assert attributes.get("href", "#").startswith("#")
     policy = next(meta["content"] for meta in parsed.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
-    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
     assert "url(" not in page and "@import" not in page
 
 

@@ -39,6 +39,8 @@ def test_fid_of_few_images_is_warned_of():
     images = filled()
     assert "FID needs 2048 images" in str(fid_warning(images))
     images["lora"]["overall"]["n"] = 2048
+    assert "FID needs 2048 images" in str(fid_warning(images))
+    images["lora"]["overall"]["n_reference"] = 2048
     assert fid_warning(images) is fid_warning({}) is None
 
 

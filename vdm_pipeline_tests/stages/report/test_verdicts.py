@@ -59,10 +59,16 @@ def test_distance_is_good_only_if_it_is_so_in_both_spaces():
 
 @pytest.mark.parametrize(
     ("value", "p", "outcome"),
-    [(metric(-0.5), 0.001, "good"), (metric(0.5), 0.001, "bad"), (metric(0.05), 0.4, "open"), (metric(-0.5), 0.2, "open")],
+    [
+        (metric(0.5), 0.001, "good"),
+        (metric(-0.5), 0.001, "bad"),
+        (metric(0.05), 0.4, "open"),
+        (metric(0.5), 0.2, "open"),
+        (metric(0.05), 0.001, "open"),
+    ],
 )
 def test_paired_difference_needs_interval_and_p(value, p, outcome):
-    verdict = paired({"paired": {"sharpness_gap": {"overall": {"n": 128, "p": p, **value}}}})
+    verdict = paired({"paired": {"label_confidence": {"overall": {"n": 128, "p": p, **value}}}})
     assert verdict.outcome == outcome
     assert f"p = {p:.2g}" in verdict.sentences[0] and "128 pairs" in verdict.sentences[0]
 
@@ -102,7 +108,14 @@ def test_sharpness_may_err_to_either_side(lora, outcome, says):
 
 
 def near(copied: dict, p: float) -> dict:
-    space = {"copied": copied, "p": p, "ratio": metric(0.99), "share_near_train": metric(0.3), "share_near_held_out": metric(0.1)}
+    space = {
+        "copied": copied,
+        "p": p,
+        "p_copied": p,
+        "ratio": metric(0.99),
+        "share_near_train": metric(0.3),
+        "share_near_held_out": metric(0.1),
+    }
     return {"memorization": {"arms": {arm: {"labeller": space, "independent": space} for arm in ("real", "lora")}}}
 
 
@@ -117,8 +130,8 @@ def near(copied: dict, p: float) -> dict:
 )
 def test_copies_and_sharing(copied, p, safe, outcome):
     images = near(copied, p)
-    assert copies(images).outcome == outcome
-    assert "30% [20%, 40%] lie near a training image" in copies(images).sentences[0]
+    assert copies(images, 0.05).outcome == outcome
+    assert "30% [20%, 40%] lie near a training image" in copies(images, 0.05).sentences[0]
     verdict = safe_to_share(images, 0.05)
     assert verdict.topic == f"Safe to share: {safe}"
     assert "checks.max_copied is 5%" in verdict.sentences[0] and "no anonymity" in verdict.sentences[1]
@@ -127,7 +140,7 @@ def test_copies_and_sharing(copied, p, safe, outcome):
 def test_a_copy_in_one_space_is_a_copy():
     images = near(metric(0), 0.4)
     images["memorization"]["arms"]["lora"]["labeller"] = near(metric(0.5), 0.001)["memorization"]["arms"]["lora"]["labeller"]
-    assert copies(images).outcome == "bad" and safe_to_share(images, 0.05).outcome == "bad"
+    assert copies(images, 0.05).outcome == "bad" and safe_to_share(images, 0.05).outcome == "bad"
 
 
 @pytest.mark.parametrize(

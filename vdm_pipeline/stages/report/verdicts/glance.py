@@ -18,7 +18,7 @@ def verdicts(labels: Mapping[str, Any], images: Mapping[str, Any], class_names: 
         agreement(images, class_names),
         diversity(images),
         sharpness(images),
-        copies(images),
+        copies(images, max_copied),
         useful(images),
         labels_work(labels, len(class_names)),
     ]

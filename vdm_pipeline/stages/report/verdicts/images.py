@@ -9,11 +9,8 @@ from vdm_pipeline.stages.report.wording import NOT_MEASURED, below, bound, chanc
 SPACES = {"labeller": "In the labeller's space", "independent": "In the independent space"}
 SURE = 0.05
 """A paired difference counts below this p, if its interval leaves 0 out as well."""
-PAIRS = (
-    ("label_confidence", "higher", "the judge's confidence in the class that was asked for"),
-    ("sharpness_gap", "lower", "the gap to the sharpness of real images"),
-)
-"""What is better the one way or the other; the distance to the nearest real image is not, as typical images lie near to many."""
+PAIRS = (("label_confidence", "higher", "the judge's confidence in the class that was asked for"),)
+"""What is better the one way; sharpness is not, nor the distance to the nearest real image, as typical images lie near to many."""
 SPREADS = (
     ("diversity", "labeller", "higher", "Vendi score in the labeller's space"),
     ("diversity", "independent", "higher", "Vendi score in the independent space"),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from vdm_pipeline.stages.image_findings import not_copied
+from vdm_pipeline.stages.image_findings import copies_too_many, not_copied
 from vdm_pipeline.stages.report.verdicts.verdict import Outcome, Verdict, gathered
 from vdm_pipeline.stages.report.wording import NOT_MEASURED, bound, chance, find, has_value, interval, share
 
@@ -23,22 +23,22 @@ def safe_to_share(images: Mapping[str, Any], max_copied: float) -> Verdict:
     return Verdict(f"Safe to share: {'yes' if found.passed else 'no'}", "good" if found.passed else "bad", (sentence, CAVEAT), "copies")
 
 
-def copies(images: Mapping[str, Any]) -> Verdict:
+def copies(images: Mapping[str, Any], max_copied: float) -> Verdict:
     """Nearness to training images in each space, beside real images that nobody trained on; a copy in one space is a copy."""
-    found = [_copies(images, space, title) for space, title in SPACES.items()]
+    found = [_copies(images, space, title, max_copied) for space, title in SPACES.items()]
     verdict = gathered("New images, not copies", "copies", found)
     return replace(verdict, outcome="bad") if "bad" in {outcome for outcome, _ in found} else verdict
 
 
-def _copies(images: Mapping[str, Any], space: str, title: str) -> tuple[Outcome, str]:
+def _copies(images: Mapping[str, Any], space: str, title: str, max_copied: float) -> tuple[Outcome, str]:
     lora, real = (find(images, "memorization", "arms", arm, space) for arm in ("lora", "real"))
     copied, p = find(lora, "copied"), find(lora, "p")
-    if not has_value(copied) or p is None:
+    if not has_value(copied) or p is None or find(lora, "p_copied") is None:
         return "absent", f"Copies of training images, in the {title}: {NOT_MEASURED}."
-    near, ratio = bound(copied, 0) > 0, p < SURE
-    outcome: Outcome = "bad" if near and ratio else "open" if near or ratio else "good"
+    too_many = copies_too_many(lora, max_copied)
+    outcome: Outcome = "bad" if too_many else "open" if bound(copied, 0) > 0 or p < SURE else "good"
     says = {
-        "bad": "The images keep closer to training images than chance explains",
+        "bad": "There are more copies of training images than chance explains",
         "open": "The images lean towards the training images",
         "good": "No more near copies than chance explains",
     }[outcome]
