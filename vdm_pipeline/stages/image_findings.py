@@ -112,7 +112,7 @@ def not_copied(memorization: Mapping[str, Any], max_copied: float) -> Finding:
     says = "are copies of training images beyond what chance explains" if copying else "are no copies of training images"
     low, high = worst["copied"]["ci95"]
     sentence = (
-        f"the images {says}: at most {worst['copied']['value']:.1%} [{low:.1%}, {high:.1%}] more lie very near a training image "
-        f"than very near a held-out one ({arm}, {space})"
+        f"the images {says}: at most {worst['copied']['value']:.1%} [{low:.1%}, {high:.1%}] lie much nearer to a training image "
+        f"than to any held-out one ({arm}, {space}); 1% is expected"
     )
     return Finding(not copying, sentence, {f"copied_{name}_{where}": v["copied"]["value"] for (name, where), v in found.items()})

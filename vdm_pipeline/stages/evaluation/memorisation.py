@@ -23,11 +23,7 @@ Floats = NDArray[np.float64]
 Images = NDArray[np.uint8]
 
 NEAR, COPY = 5.0, 1.0
-"""Percentiles of the distances between real images below which a pair counts as near, and as a copy.
-
-Of 40 draws of 200 fair images of PneumoniaMNIST, 38 had at most 1.5 % more copies of training than of held-out images, in the
-worse of two spaces; with 5 % noisy copies among them all had 4 % and more. At the 5th percentile the two overlap.
-"""
+"""Percentiles of real images below which an image counts as near to training images, and as a copy of one."""
 DIRECTIONS = 64
 """Of the whitened features; the small rest is mostly noise."""
 LOOKED_AT = 32
@@ -39,31 +35,36 @@ PAIRS = 8
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Distances from ``n`` images to ``t`` training and ``h`` held-out ones, ``[n, t]`` and ``[n, h]``, and across ``[h, t]``."""
+    """Distances from ``n`` images to ``t`` training and ``h`` held-out ones, ``[n, t]`` and ``[n, h]``, from held-out to training
+    ones ``[h, t]``, and among held-out ones ``[h, h]``, infinite from an image to itself."""
 
     to_train: Floats
     to_held_out: Floats
     across: Floats
+    within: Floats
 
     @classmethod
     def of(cls, features: Mapping[str, Floats], name: str) -> "Neighbours":
         """Of the images of that name, from features as `comparable` makes them; a mirrored image counts as the image."""
-        pairs = ((name, "train"), (name, "held_out"), ("held_out", "train"))
-        return cls(*(np.minimum(*(distances(features[a], features[b + side]) for side in ("", MIRRORED))) for a, b in pairs))
+        pairs = ((name, "train"), (name, "held_out"), ("held_out", "train"), ("held_out", "held_out"))
+        found = [np.minimum(*(distances(features[a], features[b + side]) for side in ("", MIRRORED))) for a, b in pairs]
+        np.fill_diagonal(found[3], np.inf)
+        return cls(*found)
 
-    def near_train(self, percentile: float = NEAR) -> float:
-        """Distance to the training images that so many percent of the held-out ones fall below."""
-        return float(np.percentile(self.across.min(1), percentile))
+    def near_train(self) -> float:
+        """Distance to the training images that 5 % of the held-out ones fall below."""
+        return float(np.percentile(self.across.min(1), NEAR))
 
-    def near_held_out(self, percentile: float = NEAR) -> float:
-        """Distance to the held-out images that so many percent of the training ones fall below."""
-        return float(np.percentile(self.across.min(0), percentile))
+    def near_held_out(self) -> float:
+        """Distance to the held-out images that 5 % of the training ones fall below."""
+        return float(np.percentile(self.across.min(0), NEAR))
 
-    def nearer(self, percentile: float) -> tuple[Floats, Floats]:
-        """1 where an image lies nearer to training, and to held-out, images than that, else 0; each ``[n]``."""
-        close = self.to_train.min(1) < self.near_train(percentile)
-        typical = self.to_held_out.min(1) < self.near_held_out(percentile)
-        return close.astype(float), typical.astype(float)
+    @property
+    def ratios(self) -> tuple[Floats, Floats]:
+        """Nearest training over nearest held-out distance, of the images ``[n]`` and of the held-out ones themselves ``[h]``."""
+        nearest = (self.to_train, self.to_held_out), (self.across, self.within)
+        first, second = (train.min(1) / np.maximum(held_out.min(1), 1e-9) for train, held_out in nearest)
+        return first, second
 
 
 def comparable(space: Space, train: Images, held_out: Images, others: Mapping[str, Images]) -> dict[str, Floats]:
@@ -85,33 +86,38 @@ def memorisation(
     """Whether images keep closer to training images than to held-out ones.
 
     ``share_near_train``: images nearer to a training image than 95 % of the held-out images are; .05 is expected of new
-    images. ``share_near_held_out``: the same with the two sets exchanged. ``copied``: the first minus the second with 99 % in
-    the place of 95 %, image by image, so that what is merely typical cancels. ``share_nearest_is_train``, ``ratio``, ``p``:
-    see `ratio_test`. ``p_copied``: see `chance_of`.
+    images. ``share_near_held_out``: the same with the two sets exchanged. ``copied``: images whose ratio of nearest training
+    to nearest held-out distance is below that of 99 % of the held-out images; .01 is expected, whether they are typical or
+    not. ``p_copied``: see `chance_of`. ``share_nearest_is_train``, ``ratio``, ``p``: see `ratio_test`.
     """
-    (close, typical), (copy, chance) = near.nearer(NEAR), near.nearer(COPY)
-    shares = {"share_near_train": close, "share_near_held_out": typical, "copied": copy - chance}
-    below = int((near.across.min(1) < near.near_train(COPY)).sum())
+    ratios, usual = near.ratios
+    limit = np.percentile(usual, COPY)
+    copied, below = ratios < limit, int((usual < limit).sum())
+    shares = {
+        "share_near_train": near.to_train.min(1) < near.near_train(),
+        "share_near_held_out": near.to_held_out.min(1) < near.near_held_out(),
+        "copied": copied,
+    }
     train, held_out = matched_rows(train_labels, held_out_labels, evaluation.seed)
     return {
-        "n": len(close),
+        "n": len(copied),
         "n_train": len(train_labels),
         "n_held_out": len(held_out_labels),
-        "p_copied": chance_of(int((copy - chance).sum()), len(copy), below, len(held_out_labels)),
-        **{name: mean_with_interval(values, evaluation.bootstrap, evaluation.seed) for name, values in shares.items()},
+        "p_copied": chance_of(int(copied.sum()), len(copied), below, len(usual)),
+        **{name: mean_with_interval(values.astype(float), evaluation.bootstrap, evaluation.seed) for name, values in shares.items()},
         **ratio_test(near.to_train[:, train], near.to_held_out[:, held_out], evaluation.bootstrap, evaluation.seed),
     }
 
 
-def chance_of(excess: int, n: int, below: int, held_out: int) -> float:
-    """Probability that ``excess`` or more of ``n`` new images lie below the limit that ``below`` of the held-out ones do.
+def chance_of(copies: int, n: int, below: int, held_out: int) -> float:
+    """Probability that ``copies`` or more of ``n`` new images lie below the limit that ``below`` of the held-out ones do.
 
     Were new and held-out images exchangeable, the number of new ones below a rank of the held-out ones would have a
     beta-binomial distribution; it allows for how few held-out images the limit stands on.
     """
     from scipy.stats import betabinom
 
-    return float(betabinom.sf(max(excess, 0) - 1, n, below + 1, max(held_out - below, 1)))
+    return float(betabinom.sf(copies - 1, n, below + 1, max(held_out - below, 1)))
 
 
 def ratio_test(to_train: Floats, to_held_out: Floats, resamples: int, seed: int) -> dict[str, Any]:

@@ -45,7 +45,7 @@ COPIES = {
     "n_held_out": "held-out images",
     "share_near_train": "share near a training image",
     "share_near_held_out": "share near a held-out image",
-    "copied": "copies: share very near to training minus to held-out images",
+    "copied": "copies: share much nearer to training than to held-out images",
     "p_copied": "p of the copies",
     "share_nearest_is_train": "share whose nearest is a training image",
     "ratio": "distance to training over held-out",

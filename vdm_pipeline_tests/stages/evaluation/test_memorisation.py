@@ -60,17 +60,17 @@ def test_one_training_image_copied_often_is_copied():
     assert found["p_copied"] < 1e-6
 
 
-@pytest.mark.parametrize(("excess", "below", "held_out"), [(0, 1, 100), (3, 1, 100), (5, 4, 60)])
-def test_chance_of_copies_against_draws(excess, below, held_out):
+@pytest.mark.parametrize(("copies", "below", "held_out"), [(0, 1, 100), (3, 1, 100), (5, 4, 60)])
+def test_chance_of_copies_against_draws(copies, below, held_out):
     draws = np.random.default_rng(0).random((4000, 50 + held_out))
     limits = np.sort(draws[:, 50:], axis=1)[:, below]
-    expected = ((draws[:, :50] < limits[:, None]).sum(1) >= excess).mean()
-    assert chance_of(excess, 50, below, held_out) == pytest.approx(expected, abs=0.03)
+    expected = ((draws[:, :50] < limits[:, None]).sum(1) >= copies).mean()
+    assert chance_of(copies, 50, below, held_out) == pytest.approx(expected, abs=0.03)
 
 
 def test_copies_of_held_out_images_are_none_of_training_images():
     found = memorisation(neighbours(cloud(120, 2) + 0.1 * cloud(120, 4)), CLASSES, CLASSES, EVALUATION)
-    assert found["copied"]["value"] < -0.8
+    assert found["copied"]["value"] < 0.02
     assert found["p"] > 0.9
 
 
