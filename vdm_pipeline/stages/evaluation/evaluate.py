@@ -66,6 +66,9 @@ def evaluate(what: Compared, spaces: Mapping[str, Space], evaluation: Evaluation
     fresh = fresh_images(what.archive, what.faults, set(subset.ids), counts, evaluation.seed, size)
     if len(fresh.ids) < len(planned):
         log(f"train has {len(fresh.ids)} images outside the subset for the {len(planned)} of the row 'real'; its intervals are wider")
+    absent = [name for label, name in enumerate(names) if counts[label] and label not in reference_set.labels]
+    if absent:
+        log(f"val holds no image of {', '.join(absent)}, so the arms cannot be compared with it overall, but only class by class")
     log("training the judge")
     measures, judge = _measures(what, set(fresh.ids), spaces, evaluation, device)
     log("measuring the images")

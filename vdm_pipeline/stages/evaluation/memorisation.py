@@ -27,7 +27,7 @@ NEAR, COPY = 5.0, 1.0
 DIRECTIONS = 64
 """Of the whitened features; the small rest is mostly noise."""
 LOOKED_AT = 32
-"""Nearest neighbours of an image among which the permutations look for one of each kind; both are there but for one in 2^31."""
+"""Nearest neighbours of an image among which the permutations look for one of each kind; the last stands for a kind that is not there."""
 MIRRORED = ", mirrored"
 PAIRS = 8
 """Closest pairs that are shown, a space."""
