@@ -171,7 +171,7 @@ def test_the_worst_suspects_are_shown(tiny, project, monkeypatch):
     monkeypatch.setattr(images, "image_grid", lambda pictures, columns: shown.extend(pictures) or grid(pictures, columns))
     assert materialize(tiny, project, UP_TO_TRAINING[:6]).success
     with np.load(project / f"data/{tiny.data.file_name}") as archive:
-        np.testing.assert_array_equal(shown, archive["train_images"][[70, 3, 41]])
+        np.testing.assert_array_equal(shown[-3:], archive["train_images"][[70, 3, 41]])
 
 
 def test_the_subset_is_spread_over_the_embeddings_of_its_own_images(tiny, project, monkeypatch):
