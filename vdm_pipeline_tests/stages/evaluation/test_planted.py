@@ -13,10 +13,10 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def found(tmp_path_factory) -> dict[str, list[str]]:
     """What tells each generator's phantoms from real ones."""
-    sizes = {"data": {"train": 700, "val": 120, "test": 24}, "evaluation": {"judge_epochs": 6, "bootstrap": 200}}
+    sizes = {"data": {"train": 560, "val": 120, "test": 24}, "evaluation": {"judge_epochs": 6, "bootstrap": 200}}
     profile = shrink(load_profile("demo"), **sizes)
     archive = read_archive(obtain_archive(profile.data, tmp_path_factory.mktemp("data"), print), profile.data, profile.classes.names)
-    report = measure(archive, profile, per_class=40, copied_per_class=100)
+    report = measure(archive, profile, per_class=40, copied_per_class=80)
     return {name: faults_found(values, report["real images"], profile.checks.max_copied) for name, values in report.items()}
 
 

@@ -51,7 +51,7 @@ def test_every_metric_under_weights_is_scikit_learns(classes, digits):
         assert {name: values[row] for name, values in found.items()} == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("classes", "digits"), KINDS)
+@pytest.mark.parametrize(("classes", "digits"), [(2, 1), (4, 8)])
 def test_intervals_are_those_of_resampling_one_at_a_time(classes, digits):
     truth, predicted, probabilities = noisy(120, classes, digits, 2)
     rng, values = np.random.default_rng(3), []
