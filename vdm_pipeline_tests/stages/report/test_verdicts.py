@@ -182,3 +182,9 @@ def test_worst_news_come_first():
     assert together(["good", "bad"]) == together(["mixed", "good"]) == "mixed"
     verdict = gathered("", "", [("absent", "a"), ("good", "b"), ("bad", "c"), ("open", "d")])
     assert verdict.outcome == "mixed" and verdict.sentences == ("c", "d", "b", "a")
+
+
+def test_what_beats_the_repeated_images_alone_is_no_clear_help():
+    gains = {"real_twice": metric(0.5), "real": metric(0.0)}
+    assert useful({"utility": {"sets": {}, "gains": gains}}).outcome == "open"
+    assert useful({"utility": {"sets": {}, "gains": gains | {"real": metric(0.5)}}}).outcome == "good"

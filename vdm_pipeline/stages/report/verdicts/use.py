@@ -55,7 +55,8 @@ def useful(images: Mapping[str, Any]) -> Verdict:
     gain, alone = (find(images, "utility", "gains", key) for key in ("real_twice", "real"))
     if not has_value(gain):
         return Verdict("Useful for training", "absent", (f"Whether images help to train a classifier: {NOT_MEASURED}.",), "utility")
-    outcome: Outcome = "good" if bound(gain, 0) > 0 else "bad" if bound(gain, 1) < 0 else "open"
+    both = [bound(gain, 0) > 0, not has_value(alone) or bound(alone, 0) > 0]
+    outcome: Outcome = "good" if all(both) else "bad" if bound(gain, 1) < 0 else "open"
     says = {"good": "help", "bad": "harm", "open": "neither clearly help nor harm"}[outcome]
     sets = {key: interval(find(images, "utility", "sets", key, "balanced_accuracy")) for key in ("synthetic", "real")}
     return Verdict(
