@@ -39,8 +39,8 @@ def extra_images(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], 
 
         folder, extra, generation = staging / "generated_images_extra", run.profile.generation.extra, run.profile.generation
         previews, counts = [], {}
+        base, lcm = resolve_model(run.profile.training.base), resolve_model(generation.lcm_lora)
         for asked in extra:
-            base, lcm = resolve_model(run.profile.training.base), resolve_model(generation.lcm_lora)
             arm = extra_arm(run.profile, asked, base, lcm, lora_weights["folder"])
             facts = _draw(context, run, folder / asked.name, arm, asked.name)
             previews.append(f"{asked.name}\n\n{facts['preview']}")

@@ -59,8 +59,8 @@ def evaluate(what: Compared, spaces: Mapping[str, Space], evaluation: Evaluation
     the same images with test.
     """
     names, size = what.class_names, what.resolution
-    planned = [row["label"] for row in read_rows(what.arms["lora"] / "metadata.jsonl")]
-    counts = [planned.count(name) for name in names]
+    planned = read_rows(what.arms["lora"] / "metadata.jsonl")
+    counts = [sum(row["label"] == name for row in planned) for name in names]
     subset, captioned = subset_images(what.subset, names, size)
     reference_set = reference_images(what.archive, what.faults, size)
     fresh = fresh_images(what.archive, what.faults, set(subset.ids), counts, evaluation.seed, size)
@@ -90,7 +90,7 @@ def evaluate(what: Compared, spaces: Mapping[str, Space], evaluation: Evaluation
     }
     log("looking for copies of training images")
     report["memorization"] = _memorisation({"real": real, **arms}, train, reference, spaces, evaluation)
-    names_of = (_files(what.arms["lora"]), subset.ids, reference_set.ids)
+    names_of = ([row["file_name"] for row in planned], subset.ids, reference_set.ids)
     report["memorization"]["closest"] = {space: _named(pairs, *names_of) for space, pairs in report["memorization"]["closest"].items()}
     log("training classifiers on real and synthetic images")
     halves = {name: (to_grey(arms[name].images), arms[name].labels) for name in ("baseline", "lora")}
@@ -150,10 +150,6 @@ def _measures(
 
 def _of(measures: Measures, real: RealImages) -> Sample:
     return measures.of(real.images, real.labels)
-
-
-def _files(folder: Path) -> list[str]:
-    return [row["file_name"] for row in read_rows(folder / "metadata.jsonl")]
 
 
 def _named(pairs: list[dict[str, Any]], files: list[str], train: list[str], held_out: list[str]) -> list[dict[str, Any]]:
