@@ -67,7 +67,7 @@ def test_how_it_runs_changes_nothing(tiny, key, value):
 
 def test_a_limit_that_the_report_judges_by_changes_the_report_alone(tiny):
     assert changed(tiny, shrink(tiny, checks={"max_copied": 0.5})) == {"report"}
-    assert changed(tiny, shrink(tiny, checks={"max_ece": 0.5, "max_chroma": 1.0})) == set()
+    assert changed(tiny, shrink(tiny, checks={"max_ece": 0.5, "max_chroma": 1.0, "min_adapter_change": 2.0})) == set()
 
 
 def test_the_name_of_the_profile_changes_what_carries_it(tiny):

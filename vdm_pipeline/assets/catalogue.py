@@ -121,14 +121,15 @@ STAGES = {
             ("lora_weights",),
             {"folder": "results/generated_images"},
             lambda p: [*_drawn(p), p.generation.adapter_weight],
-            version=2,
+            version=3,
         ),
-        Stage("baseline_images", (), {"folder": "results/generated_images_no_fine_tuning"}, _drawn, version=2),
+        Stage("baseline_images", (), {"folder": "results/generated_images_no_fine_tuning"}, _drawn, version=3),
         Stage(
             "extra_images",
             ("lora_weights",),
             {"folder": "results/generated_images_extra"},
             lambda p: [*_drawn(p), p.generation.model_dump(mode="json", include={"extra"})],
+            version=2,
         ),
         Stage(
             "image_metrics",

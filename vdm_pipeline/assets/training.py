@@ -19,7 +19,7 @@ def lora_weights(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], 
         import pandas as pd
 
         from vdm_pipeline.io.images import file_uri
-        from vdm_pipeline.stages.models import pinned_digest, resolve_model
+        from vdm_pipeline.stages.models import pin_name, resolve_model
         from vdm_pipeline.stages.plots.figure import save_figure
         from vdm_pipeline.stages.plots.training import loss_figure
         from vdm_pipeline.stages.training.checkpoints import finished
@@ -28,7 +28,7 @@ def lora_weights(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], 
 
         profile, folder = run.profile, staging / "lora"
         folder.mkdir(exist_ok=True)
-        base = f"{profile.training.base.id}@{pinned_digest(profile.training.base)}"
+        base = pin_name(profile.training.base)
         key = resume_key(profile.training, lora_subset.data_version, base, STAGES["lora_weights"].version)
         state = run.store.path("results/.training") / key
         if run.forced("lora_weights") and finished(state, profile.training.steps):

@@ -92,12 +92,13 @@ def arms_share_one_plan(generated_images: Stored, baseline_images: Stored) -> dg
 
 
 @dg.asset_check(asset="image_metrics", additional_ins=ARMS)
-def adapter_is_active(generated_images: Stored, baseline_images: Stored) -> dg.AssetCheckResult:
-    """Our adapter changes every image."""
+def adapter_is_active(run: dg.ResourceParam[Run], generated_images: Stored, baseline_images: Stored) -> dg.AssetCheckResult:
+    """Our adapter changes every image by more than rounding does."""
     from vdm_pipeline.io.images import read_folder
     from vdm_pipeline.stages.image_findings import adapter_acts
 
-    return told(adapter_acts(*(read_folder(arm["folder"], rows_of(arm)) for arm in (generated_images, baseline_images))))
+    images = [read_folder(arm["folder"], rows_of(arm)) for arm in (generated_images, baseline_images)]
+    return told(adapter_acts(images[0], images[1], run.profile.checks.min_adapter_change))
 
 
 @dg.asset_check(asset="image_metrics")

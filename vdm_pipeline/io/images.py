@@ -17,12 +17,12 @@ from vdm_pipeline.io.atomic import atomic_file
 MAX_SIDE = 4096
 
 
-def write_png(path: Path, image: NDArray[np.uint8], text: Mapping[str, str] | None = None) -> None:
-    """Write ``[h, w]`` or ``[h, w, 3]`` uint8 atomically, with ``text`` in the PNG's text chunks."""
+def write_png(path: Path, image: NDArray[np.uint8], text: Mapping[str, str] | None = None, *, sync_folder: bool = True) -> None:
+    """Write ``[h, w]`` or ``[h, w, 3]`` uint8 as `atomic_file` does, with ``text`` in the PNG's text chunks."""
     chunks = PngInfo()
     for key, value in (text or {}).items():
         chunks.add_itxt(key, value)
-    with atomic_file(path) as temporary:
+    with atomic_file(path, sync_folder) as temporary:
         Image.fromarray(image).save(temporary, "PNG", pnginfo=chunks)
 
 

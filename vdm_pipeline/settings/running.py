@@ -23,6 +23,9 @@ class Checks(Section):
     max_chroma: Annotated[float, Field(ge=0, le=255)] = Field(
         8.0, description="largest mean spread between the channels of a generated image before it is made grey, grey levels"
     )
+    min_adapter_change: Annotated[float, Field(ge=0, le=255)] = Field(
+        1.0, description="least mean difference between an image and that of the same seed without our adapter, grey levels"
+    )
     max_copied: Share = Field(
         0.02, description="largest share of generated images of an arm that may lie as near to training images as copies do"
     )

@@ -46,6 +46,11 @@ def pinned_digest(pin: ModelPin) -> str:
     return str(pins[name])
 
 
+def pin_name(pin: ModelPin) -> str:
+    """Id and pin together, ``id@commit`` or ``id@sha256``: what records call the model."""
+    return f"{pin.id}@{pinned_digest(pin)}"
+
+
 def folder_digest(folder: Path) -> str:
     """Sha256 over names and bytes of a folder's files in sorted order; hidden files and cards (``*.md``) do not count."""
     digest = hashlib.sha256()

@@ -23,7 +23,17 @@ IMAGES = np.random.default_rng(0).integers(30, 220, size=(4, 8, 8), dtype=np.uin
 def arms() -> tuple[list[dict], list[dict]]:
     """Two rows an arm, alike but for the adapter."""
     shared = [
-        {"file_name": f"gen_{i:03d}.png", "label": NAMES[i], "prompt": "p", "seed": i, "steps": 4, "guidance_scale": 1.0, "base_model": "b"}
+        {
+            "file_name": f"gen_{i:03d}.png",
+            "label": NAMES[i],
+            "prompt": "p",
+            "seed": i,
+            "steps": 4,
+            "guidance_scale": 1.0,
+            "size": 8,
+            "grey": True,
+            "base_model": "b",
+        }
         for i in range(2)
     ]
     return [row | {"adapters": {"lcm": 1.0, "lora": 1.0}} for row in shared], [row | {"adapters": {"lcm": 1.0}} for row in shared]
@@ -33,7 +43,7 @@ def test_arms_that_differ_in_our_adapter_alone_pass():
     assert same_plan(*arms()).passed
 
 
-@pytest.mark.parametrize("key", ["file_name", "label", "prompt", "seed", "steps", "guidance_scale", "base_model"])
+@pytest.mark.parametrize("key", ["file_name", "label", "prompt", "seed", "steps", "guidance_scale", "size", "grey", "base_model"])
 def test_arms_of_two_plans_fail(key):
     generated, baseline = arms()
     baseline[1][key] = "other"
@@ -145,12 +155,16 @@ def test_tinted_images_are_counted(chroma, tinted):
 def test_adapter_that_leaves_one_image_as_it_was_is_found():
     baseline = IMAGES.copy()
     baseline[1:] += 3
-    finding = adapter_acts(IMAGES, baseline)
+    finding = adapter_acts(IMAGES, baseline, 1.0)
     assert not finding.passed
     assert finding.figures == {"same": 1, "change": pytest.approx(9 / 4)}
     baseline[0, 0, 0] -= 1
-    assert adapter_acts(IMAGES, baseline).passed
-    assert not adapter_acts(IMAGES, baseline[:2]).passed
+    assert adapter_acts(IMAGES, baseline, 1.0).figures["same"] == 1  # one level in one pixel is rounding
+    baseline[0] += 1
+    assert not adapter_acts(IMAGES, baseline, 1.0).passed
+    baseline[0, 0, 0] += 1
+    assert adapter_acts(IMAGES, baseline, 1.0).passed
+    assert not adapter_acts(IMAGES, baseline[:2], 1.0).passed
 
 
 @pytest.mark.parametrize(

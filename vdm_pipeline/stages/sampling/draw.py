@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.io.atomic import sync
 from vdm_pipeline.io.images import write_png
 from vdm_pipeline.stages.diffusion import encode_prompts
 from vdm_pipeline.stages.metrics.images import chroma, to_grey
@@ -19,8 +20,8 @@ from vdm_pipeline.stages.sampling.pipeline import Sampler
 from vdm_pipeline.stages.sampling.plan import Shot
 
 Progress = Callable[[int, int], None]
-WRITERS = 8
-"""Images that wait for the disk at a time."""
+WRITERS = 4
+"""Threads that wait for the disk; more would take the interpreter from the one that draws."""
 
 
 def draw_share(job: Job, rank: int, world: int, device: torch.device, dtype: torch.dtype, progress: Progress) -> None:
@@ -41,18 +42,19 @@ def draw_share(job: Job, rank: int, world: int, device: torch.device, dtype: tor
         for group, missing in todo:
             padded = group + group[-1:] * (job.batch - len(group))
             images = to_uint8(sampler.draw(texts.of(padded), [shot.seed for shot in padded])[: len(group)], group)
-            done = _settle(writing, done, total, progress)
+            done = _settle(job, writing, done, total, progress)
             spread, saved = chroma(images), to_grey(images) if job.arm.grey else images
             rows = {shot: row for row, shot in enumerate(group)}
             writing = [writers.submit(_write, job, shot, saved[rows[shot]], float(spread[rows[shot]])) for shot in missing]
-        _settle(writing, done, total, progress)
+        _settle(job, writing, done, total, progress)
 
 
-def _settle(writing: Sequence[Future[None]], done: int, total: int, progress: Progress) -> int:
+def _settle(job: Job, writing: Sequence[Future[None]], done: int, total: int, progress: Progress) -> int:
     """Wait for images to be on disk, and tell of them; how many are done."""
     for image in writing:
         image.result()
     if writing:
+        sync(job.folder)
         progress(done + len(writing), total)
     return done + len(writing)
 
@@ -87,7 +89,7 @@ def made(job: Job, shot: Shot) -> dict[str, Any] | None:
 def _write(job: Job, shot: Shot, image: NDArray[np.uint8], spread: float) -> None:
     """The PNG of ``image`` with its record; ``spread`` is its chroma before it was made grey."""
     record = job.arm.record(shot) | {"chroma": round(spread, 4)}
-    write_png(job.folder / shot.file_name, image, {"parameters": json.dumps(record, ensure_ascii=False)})
+    write_png(job.folder / shot.file_name, image, {"parameters": json.dumps(record, ensure_ascii=False)}, sync_folder=False)
 
 
 def to_uint8(images: NDArray[np.float32], shots: Sequence[Shot]) -> NDArray[np.uint8]:

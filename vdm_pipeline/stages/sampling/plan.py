@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from vdm_pipeline.io.manifest import file_sha256
 from vdm_pipeline.settings import Classes, ExtraArm, Generation, Profile
+from vdm_pipeline.stages.models import pin_name
 from vdm_pipeline.stages.training.adapter import WEIGHTS
 
 
@@ -41,7 +42,7 @@ class Adapter:
 
 
 class Arm(BaseModel):
-    """How the shots are drawn. ``size`` is the side in pixels, ``base_model`` the id that goes into the images' records.
+    """How the shots are drawn. ``size`` is the side in pixels, ``base_model`` the id and pin that go into the images' records.
 
     Adapters are mixed in in their order, ours first: DoRA scales what it finds, and that must be the base's weights alone.
     """
@@ -51,7 +52,7 @@ class Arm(BaseModel):
     base: Path
     base_model: str
     adapters: tuple[Adapter, ...]
-    lora_sha256: str | None
+    adapter_sha256: dict[str, str]
     scheduler: Literal["lcm", "dpm"]
     steps: int
     guidance_scale: float
@@ -68,9 +69,12 @@ class Arm(BaseModel):
             "scheduler": self.scheduler,
             "steps": self.steps,
             "guidance_scale": self.guidance_scale,
+            "size": self.size,
+            "grey": self.grey,
             "adapters": {adapter.name: adapter.weight for adapter in self.adapters},
             "base_model": self.base_model,
-            "lora_sha256": self.lora_sha256,
+            "lora_sha256": self.adapter_sha256.get("lora"),
+            "lcm_sha256": self.adapter_sha256.get("lcm"),
         }
 
 
@@ -98,9 +102,9 @@ def extra_arm(profile: Profile, extra: ExtraArm, base: Path, lcm: Path, lora: Pa
 def _arm(profile: Profile, base: Path, adapters: list[Adapter], scheduler: Literal["lcm", "dpm"], steps: int, guidance: float) -> Arm:
     return Arm(
         base=base,
-        base_model=profile.training.base.id,
+        base_model=pin_name(profile.training.base),
         adapters=tuple(adapters),
-        lora_sha256=next((file_sha256(adapter.file) for adapter in adapters if adapter.name == "lora"), None),
+        adapter_sha256={adapter.name: file_sha256(adapter.file) for adapter in adapters},
         scheduler=scheduler,
         steps=steps,
         guidance_scale=guidance,

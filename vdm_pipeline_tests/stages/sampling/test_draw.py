@@ -9,11 +9,13 @@ from PIL import Image
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.images import write_png
+from vdm_pipeline.io.manifest import file_sha256
 from vdm_pipeline.io.tables import read_rows
+from vdm_pipeline.stages.models import folder_digest
 from vdm_pipeline.stages.sampling import draw as module
 from vdm_pipeline.stages.sampling.draw import made, to_uint8
 from vdm_pipeline.stages.sampling.plan import plan
-from vdm_pipeline_tests.stages.sampling.jobs import LCM, arm_of, contents, draw, generating, make_job, pixels
+from vdm_pipeline_tests.stages.sampling.jobs import BASE, LCM, arm_of, contents, draw, generating, make_job, pixels
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ def written(monkeypatch) -> list[str]:
     """Names of the images that are written from now on."""
     names: list[str] = []
     real = module.write_png
-    monkeypatch.setattr(module, "write_png", lambda path, *a: (names.append(path.name), real(path, *a)))
+    monkeypatch.setattr(module, "write_png", lambda path, *a, **k: (names.append(path.name), real(path, *a, **k)))
     return names
 
 
@@ -40,8 +42,11 @@ def test_provenance_stands_in_the_png_and_in_the_table(tiny, tmp_path):
     with Image.open(tmp_path / "x/gen_000.png") as image:
         assert image.mode == "L"
         assert json.loads(image.text["parameters"]) == rows[0]
-    keys = ["file_name", "label", "prompt", "seed", "scheduler", "steps", "guidance_scale", "adapters", "base_model", "lora_sha256"]
-    assert list(rows[0]) == [*keys, "chroma"]
+    keys = ["file_name", "label", "prompt", "seed", "scheduler", "steps", "guidance_scale", "size", "grey"]
+    assert list(rows[0]) == [*keys, "adapters", "base_model", "lora_sha256", "lcm_sha256", "chroma"]
+    assert rows[0]["size"] == tiny.training.resolution
+    assert rows[0]["base_model"] == f"embedded:sd@{folder_digest(BASE)}"
+    assert (rows[0]["lora_sha256"], rows[0]["lcm_sha256"]) == (None, file_sha256(LCM.file))
     assert rows[0]["adapters"] == {"lcm": 1.0}
 
 
@@ -129,7 +134,8 @@ def test_image_of_another_arm_is_not_taken(tiny, tmp_path):
     draw(profile, tmp_path / "x")
     shot = plan(profile.classes, profile.generation)[0]
     assert made(make_job(profile, tmp_path / "x"), shot)
-    for changes in ({"steps": 3}, {"guidance_scale": 2.0}, {"scheduler": "dpm"}, {"lora_sha256": "0"}, {"base_model": "other"}):
+    others = [{"steps": 3}, {"guidance_scale": 2.0}, {"scheduler": "dpm"}, {"size": 32}, {"grey": False}, {"base_model": "other"}]
+    for changes in [*others, {"adapter_sha256": {"lcm": "0"}}, {"adapter_sha256": {"lora": "0"}}]:
         assert made(make_job(profile, tmp_path / "x", arm=arm_of(profile, LCM, **changes)), shot) is None
 
 

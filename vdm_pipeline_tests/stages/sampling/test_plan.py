@@ -21,8 +21,8 @@ def test_arms_mix_the_adapters_with_the_weights_of_the_profile(tiny):
     ours, baseline = (main_arm(profile, BASE, LCM.path, lora) for lora in (LCM.path, None))
     assert [(a.name, a.weight) for a in ours.adapters] == [("lora", 0.5), ("lcm", 0.75)]
     assert [(a.name, a.weight) for a in baseline.adapters] == [("lcm", 0.75)]
-    assert ours.lora_sha256 == file_sha256(LCM.path / WEIGHTS)
-    assert ours.model_copy(update={"adapters": baseline.adapters, "lora_sha256": None}) == baseline
+    assert ours.adapter_sha256 == dict.fromkeys(("lora", "lcm"), file_sha256(LCM.path / WEIGHTS))
+    assert ours.model_copy(update={"adapters": baseline.adapters, "adapter_sha256": baseline.adapter_sha256}) == baseline
 
 
 @pytest.mark.parametrize(
