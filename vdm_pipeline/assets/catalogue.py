@@ -137,7 +137,7 @@ STAGES = {
             {"metrics": "results/metrics/image_metrics.json", "plots": "results/metrics/image_plots"},
             lambda p: [p.evaluation, p.training.resolution, p.name, *_embedded(p), list(p.classes.names)],
             ("results/metrics/image_metrics.json",),
-            version=3,
+            version=4,
         ),
         Stage(
             "pipeline_summary",
@@ -150,7 +150,7 @@ STAGES = {
             (*MADE, "pipeline_summary"),
             {"folder": "results/report"},
             lambda p: [*_everything(p), p.checks.max_copied],
-            version=2,
+            version=3,
         ),
     )
 }

@@ -12,6 +12,8 @@ from vdm_pipeline.stages.findings import Finding
 
 SURE = 0.01
 """Below this ``p_copied``, copies are not there by chance."""
+LEAST_HELD_OUT = 20
+"""Held-out images below which a copy cannot be told: by chance one in a hundred of them is as near as a copy."""
 PLANNED = ("file_name", "label", "prompt", "seed")
 
 
@@ -100,17 +102,23 @@ def copies_too_many(space: Mapping[str, Any], max_copied: float) -> bool:
     return bool(space["copied"]["value"] > max_copied and space["p_copied"] < SURE)
 
 
+def can_tell_copies(memorization: Mapping[str, Any]) -> bool:
+    """Whether there are held-out images enough, in every arm and space of image_metrics.json's ``memorization``."""
+    return all(values["n_held_out"] >= LEAST_HELD_OUT for values in _judged(memorization).values())
+
+
 def not_copied(memorization: Mapping[str, Any], max_copied: float) -> Finding:
     """No arm copies a larger share of its images than ``max_copied`` from the training images, in any feature space.
 
-    ``memorization`` is that of image_metrics.json; its arm ``real``, which is not generated, is not judged.
+    ``memorization`` is that of image_metrics.json; its arm ``real``, which is not generated, is not judged. What cannot be
+    told for want of held-out images does not pass.
     """
-    found = {
-        (arm, space): values
-        for arm, spaces in memorization["arms"].items()
-        for space, values in spaces.items()
-        if arm != "real" and space != "duplicates"
-    }
+    found = _judged(memorization)
+    figures = {f"copied_{arm}_{space}": values["copied"]["value"] for (arm, space), values in found.items()}
+    if not can_tell_copies(memorization):
+        fewest = min(values["n_held_out"] for values in found.values())
+        sentence = f"whether images are copies cannot be told by {fewest} held-out images; {LEAST_HELD_OUT} are the least"
+        return Finding(False, sentence, figures)
     (arm, space), worst = max(found.items(), key=lambda item: item[1]["copied"]["value"])
     copying = any(copies_too_many(values, max_copied) for values in found.values())
     says = "are copies of training images beyond what chance explains" if copying else "are no copies of training images"
@@ -119,4 +127,14 @@ def not_copied(memorization: Mapping[str, Any], max_copied: float) -> Finding:
         f"the images {says}: at most {worst['copied']['value']:.1%} [{low:.1%}, {high:.1%}] lie much nearer to a training image "
         f"than to any held-out one ({arm}, {space}); 1% is expected"
     )
-    return Finding(not copying, sentence, {f"copied_{name}_{where}": v["copied"]["value"] for (name, where), v in found.items()})
+    return Finding(not copying, sentence, figures)
+
+
+def _judged(memorization: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """What was found of each generated arm in each space."""
+    return {
+        (arm, space): values
+        for arm, spaces in memorization["arms"].items()
+        for space, values in spaces.items()
+        if arm != "real" and space != "duplicates"
+    }

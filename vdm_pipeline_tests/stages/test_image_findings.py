@@ -7,6 +7,7 @@ from vdm_pipeline.settings import Faults
 from vdm_pipeline.stages.image_findings import (
     adapter_acts,
     all_different,
+    can_tell_copies,
     closer_than_baseline,
     complete,
     grey_enough,
@@ -215,7 +216,7 @@ def test_unmeasured_distances_prove_nothing():
 
 def spaces(labeller: tuple, independent: tuple) -> dict:
     ends = {"labeller": labeller, "independent": independent}
-    found = {name: {"copied": {"value": v, "ci95": [v, v]}, "p": 0.5, "p_copied": p} for name, (v, p) in ends.items()}
+    found = {name: {"copied": {"value": v, "ci95": [v, v]}, "p": 0.5, "p_copied": p, "n_held_out": 20} for name, (v, p) in ends.items()}
     return found | {"duplicates": {"exact": 0}}
 
 
@@ -236,3 +237,12 @@ def test_copies_are_too_many_and_not_by_chance_in_any_space_of_any_arm(arm, labe
     assert finding.passed is passed
     assert ("beyond what chance explains" in finding.sentence) is (not passed)
     assert passed or arm in finding.sentence
+
+
+@pytest.mark.parametrize(("n_held_out", "told"), [(1, False), (19, False), (20, True)])
+def test_no_copies_is_not_said_where_it_cannot_be_told(n_held_out, told):
+    memorization = {"arms": {"real": spaces((0, 1), (0, 1)), "lora": spaces((0.0, 0.5), (0.0, 0.5))}}
+    memorization["arms"]["lora"]["independent"]["n_held_out"] = n_held_out
+    finding = not_copied(memorization, 0.02)
+    assert can_tell_copies(memorization) is told and finding.passed is told
+    assert told or f"cannot be told by {n_held_out} held-out images" in finding.sentence

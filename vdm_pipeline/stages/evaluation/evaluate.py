@@ -79,7 +79,7 @@ def evaluate(what: Compared, spaces: Mapping[str, Space], evaluation: Evaluation
     report: dict[str, Any] = {
         "feature_spaces": {name: space.title for name, space in spaces.items()},
         "judge": judge,
-        "reference": {"split": "val", "n": len(reference), "left_out": len(what.archive.splits["val"]) - len(reference)},
+        "reference": {"split": "val", "n": len(reference), "left_out": len(what.archive.splits["val"]) - len(reference), "absent": absent},
         "fid_trusted_from": TRUSTED,
         "real": compare(real, reference, names, evaluation),
         "real_to_test": compare(real, _of(measures, unseen), names, evaluation),

@@ -88,13 +88,31 @@ def group_title(group: str) -> str:
     return "All classes together" if group == "overall" else group
 
 
-def fid_warning(images: Mapping[str, Any]) -> str | None:
+def cautions(images: Mapping[str, Any]) -> list[str]:
+    """What is to be known before the tables are read: FID of few images, a floor of fewer images, classes without a reference."""
+    told = [_fid_of_few(images), _smaller_floor(images)]
+    if absent := find(images, "reference", "absent"):
+        split = find(images, "reference", "split")
+        told.append(f"{split} holds no image of {', '.join(absent)}: metrics of whole sets are told class by class alone.")
+    return [caution for caution in told if caution]
+
+
+def _fid_of_few(images: Mapping[str, Any]) -> str | None:
     """Why FID is not to be read by itself, where sets are smaller than it needs."""
     least, counts = find(images, "fid_trusted_from"), [find(images, "lora", "overall", key) for key in ("n", "n_reference")]
     if least is None or None in counts or min(counts) >= least:
         return None
     told = f"FID needs {least} images a set; {counts[0]} against {counts[1]} make it too large by an amount that differs from set to set."
     return f"{told} Do not read it alone."
+
+
+def _smaller_floor(images: Mapping[str, Any]) -> str | None:
+    real, lora = (find(images, arm, "overall", "n") for arm in ("real", "lora"))
+    if None in (real, lora) or real >= lora:
+        return None
+    return (
+        f"Outside the subset there are {real} real images for the {lora} of an arm: the floor is of fewer, with wider intervals."
+    )
 
 
 def paired_table(images: Mapping[str, Any], groups: Sequence[str]) -> Table:

@@ -16,7 +16,7 @@ from vdm_pipeline.settings import Data, Profile
 from vdm_pipeline.stages.report import pictures
 from vdm_pipeline.stages.report.copies import closest
 from vdm_pipeline.stages.report.gallery import gallery
-from vdm_pipeline.stages.report.image_tables import copies_table, fid_warning, group_title, metrics_table, paired_table, utility_table
+from vdm_pipeline.stages.report.image_tables import cautions, copies_table, group_title, metrics_table, paired_table, utility_table
 from vdm_pipeline.stages.report.lineage import cost_table, lineage_table
 from vdm_pipeline.stages.report.tables import calibrated, fault_table, label_table
 from vdm_pipeline.stages.report.verdicts.glance import verdicts
@@ -108,7 +108,7 @@ def _images(inputs: ReportInputs, images: dict[str, Any]) -> dict[str, Any]:
     return {
         "images": images,
         "image_tables": {group_title(group): metrics_table(images, group) for group in ("overall", *names)},
-        "fid_warning": fid_warning(images),
+        "cautions": cautions(images),
         "paired_table": paired_table(images, ("overall", *names)),
         "copies_table": copies_table(images),
         "utility_table": utility_table(images, names),

@@ -61,8 +61,8 @@ DUPLICATE = 5
 IMAGES["lora"][:COPIED] = resize(IMAGES["train"][SUBSET[:COPIED]], 16)
 
 
-def run(root: Path, subset: list[int], colour: bool = False) -> dict:
-    """Evaluate; ``subset`` are the train images that the adapter knows."""
+def run(root: Path, subset: list[int], colour: bool = False, copied_val: np.ndarray | tuple = ()) -> dict:
+    """Evaluate; ``subset`` are the train images that the adapter knows, ``copied_val`` more val images that train repeats."""
     for name, intended in INTENDED.items():
         rows = [{"file_name": f"gen_{i:03d}.png", "label": NAMES[k], "chroma": len(name) + i} for i, k in enumerate(intended)]
         write_folder(root / name, np.repeat(IMAGES[name][..., None], 3, axis=3) if colour else IMAGES[name], rows)
@@ -71,11 +71,12 @@ def run(root: Path, subset: list[int], colour: bool = False) -> dict:
     rows = [{"file_name": f"images/{n}.png", "image_id": n, "label": k, "ground_truth": k} for n, k in zip(ids, truth, strict=True)]
     write_folder(root / "subset", IMAGES["train"][subset], rows)
     twin = {"image_id": "phantom_train_000099", "split": "train", "twin": f"phantom_val_{DUPLICATE:06d}", "twin_split": "val"}
+    twins = [twin | {"image_id": f"phantom_val_{i:06d}", "split": "val", "twin_split": "train"} for i in copied_val]
     splits = {name: Split.of(IMAGES[name], labels) for name, labels in LABELS.items()}
     return evaluate(
         Compared(
             archive=Archive("phantom", 32, splits, root, "", "", "phantom"),
-            faults=pd.DataFrame([twin]),
+            faults=pd.DataFrame([twin, *twins]),
             subset=root / "subset",
             arms={name: root / name for name in INTENDED} | {"third": root / "lora"},
             class_names=NAMES,
@@ -109,7 +110,7 @@ def test_judge_learns_from_train_and_is_scored_on_test(report):
 
 
 def test_reference_is_val_without_duplicates(report):
-    assert report["reference"] == {"split": "val", "n": 47, "left_out": 1}
+    assert report["reference"] == {"split": "val", "n": 47, "left_out": 1, "absent": []}
     assert report["feature_spaces"] == {"labeller": "pixels", "independent": "rows"}
 
 
@@ -198,3 +199,10 @@ def test_a_subset_that_took_all_of_train_leaves_no_real_row(tmp_path):
     assert "real" not in report["memorization"]["arms"]
     assert report["memorization"]["arms"]["lora"]["duplicates"]["labeller"] is None
     assert report["lora"]["overall"]["kid"] is not None
+
+
+def test_a_class_without_reference_is_named_and_the_other_is_measured(tmp_path):
+    report = run(tmp_path, SUBSET, copied_val=np.flatnonzero(LABELS["val"] == 1))
+    assert report["reference"]["absent"] == [NAMES[1]]
+    assert report["lora"]["overall"]["kid"] is report["lora"][NAMES[1]]["kid"] is None
+    assert report["lora"][NAMES[0]]["kid"] is not None

@@ -49,7 +49,7 @@ def filled(extra: str = "dpm25") -> dict[str, Any]:
             "accuracy_held_out": 0.987,
             "n_held_out": next(counts),
         },
-        "reference": {"split": "val", "n": next(counts), "left_out": next(counts)},
+        "reference": {"split": "val", "n": next(counts), "left_out": next(counts), "absent": []},
         "fid_trusted_from": 2048,
         "extra": {extra: arms.pop(extra)},
         **arms,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vdm_pipeline.stages.report.image_tables import copies_table, fid_warning, metrics_table, paired_table, utility_table
+from vdm_pipeline.stages.report.image_tables import cautions, copies_table, metrics_table, paired_table, utility_table
 from vdm_pipeline.stages.report.lineage import cost_table, images_per_second, lineage_table
 from vdm_pipeline.stages.report.tables import Cell, Table, calibrated, fault_table, label_table, metric_cell
 from vdm_pipeline.stages.report.wording import interval, number, share
@@ -36,12 +36,20 @@ def test_arms_stand_beside_the_floor():
 
 
 def test_fid_of_few_images_is_warned_of():
-    images = filled()
-    assert "FID needs 2048 images" in str(fid_warning(images))
+    images = filled() | {"real": {}}
+    assert "FID needs 2048 images" in cautions(images)[0]
     images["lora"]["overall"]["n"] = 2048
-    assert "FID needs 2048 images" in str(fid_warning(images))
+    assert "FID needs 2048 images" in cautions(images)[0]
     images["lora"]["overall"]["n_reference"] = 2048
-    assert fid_warning(images) is fid_warning({}) is None
+    assert cautions(images) == cautions({}) == []
+
+
+def test_a_floor_of_fewer_images_and_classes_without_reference_are_warned_of():
+    images = {"lora": {"overall": {"n": 10}}, "real": {"overall": {"n": 9}}, "reference": {"split": "val", "absent": ["normal", "sick"]}}
+    smaller, absent = cautions(images)
+    assert "9 real images for the 10 of an arm" in smaller and "val holds no image of normal, sick" in absent
+    images["real"]["overall"]["n"] = 10
+    assert cautions(images) == [absent]
 
 
 def test_paired_copies_and_utility_have_their_controls():

@@ -112,6 +112,7 @@ def near(copied: dict, p: float) -> dict:
         "copied": copied,
         "p": p,
         "p_copied": p,
+        "n_held_out": 100,
         "ratio": metric(0.99),
         "share_near_train": metric(0.3),
         "share_near_held_out": metric(0.1),
@@ -135,6 +136,14 @@ def test_copies_and_sharing(copied, p, safe, outcome):
     verdict = safe_to_share(images, 0.05)
     assert verdict.topic == f"Safe to share: {safe}"
     assert "checks.max_copied is 5%" in verdict.sentences[0] and "no anonymity" in verdict.sentences[1]
+
+
+def test_sharing_is_not_judged_by_too_few_held_out_images():
+    images = near(metric(0.0), 0.4)
+    images["memorization"]["arms"]["lora"]["labeller"]["n_held_out"] = 5
+    verdict = safe_to_share(images, 0.05)
+    assert (verdict.topic, verdict.outcome) == ("Safe to share: not known", "open")
+    assert "cannot be told by 5 held-out images" in verdict.sentences[0]
 
 
 def test_a_copy_in_one_space_is_a_copy():

@@ -69,7 +69,7 @@ def test_whole_folder_starts_no_process(tiny, tmp_path, monkeypatch):
 
 
 def test_killed_generation_ends_in_the_same_bytes(tiny, tmp_path):
-    """A process of its own, killed at random moments after its first images. The benchmark ``sampling_kills`` does it 20 times."""
+    """A process of its own, killed at random moments after its first images. The benchmark ``kills generation`` does it 20 times."""
     profile = generating(tiny, per_class=20)
     draw(profile, tmp_path / "whole", batch=2)
     job = make_job(profile, tmp_path / "run", batch=2)

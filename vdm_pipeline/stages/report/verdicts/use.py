@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from vdm_pipeline.stages.image_findings import copies_too_many, not_copied
+from vdm_pipeline.stages.image_findings import can_tell_copies, copies_too_many, not_copied
 from vdm_pipeline.stages.report.verdicts.verdict import Outcome, Verdict, gathered
 from vdm_pipeline.stages.report.wording import NOT_MEASURED, bound, chance, find, has_value, interval, share
 
@@ -16,9 +16,11 @@ SURE = 0.01
 def safe_to_share(images: Mapping[str, Any], max_copied: float) -> Verdict:
     """Whether the images are copies of what the adapter was trained on, as the check of image_metrics has it."""
     try:
-        found = not_copied(images["memorization"], max_copied)
+        found, told = not_copied(images["memorization"], max_copied), can_tell_copies(images["memorization"])
     except (KeyError, TypeError, ValueError):
         return Verdict(f"Safe to share: {NOT_MEASURED}", "absent", (f"Whether images copy training images: {NOT_MEASURED}.",), "copies")
+    if not told:
+        return Verdict("Safe to share: not known", "open", (f"{found.sentence[0].upper()}{found.sentence[1:]}.", CAVEAT), "copies")
     sentence = f"{found.sentence[0].upper()}{found.sentence[1:]}; checks.max_copied is {max_copied:.0%}."
     return Verdict(f"Safe to share: {'yes' if found.passed else 'no'}", "good" if found.passed else "bad", (sentence, CAVEAT), "copies")
 
