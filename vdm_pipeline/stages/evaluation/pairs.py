@@ -20,7 +20,7 @@ def compare_pairs(baseline: Sample, lora: Sample, reference: Sample, class_names
         metric: {
             group: paired_difference(before[metric][mine], after[metric][mine], evaluation.bootstrap, evaluation.seed)
             for group, mine in rows.items()
-            if mine.any() and np.isfinite(before[metric][mine]).all()
+            if mine.any() and np.isfinite([before[metric][mine], after[metric][mine]]).all()
         }
         for metric in before
     }
