@@ -110,9 +110,7 @@ def _smaller_floor(images: Mapping[str, Any]) -> str | None:
     real, lora = (find(images, arm, "overall", "n") for arm in ("real", "lora"))
     if None in (real, lora) or real >= lora:
         return None
-    return (
-        f"Outside the subset there are {real} real images for the {lora} of an arm: the floor is of fewer, with wider intervals."
-    )
+    return f"Outside the subset there are {real} real images for the {lora} of an arm: the floor is of fewer, with wider intervals."
 
 
 def paired_table(images: Mapping[str, Any], groups: Sequence[str]) -> Table:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vdm_pipeline.settings import Evaluation
-from vdm_pipeline.stages.evaluation.comparison import FEWEST, SET_METRICS, compare, groups, set_metrics, with_shares_of
+from vdm_pipeline.stages.evaluation.comparison import SET_METRICS, compare, groups, set_metrics, with_shares_of
 from vdm_pipeline.stages.evaluation.samples import Sample
 from vdm_pipeline.stages.metrics.diversity import ms_ssim_within, vendi_score
 from vdm_pipeline.stages.metrics.frechet import frechet_distance
@@ -82,7 +82,7 @@ def test_report_of_an_arm_holds_both_spaces_and_the_means_of_images():
 
 
 def test_too_few_images_have_no_set_metrics():
-    report = compare(sample([0] * (FEWEST - 1) + [1] * FEWEST), sample([0] * 20 + [1] * 20, 1), NAMES, EVALUATION)
+    report = compare(sample([0] * 7 + [1] * 8), sample([0] * 20 + [1] * 20, 1), NAMES, EVALUATION)
     assert all(report["left"][name] is None and report["left"]["independent"][name] is None for name in SET_METRICS)
     assert all(report["right"][name]["value"] is not None for name in SET_METRICS)
 

@@ -11,6 +11,7 @@ from vdm_pipeline.io.images import resize, write_png
 from vdm_pipeline.io.tables import write_rows
 from vdm_pipeline.settings import Evaluation
 from vdm_pipeline.stages.archive import Archive, Split
+from vdm_pipeline.stages.evaluation import evaluate as module
 from vdm_pipeline.stages.evaluation.evaluate import Compared, evaluate
 from vdm_pipeline.stages.evaluation.features import Space
 from vdm_pipeline.stages.metrics.images import to_grey
@@ -61,14 +62,19 @@ DUPLICATE = 5
 IMAGES["lora"][:COPIED] = resize(IMAGES["train"][SUBSET[:COPIED]], 16)
 
 
-def run(root: Path, subset: list[int], colour: bool = False, copied_val: np.ndarray | tuple = ()) -> dict:
-    """Evaluate; ``subset`` are the train images that the adapter knows, ``copied_val`` more val images that train repeats."""
+def run(root: Path, subset: list[int], *, colour: bool = False, copied_val: np.ndarray | tuple = (), captions: str = "") -> dict:
+    """Evaluate; ``subset`` are the train images that the adapter knows, ``copied_val`` more val images that train repeats.
+
+    ``captions`` is the class of all captions, if these are not the true labels.
+    """
     for name, intended in INTENDED.items():
         rows = [{"file_name": f"gen_{i:03d}.png", "label": NAMES[k], "chroma": len(name) + i} for i, k in enumerate(intended)]
         write_folder(root / name, np.repeat(IMAGES[name][..., None], 3, axis=3) if colour else IMAGES[name], rows)
     ids = [f"phantom_train_{i:06d}" for i in subset]
     truth = [NAMES[i] for i in LABELS["train"][subset]]
-    rows = [{"file_name": f"images/{n}.png", "image_id": n, "label": k, "ground_truth": k} for n, k in zip(ids, truth, strict=True)]
+    rows = [
+        {"file_name": f"images/{n}.png", "image_id": n, "label": captions or k, "ground_truth": k} for n, k in zip(ids, truth, strict=True)
+    ]
     write_folder(root / "subset", IMAGES["train"][subset], rows)
     twin = {"image_id": "phantom_train_000099", "split": "train", "twin": f"phantom_val_{DUPLICATE:06d}", "twin_split": "val"}
     twins = [twin | {"image_id": f"phantom_val_{i:06d}", "split": "val", "twin_split": "train"} for i in copied_val]
@@ -206,3 +212,11 @@ def test_a_class_without_reference_is_named_and_the_other_is_measured(tmp_path):
     assert report["reference"]["absent"] == [NAMES[1]]
     assert report["lora"]["overall"]["kid"] is report["lora"][NAMES[1]]["kid"] is None
     assert report["lora"][NAMES[0]]["kid"] is not None
+
+
+def test_classifiers_learn_real_images_by_the_labels_of_their_captions(tmp_path, monkeypatch):
+    learnt = {}
+    real = module.training_sets
+    monkeypatch.setattr(module, "training_sets", lambda images, arms: learnt.update(real=images[1]) or real(images, arms))
+    run(tmp_path, SUBSET, captions="right")
+    assert learnt["real"].tolist() == [1] * len(SUBSET)
