@@ -119,13 +119,13 @@ def not_copied(memorization: Mapping[str, Any], max_copied: float) -> Finding:
         fewest = min(values["n_held_out"] for values in found.values())
         sentence = f"whether images are copies cannot be told by {fewest} held-out images; {LEAST_HELD_OUT} are the least"
         return Finding(False, sentence, figures)
-    (arm, space), worst = max(found.items(), key=lambda item: item[1]["copied"]["value"])
+    (arm, space), worst = max(found.items(), key=lambda item: (copies_too_many(item[1], max_copied), item[1]["copied"]["value"]))
     copying = any(copies_too_many(values, max_copied) for values in found.values())
     says = "are copies of training images beyond what chance explains" if copying else "are no copies of training images"
     low, high = worst["copied"]["ci95"]
     sentence = (
         f"the images {says}: at most {worst['copied']['value']:.1%} [{low:.1%}, {high:.1%}] lie much nearer to a training image "
-        f"than to any held-out one ({arm}, {space}); 1% is expected"
+        f"than to any held-out one ({arm}, {space}); 1% is expected, and so many by chance with p = {worst['p_copied']:.2g}"
     )
     return Finding(not copying, sentence, figures)
 

@@ -239,6 +239,11 @@ def test_copies_are_too_many_and_not_by_chance_in_any_space_of_any_arm(arm, labe
     assert passed or arm in finding.sentence
 
 
+def test_the_arm_that_copies_is_named_before_one_that_seems_to():
+    finding = not_copied({"arms": {"lora": spaces((0.05, 0.5), (0.03, 0.001))}}, 0.02)
+    assert "(lora, independent)" in finding.sentence and "p = 0.001" in finding.sentence
+
+
 @pytest.mark.parametrize(("n_held_out", "told"), [(1, False), (19, False), (20, True)])
 def test_no_copies_is_not_said_where_it_cannot_be_told(n_held_out, told):
     memorization = {"arms": {"real": spaces((0, 1), (0, 1)), "lora": spaces((0.0, 0.5), (0.0, 0.5))}}
