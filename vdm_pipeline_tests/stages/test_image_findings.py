@@ -137,6 +137,8 @@ def test_images_are_blank_and_saturated_by_the_limits_of_the_profile():
 def test_an_image_of_one_colour_is_blank():
     flat = np.full((1, 8, 8, 3), (200, 60, 90), np.uint8)
     assert sound_pixels(flat, Faults()).figures == {"blank": 1, "saturated": 0}
+    flat[..., 1] = IMAGES[0]
+    assert sound_pixels(flat, Faults()).passed
 
 
 def test_repeated_images_are_counted():

@@ -44,6 +44,7 @@ def test_provenance_stands_in_the_png_and_in_the_table(tiny, tmp_path):
         assert json.loads(image.text["parameters"]) == rows[0]
     keys = ["file_name", "label", "prompt", "seed", "scheduler", "steps", "guidance_scale", "size", "grey"]
     assert list(rows[0]) == [*keys, "adapters", "base_model", "lora_sha256", "lcm_sha256", "chroma"]
+    assert [row["seed"] for row in rows] == [tiny.generation.seed + i for i in range(6)]
     assert rows[0]["size"] == tiny.training.resolution
     assert rows[0]["base_model"] == f"embedded:sd@{folder_digest(BASE)}"
     assert (rows[0]["lora_sha256"], rows[0]["lcm_sha256"]) == (None, file_sha256(LCM.file))

@@ -25,6 +25,13 @@ def test_arms_mix_the_adapters_with_the_weights_of_the_profile(tiny):
     assert ours.model_copy(update={"adapters": baseline.adapters, "adapter_sha256": baseline.adapter_sha256}) == baseline
 
 
+@pytest.mark.parametrize(("size", "grey"), [(32, False), (64, True)])
+def test_arms_draw_at_the_size_of_the_training_and_in_its_colours(tiny, size, grey):
+    profile = generating(tiny, grey=grey).model_copy(update={"training": tiny.training.model_copy(update={"resolution": size})})
+    arm = main_arm(profile, BASE, LCM.path, None)
+    assert (arm.size, arm.grey) == (size, grey)
+
+
 @pytest.mark.parametrize(
     ("scheduler", "weight", "adapters"),
     [("lcm", 1.5, {"lcm": 0.75, "lora": 1.5}), ("lcm", 0.0, {"lcm": 0.75}), ("dpm", 0.5, {"lora": 0.5}), ("dpm", 0.0, {})],
