@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from vdm_pipeline.errors import PipelineError
@@ -13,9 +14,9 @@ from vdm_pipeline.io.manifest import file_sha256
 from vdm_pipeline.io.tables import read_rows
 from vdm_pipeline.stages.models import folder_digest
 from vdm_pipeline.stages.sampling import draw as module
-from vdm_pipeline.stages.sampling.draw import made, to_uint8
+from vdm_pipeline.stages.sampling.draw import Texts, made, to_uint8
 from vdm_pipeline.stages.sampling.plan import plan
-from vdm_pipeline_tests.stages.sampling.jobs import BASE, LCM, arm_of, contents, draw, generating, make_job, pixels
+from vdm_pipeline_tests.stages.sampling.jobs import BASE, CPU, LCM, arm_of, contents, draw, generating, make_job, pixels
 
 
 @pytest.fixture
@@ -156,3 +157,45 @@ def test_images_that_are_not_finite_are_counted_and_the_first_named(tiny):
     images[1:, 0, 0, 0] = np.nan, np.inf
     with pytest.raises(PipelineError, match=r"^2 of 3 images .* gen_001\.png \(seed 43\), are not finite: .*; lower the weight"):
         to_uint8(images, shots)
+
+
+def test_colour_spread_is_that_before_an_image_was_made_grey(tiny, tmp_path):
+    profile = generating(tiny, per_class=1)
+    grey, colour = (draw(profile, tmp_path / str(kept), arm=arm_of(profile, LCM, grey=kept)) for kept in (True, False))
+    for row in colour:
+        with Image.open(tmp_path / "False" / row["file_name"]) as image:
+            assert image.mode == "RGB"
+            pixels = np.asarray(image).astype(float)
+        assert row["chroma"] == pytest.approx((pixels.max(2) - pixels.min(2)).mean(), abs=1e-4)
+        assert row["chroma"] > 0
+    assert [row["chroma"] for row in grey] == [row["chroma"] for row in colour]
+
+
+def test_texts_without_a_prompt_come_first_with_guidance(tiny, tmp_path):
+    shots = plan(tiny.classes, tiny.generation)[2:4]
+    plain, guided = (
+        Texts(make_job(tiny, tmp_path, arm=arm_of(tiny, LCM, guidance_scale=scale)), CPU, torch.float32).of(shots) for scale in (1.0, 2.0)
+    )
+    assert plain.shape[0] == 2 and guided.shape[0] == 4
+    assert torch.equal(guided[2:], plain) and torch.equal(guided[0], guided[1])
+    assert not any(torch.equal(guided[0], text) for text in plain)
+
+
+def test_floats_are_rounded_to_the_nearest_level(tiny):
+    levels = np.array([0, 0.4, 0.6, 254.6, 255], np.float32) / 255
+    assert to_uint8(np.tile(levels[None, :, None, None], (1, 1, 1, 3)), plan(tiny.classes, tiny.generation)[:1])[0, :, 0, 0].tolist() == [
+        0,
+        0,
+        1,
+        255,
+        255,
+    ]
+
+
+def test_an_image_that_cannot_be_written_is_told(tiny, tmp_path, monkeypatch):
+    def full(*args, **kwargs) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(module, "write_png", full)
+    with pytest.raises(OSError, match="no room"):
+        draw(tiny, tmp_path / "x")
