@@ -121,15 +121,15 @@ STAGES = {
             ("lora_weights",),
             {"folder": "results/generated_images"},
             lambda p: [*_drawn(p), p.generation.adapter_weight],
-            version=3,
+            version=4,
         ),
-        Stage("baseline_images", (), {"folder": "results/generated_images_no_fine_tuning"}, _drawn, version=3),
+        Stage("baseline_images", (), {"folder": "results/generated_images_no_fine_tuning"}, _drawn, version=4),
         Stage(
             "extra_images",
             ("lora_weights",),
             {"folder": "results/generated_images_extra"},
             lambda p: [*_drawn(p), p.generation.model_dump(mode="json", include={"extra"})],
-            version=2,
+            version=3,
         ),
         Stage(
             "image_metrics",
@@ -137,7 +137,7 @@ STAGES = {
             {"metrics": "results/metrics/image_metrics.json", "plots": "results/metrics/image_plots"},
             lambda p: [p.evaluation, p.training.resolution, p.name, *_embedded(p), list(p.classes.names)],
             ("results/metrics/image_metrics.json",),
-            version=4,
+            version=5,
         ),
         Stage(
             "pipeline_summary",
@@ -150,7 +150,7 @@ STAGES = {
             (*MADE, "pipeline_summary"),
             {"folder": "results/report"},
             lambda p: [*_everything(p), p.checks.max_copied],
-            version=3,
+            version=4,
         ),
     )
 }

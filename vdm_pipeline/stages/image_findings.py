@@ -1,7 +1,8 @@
 """What can be found wrong with generated images: pure functions over plain values."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +13,17 @@ from vdm_pipeline.stages.findings import Finding
 
 SURE = 0.01
 """Below this ``p_copied``, copies are not there by chance."""
-LEAST_HELD_OUT = 20
-"""Held-out images below which a copy cannot be told: by chance one in a hundred of them is as near as a copy."""
+LEAST_HELD_OUT = 100
+"""Held-out images below which a copy cannot be told: by chance one in a hundred is as near as a copy."""
 PLANNED = ("file_name", "label", "prompt", "seed")
+SHARED = (*PLANNED, "scheduler", "steps", "guidance_scale", "size", "grey", "base_model", "lcm_sha256")
+"""What the arms of a fair comparison have in common."""
+SPACES = ("labeller", "independent")
 
 
 def same_plan(generated: Sequence[dict[str, Any]], baseline: Sequence[dict[str, Any]]) -> Finding:
-    """Both arms have the same images in label, prompt, seed, steps and guidance; only the adapters differ."""
-    keys = ("file_name", "label", "prompt", "seed", "steps", "guidance_scale", "size", "grey", "base_model")
-    plans = [[tuple(row[key] for key in keys) for row in rows] for rows in (generated, baseline)]
+    """Both arms have the same images by the same means; only our adapter differs."""
+    plans = [[tuple(row[key] for key in SHARED) for row in rows] for rows in (generated, baseline)]
     pairs = zip(generated, baseline, strict=False)
     ours = all("lora" in a["adapters"] and {k: v for k, v in a["adapters"].items() if k != "lora"} == b["adapters"] for a, b in pairs)
     fair = bool(generated) and plans[0] == plans[1] and ours
@@ -39,7 +42,7 @@ def complete(rows: Sequence[Mapping[str, Any]], planned: Sequence[Mapping[str, A
 
 def sound_pixels(images: NDArray[np.uint8], faults: Faults) -> Finding:
     """No image ``[n, h, w]`` or ``[n, h, w, 3]`` is blank or burnt out, by the limits that hold for the archive's images."""
-    flat = images.reshape(len(images), images.shape[1] * images.shape[2], -1)
+    flat = images.reshape(len(images), images.shape[1] * images.shape[2], 1 if images.ndim == 3 else images.shape[3])
     blank = int((flat.std(axis=1).max(axis=1) < faults.blank_deviation).sum())
     burnt = int((((flat == 0) | (flat == 255)).mean(axis=(1, 2)) >= faults.saturated_share).sum())
     sentence = f"{blank} of {len(images)} images are blank, {burnt} saturated"
@@ -102,39 +105,53 @@ def copies_too_many(space: Mapping[str, Any], max_copied: float) -> bool:
     return bool(space["copied"]["value"] > max_copied and space["p_copied"] < SURE)
 
 
-def can_tell_copies(memorization: Mapping[str, Any]) -> bool:
-    """Whether there are held-out images enough, in every arm and space of image_metrics.json's ``memorization``."""
-    return all(values["n_held_out"] >= LEAST_HELD_OUT for values in _judged(memorization).values())
+@dataclass(frozen=True)
+class Copies:
+    """Whether there are copies of training images: ``none``, ``some``, or ``unclear``, in a sentence with its figures."""
+
+    state: Literal["none", "some", "unclear"]
+    sentence: str
+    figures: dict[str, int | float]
+
+    @property
+    def finding(self) -> Finding:
+        """Passed if there are none."""
+        return Finding(self.state == "none", self.sentence, self.figures)
 
 
-def not_copied(memorization: Mapping[str, Any], max_copied: float) -> Finding:
-    """No arm copies a larger share of its images than ``max_copied`` from the training images, in any feature space.
+def copies(memorization: Mapping[str, Any], max_copied: float) -> Copies:
+    """Whether an arm holds copies of training images; ``memorization`` is that of image_metrics.json.
 
-    ``memorization`` is that of image_metrics.json; its arm ``real``, which is not generated, is not judged. What cannot be
-    told for want of held-out images does not pass.
+    ``some``: an image has the pixels of a training image, or a larger share than ``max_copied`` counts as copies, in any space,
+    beyond what chance explains. ``unclear``: the share is larger but may be chance, or there are too few held-out images. The
+    arm ``real``, which is not generated, is not judged. Raises ``KeyError`` if the LoRA's arm or a space is not there.
     """
-    found = _judged(memorization)
-    figures = {f"copied_{arm}_{space}": values["copied"]["value"] for (arm, space), values in found.items()}
-    if not can_tell_copies(memorization):
-        fewest = min(values["n_held_out"] for values in found.values())
-        sentence = f"whether images are copies cannot be told by {fewest} held-out images; {LEAST_HELD_OUT} are the least"
-        return Finding(False, sentence, figures)
+    arms = {"lora": memorization["arms"]["lora"]} | {name: arm for name, arm in memorization["arms"].items() if name != "real"}
+    found = {(name, space): arm[space] for name, arm in arms.items() for space in SPACES}
+    exact = {name: arm["duplicates"]["of_training"] for name, arm in arms.items()}
+    fewest = min(values["n_held_out"] for values in found.values())
+    told = {key: values for key, values in found.items() if values["copied"]}
+    figures = {f"copied_{name}_{space}": values["copied"]["value"] for (name, space), values in told.items()}
+    figures |= {f"exact_{name}": count for name, count in exact.items()}
+    if most := max(exact.values()):
+        name = max(exact, key=exact.__getitem__)
+        return Copies("some", f"{most} of the images ({name}) have the pixels of a training image", figures)
+    if any(copies_too_many(values, max_copied) for values in told.values()):
+        return Copies("some", f"images are copies of training images beyond what chance explains: {_worst(told, max_copied)}", figures)
+    if fewest < LEAST_HELD_OUT:
+        sentence = f"whether images are copies cannot be told by {fewest} held-out images with the training images' class shares"
+        return Copies("unclear", f"{sentence}; {LEAST_HELD_OUT} are the least", figures)
+    above = any(values["copied"]["value"] > max_copied for values in told.values())
+    says = "whether images are copies is not clear" if above else "the images are no copies of training images"
+    return Copies("unclear" if above else "none", f"{says}: {_worst(told, max_copied)}", figures)
+
+
+def _worst(found: Mapping[tuple[str, str], Mapping[str, Any]], max_copied: float) -> str:
+    """The arm and space with the most copies, those first that chance does not explain."""
     (arm, space), worst = max(found.items(), key=lambda item: (copies_too_many(item[1], max_copied), item[1]["copied"]["value"]))
-    copying = any(copies_too_many(values, max_copied) for values in found.values())
-    says = "are copies of training images beyond what chance explains" if copying else "are no copies of training images"
     low, high = worst["copied"]["ci95"]
-    sentence = (
-        f"the images {says}: at most {worst['copied']['value']:.1%} [{low:.1%}, {high:.1%}] lie much nearer to a training image "
-        f"than to any held-out one ({arm}, {space}); 1% is expected, and so many by chance with p = {worst['p_copied']:.2g}"
+    return (
+        f"{worst['copied']['value']:.1%} [{low:.1%}, {high:.1%}] lie much nearer to a training image than to any held-out one "
+        f"({arm}, {space}, the most of all arms); 1% is expected, so many by chance with p = {worst['p_copied']:.2g}, "
+        f"and checks.max_copied is {max_copied:.0%}"
     )
-    return Finding(not copying, sentence, figures)
-
-
-def _judged(memorization: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:
-    """What was found of each generated arm in each space."""
-    return {
-        (arm, space): values
-        for arm, spaces in memorization["arms"].items()
-        for space, values in spaces.items()
-        if arm != "real" and space != "duplicates"
-    }

@@ -17,10 +17,10 @@ from vdm_pipeline.settings import Profile, load_profile
 from vdm_pipeline.stages.archive import Archive, obtain_archive, read_archive
 from vdm_pipeline.stages.evaluation.comparison import compare
 from vdm_pipeline.stages.evaluation.features import Space, handcrafted
-from vdm_pipeline.stages.evaluation.memorisation import Neighbours, comparable, exact_duplicates, memorisation
+from vdm_pipeline.stages.evaluation.memorisation import Neighbours, comparable, exact_duplicates, memorisation, pixel_copies
 from vdm_pipeline.stages.evaluation.real_images import RealImages, reference_images
 from vdm_pipeline.stages.evaluation.samples import Measures
-from vdm_pipeline.stages.image_findings import not_copied
+from vdm_pipeline.stages.image_findings import copies
 from vdm_pipeline.stages.judge import train_judge
 from vdm_pipeline.stages.models import EMBEDDED
 from vdm_pipeline.stages.zero_shot import ZeroShot
@@ -61,7 +61,10 @@ def measure(archive: Archive, profile: Profile, per_class: int, copied_per_class
     sets = {"real images": (real.images, real.labels), **planted.all()}
     report: dict[str, dict[str, Any]] = {
         name: compare(measures.of(*images), reference, names, profile.evaluation)
-        | {"exact_duplicates": exact_duplicates(images[0]), "memorization": {}}
+        | {
+            "exact_duplicates": exact_duplicates(images[0]),
+            "memorization": {"duplicates": {"of_training": pixel_copies(images[0], subset.images)}},
+        }
         for name, images in sets.items()
     }
     for space in spaces:
@@ -87,7 +90,7 @@ def faults_found(report: dict[str, Any], real: dict[str, Any], max_copied: float
     for space in ("labeller", "independent"):
         mine, theirs = ((r["overall"] if space == "labeller" else r["overall"][space]) for r in (report, real))
         found += [f"{key} ({space})" for key in ("recall", "coverage") if mine[key]["ci95"][1] < theirs[key]["ci95"][0]]
-    if not not_copied({"arms": {"lora": report["memorization"]}}, max_copied).passed:
+    if copies({"arms": {"lora": report["memorization"]}}, max_copied).state == "some":
         found.append("memorisation")
     return found + ["duplicates"] * bool(report["exact_duplicates"])
 

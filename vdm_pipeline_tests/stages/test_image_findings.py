@@ -7,11 +7,10 @@ from vdm_pipeline.settings import Faults
 from vdm_pipeline.stages.image_findings import (
     adapter_acts,
     all_different,
-    can_tell_copies,
     closer_than_baseline,
     complete,
+    copies,
     grey_enough,
-    not_copied,
     prompts_fit,
     same_plan,
     sound_pixels,
@@ -32,6 +31,8 @@ def arms() -> tuple[list[dict], list[dict]]:
             "steps": 4,
             "guidance_scale": 1.0,
             "size": 8,
+            "scheduler": "lcm",
+            "lcm_sha256": "c",
             "grey": True,
             "base_model": "b",
         }
@@ -44,7 +45,9 @@ def test_arms_that_differ_in_our_adapter_alone_pass():
     assert same_plan(*arms()).passed
 
 
-@pytest.mark.parametrize("key", ["file_name", "label", "prompt", "seed", "steps", "guidance_scale", "size", "grey", "base_model"])
+@pytest.mark.parametrize(
+    "key", ["file_name", "label", "prompt", "seed", "steps", "guidance_scale", "size", "grey", "base_model", "scheduler", "lcm_sha256"]
+)
 def test_arms_of_two_plans_fail(key):
     generated, baseline = arms()
     baseline[1][key] = "other"
@@ -216,40 +219,58 @@ def test_unmeasured_distances_prove_nothing():
     assert not closer_than_baseline({}).passed
 
 
-def spaces(labeller: tuple, independent: tuple) -> dict:
+def arm_of(labeller: tuple, independent: tuple = (0.0, 1.0), *, exact: int = 0, n_held_out: int = 100) -> dict:
+    """What is found of an arm: the share of copies and its p in each space."""
     ends = {"labeller": labeller, "independent": independent}
-    found = {name: {"copied": {"value": v, "ci95": [v, v]}, "p": 0.5, "p_copied": p, "n_held_out": 20} for name, (v, p) in ends.items()}
-    return found | {"duplicates": {"exact": 0}}
+    found = {n: {"copied": {"value": v, "ci95": [v, v]}, "p_copied": p, "n_held_out": n_held_out} for n, (v, p) in ends.items()}
+    return found | {"duplicates": {"of_training": exact}}
+
+
+FAIR = (0.0, 0.5)
 
 
 @pytest.mark.parametrize(
-    ("labeller", "independent", "passed"),
+    ("labeller", "independent", "state"),
     [
-        ((0.0, 0.5), (0.02, 0.001), True),
-        ((0.03, 0.009), (0.0, 0.5), False),
-        ((0.0, 0.5), (0.03, 0.009), False),
-        ((0.03, 0.01), (0.0, 0.5), True),
-        ((1.0, 0.0), (1.0, 0.0), False),
+        (FAIR, (0.02, 0.001), "none"),
+        ((0.03, 0.009), FAIR, "some"),
+        (FAIR, (0.03, 0.009), "some"),
+        ((0.03, 0.01), FAIR, "unclear"),
+        ((1.0, 0.0), (1.0, 0.0), "some"),
     ],
 )
-@pytest.mark.parametrize("arm", ["lora", "baseline", "weight_150"])
-def test_copies_are_too_many_and_not_by_chance_in_any_space_of_any_arm(arm, labeller, independent, passed):
-    fair = spaces((0.0, 0.5), (0.0, 0.5))
-    finding = not_copied({"arms": {"real": spaces((1, 0), (1, 0)), "lora": fair, arm: spaces(labeller, independent)}}, 0.02)
-    assert finding.passed is passed
-    assert ("beyond what chance explains" in finding.sentence) is (not passed)
-    assert passed or arm in finding.sentence
+@pytest.mark.parametrize("name", ["lora", "baseline", "weight_150"])
+def test_copies_are_too_many_and_not_by_chance_in_any_space_of_any_arm(name, labeller, independent, state):
+    arms = {"real": arm_of((1, 0), (1, 0), exact=9, n_held_out=1), "lora": arm_of(FAIR), name: arm_of(labeller, independent)}
+    found = copies({"arms": arms}, 0.02)
+    assert found.state == state and found.finding.passed is (state == "none")
+    assert ("beyond what chance explains" in found.sentence) is (state == "some")
+    assert state == "none" or name in found.sentence
 
 
 def test_the_arm_that_copies_is_named_before_one_that_seems_to():
-    finding = not_copied({"arms": {"lora": spaces((0.05, 0.5), (0.03, 0.001))}}, 0.02)
-    assert "(lora, independent)" in finding.sentence and "p = 0.001" in finding.sentence
+    sentence = copies({"arms": {"lora": arm_of((0.05, 0.5), (0.03, 0.001))}}, 0.02).sentence
+    assert "(lora, independent" in sentence and "p = 0.001" in sentence and "checks.max_copied is 2%" in sentence
 
 
-@pytest.mark.parametrize(("n_held_out", "told"), [(1, False), (19, False), (20, True)])
-def test_no_copies_is_not_said_where_it_cannot_be_told(n_held_out, told):
-    memorization = {"arms": {"real": spaces((0, 1), (0, 1)), "lora": spaces((0.0, 0.5), (0.0, 0.5))}}
-    memorization["arms"]["lora"]["independent"]["n_held_out"] = n_held_out
-    finding = not_copied(memorization, 0.02)
-    assert can_tell_copies(memorization) is told and finding.passed is told
-    assert told or f"cannot be told by {n_held_out} held-out images" in finding.sentence
+@pytest.mark.parametrize(("n_held_out", "state"), [(0, "unclear"), (99, "unclear"), (100, "none")])
+def test_no_copies_is_not_said_where_it_cannot_be_told(n_held_out, state):
+    memorization = {"arms": {"lora": arm_of(FAIR), "dpm25": arm_of(FAIR)}}
+    memorization["arms"]["dpm25"]["independent"] |= {"n_held_out": n_held_out} | ({} if n_held_out else {"copied": None, "p_copied": None})
+    found = copies(memorization, 0.02)
+    assert found.state == state
+    assert state == "none" or f"cannot be told by {n_held_out} held-out images" in found.sentence
+
+
+def test_one_image_with_the_pixels_of_a_training_image_is_a_copy():
+    found = copies({"arms": {"lora": arm_of(FAIR), "dpm25": arm_of(FAIR, exact=1)}}, 0.02)
+    assert found.state == "some" and "1 of the images (dpm25) have the pixels" in found.sentence
+    assert (found.figures["exact_dpm25"], found.figures["exact_lora"]) == (1, 0)
+
+
+@pytest.mark.parametrize("gone", [("lora",), ("lora", "independent"), ("dpm25", "labeller"), ("lora", "duplicates")])
+def test_what_is_not_measured_is_not_judged(gone):
+    arms = {"lora": arm_of(FAIR), "dpm25": arm_of(FAIR)}
+    (arms if len(gone) == 1 else arms[gone[0]]).pop(gone[-1])
+    with pytest.raises(KeyError):
+        copies({"arms": arms}, 0.02)

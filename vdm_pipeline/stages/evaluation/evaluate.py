@@ -14,11 +14,13 @@ from vdm_pipeline.stages.archive import Archive
 from vdm_pipeline.stages.evaluation.comparison import compare
 from vdm_pipeline.stages.evaluation.features import Space
 from vdm_pipeline.stages.evaluation.memorisation import (
+    PAIRS,
     Neighbours,
     closest_pairs,
     comparable,
     exact_duplicates,
     memorisation,
+    pixel_copies,
     share_alike,
 )
 from vdm_pipeline.stages.evaluation.pairs import compare_pairs
@@ -111,16 +113,20 @@ def _memorisation(
 ) -> dict[str, Any]:
     """Memorisation of each arm in each space, and duplicates within it; ``real``, if there is any, is the control that copied nothing."""
     arms = {name: arm for name, arm in arms.items() if len(arm)}
-    found: dict[str, Any] = {name: {"duplicates": {"exact": exact_duplicates(arm.images)}} for name, arm in arms.items()}
+    found: dict[str, Any] = {
+        name: {"duplicates": {"exact": exact_duplicates(arm.images), "of_training": pixel_copies(arm.images, train.images)}}
+        for name, arm in arms.items()
+    }
     closest = {}
     for space_name, space in spaces.items():
         features = comparable(space, train.images, held_out.images, {name: arm.images for name, arm in arms.items()})
+        pairs = []
         for name in arms:
             near = Neighbours.of(features, name)
             found[name][space_name] = memorisation(near, train.labels, held_out.labels, evaluation)
             found[name]["duplicates"][space_name] = share_alike(features[name], features["real"]) if "real" in features else None
-            if name == "lora":
-                closest[space_name] = closest_pairs(near)
+            pairs += [{"arm": name, **pair} for pair in closest_pairs(near) if name != "real"]
+        closest[space_name] = sorted(pairs, key=lambda pair: pair["nearness"])[:PAIRS]
     return {"arms": found, "closest": closest}
 
 
@@ -156,6 +162,7 @@ def _named(pairs: list[dict[str, Any]], files: list[str], train: list[str], held
     """Pairs with the names of their files and images in the place of their rows."""
     return [
         {
+            "arm": pair["arm"],
             "file_name": files[pair["generated"]],
             "train_image": train[pair["train"]],
             "held_out_image": held_out[pair["held_out"]],

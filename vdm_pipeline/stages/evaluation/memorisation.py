@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from vdm_pipeline.io.images import resize
 from vdm_pipeline.settings import Evaluation
 from vdm_pipeline.stages.data_faults import image_keys
+from vdm_pipeline.stages.evaluation.comparison import with_shares_of
 from vdm_pipeline.stages.evaluation.features import Space
-from vdm_pipeline.stages.metrics.images import mean_with_interval
+from vdm_pipeline.stages.metrics.images import mean_with_interval, to_grey
 from vdm_pipeline.stages.metrics.manifold import distances
 from vdm_pipeline.stages.near_duplicates import Whitening
 
@@ -28,6 +29,7 @@ DIRECTIONS = 64
 """Of the whitened features; the small rest is mostly noise."""
 LOOKED_AT = 32
 """Nearest neighbours of an image among which the permutations look for one of each kind; the last stands for a kind that is not there."""
+FIGURES = ("p_copied", "share_near_train", "share_near_held_out", "copied", "ratio", "share_nearest_is_train", "p")
 MIRRORED = ", mirrored"
 PAIRS = 8
 """Closest pairs that are shown, a space."""
@@ -59,6 +61,10 @@ class Neighbours:
         """Distance to the held-out images that 5 % of the training ones fall below."""
         return float(np.percentile(self.across.min(0), NEAR))
 
+    def among(self, held_out: NDArray[np.intp]) -> "Neighbours":
+        """With these held-out images alone."""
+        return Neighbours(self.to_train, self.to_held_out[:, held_out], self.across[held_out], self.within[np.ix_(held_out, held_out)])
+
     @property
     def ratios(self) -> tuple[Floats, Floats]:
         """Nearest training over nearest held-out distance, of the images ``[n]`` and of the held-out ones themselves ``[h]``."""
@@ -83,13 +89,23 @@ def comparable(space: Space, train: Images, held_out: Images, others: Mapping[st
 def memorisation(
     near: Neighbours, train_labels: NDArray[np.int64], held_out_labels: NDArray[np.int64], evaluation: Evaluation
 ) -> dict[str, Any]:
-    """Whether images keep closer to training images than to held-out ones.
+    """Whether images keep closer to training images than to held-out ones; these are thinned to the class shares of the former.
+
+    Else the images of a class with few held-out ones would lie near to training images for want of others. Figures are None
+    where a class of the training images has no held-out one.
 
     ``share_near_train``: images nearer to a training image than 95 % of the held-out images are; .05 is expected of new
     images. ``share_near_held_out``: the same with the two sets exchanged. ``copied``: images whose ratio of nearest training
     to nearest held-out distance is below that of 99 % of the held-out images; .01 is expected, whether they are typical or
     not. ``p_copied``: see `chance_of`. ``share_nearest_is_train``, ``ratio``, ``p``: see `ratio_test`.
     """
+    kept = with_shares_of(train_labels, held_out_labels, evaluation.seed)
+    sizes = {"n": len(near.to_train), "n_train": len(train_labels), "n_held_out": len(kept)}
+    if len(kept) < 2:
+        return {**sizes, **dict.fromkeys(FIGURES)}
+    train, held_out = matched_rows(train_labels, held_out_labels, evaluation.seed)
+    tested = ratio_test(near.to_train[:, train], near.to_held_out[:, held_out], evaluation.bootstrap, evaluation.seed)
+    near = near.among(kept)
     ratios, usual = near.ratios
     limit = np.percentile(usual, COPY)
     copied, below = ratios < limit, int((usual < limit).sum())
@@ -98,14 +114,11 @@ def memorisation(
         "share_near_held_out": near.to_held_out.min(1) < near.near_held_out(),
         "copied": copied,
     }
-    train, held_out = matched_rows(train_labels, held_out_labels, evaluation.seed)
     return {
-        "n": len(copied),
-        "n_train": len(train_labels),
-        "n_held_out": len(held_out_labels),
+        **sizes,
         "p_copied": chance_of(int(copied.sum()), len(copied), below, len(usual)),
         **{name: mean_with_interval(values.astype(float), evaluation.bootstrap, evaluation.seed) for name, values in shares.items()},
-        **ratio_test(near.to_train[:, train], near.to_held_out[:, held_out], evaluation.bootstrap, evaluation.seed),
+        **tested,
     }
 
 
@@ -162,6 +175,13 @@ def matched_rows(train: NDArray[np.int64], held_out: NDArray[np.int64], seed: in
             rows.append(part[:count])
     first, second = (np.sort(np.concatenate(rows)) for rows in chosen)
     return first, second
+
+
+def pixel_copies(images: Images, train: Images) -> int:
+    """Images with the pixels of a training image, or of one mirrored; grey as grey."""
+    images, train = to_grey(images), to_grey(train)
+    known = {*image_keys(train), *image_keys(np.ascontiguousarray(train[:, :, ::-1]))}
+    return sum(key in known for key in image_keys(images))
 
 
 def exact_duplicates(images: Images) -> int:

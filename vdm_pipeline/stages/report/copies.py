@@ -18,15 +18,15 @@ def held_out_ids(images: Mapping[str, Any]) -> list[str]:
 
 
 def closest(
-    images: Mapping[str, Any], generated: Path, subset: Path, held_out: Mapping[str, NDArray[np.uint8]]
+    images: Mapping[str, Any], arms: Mapping[str, Path], subset: Path, held_out: Mapping[str, NDArray[np.uint8]]
 ) -> dict[str, list[dict[str, Any]]]:
-    """By feature space: of each pair its names, nearness and pictures; ``held_out`` holds images ``[h, w]`` by id."""
+    """By feature space: of each pair its names, nearness and pictures; ``arms`` are folders, ``held_out`` holds images ``[h, w]`` by id."""
     return {
         space: [
             pair
             | {
                 "nearness": number(pair["nearness"]),
-                "generated": data_uri(modest(read_png(generated, pair["file_name"]))),
+                "generated": data_uri(modest(read_png(arms[pair["arm"]], pair["file_name"]))),
                 "train": data_uri(modest(read_png(subset, f"images/{pair['train_image']}.png"))),
                 "held_out": data_uri(modest(held_out[pair["held_out_image"]])),
             }

@@ -16,7 +16,7 @@ COLUMNS, FEWER = 8, 4
 """Images a row; the fewer of large images, so that the page stays small."""
 PAIRED = ("label", "prompt", "seed")
 """What all images of a column must share."""
-ALSO_PAIRED = ("steps", "guidance_scale", "base_model")
+ALSO_PAIRED = ("scheduler", "steps", "guidance_scale", "size", "base_model")
 """What baseline and LoRA must share besides; extra arms differ in just these."""
 
 

@@ -14,6 +14,8 @@ ARMS = {
 OTHER_REAL = {"real_to_test": "the same real images, against test"}
 """How far two real sets can lie apart; it stands last."""
 SPACES = ("labeller", "independent")
+FEW = 50
+"""Held-out images below which it is said why no more are compared."""
 SET_METRICS = {
     "kid": "KID ↓",
     "cmmd": "CMMD ↓",
@@ -52,7 +54,8 @@ COPIES = {
     "p": "p of the ratio",
 }
 DUPLICATES = {
-    "exact": "pixel by pixel",
+    "of_training": "training images, pixel by pixel",
+    "exact": "another of them, pixel by pixel",
     "labeller": "share alike in the labeller's space",
     "independent": "share alike in the independent space",
 }
@@ -90,7 +93,7 @@ def group_title(group: str) -> str:
 
 def cautions(images: Mapping[str, Any]) -> list[str]:
     """What is to be known before the tables are read: FID of few images, a floor of fewer images, classes without a reference."""
-    told = [_fid_of_few(images), _smaller_floor(images)]
+    told = [_fid_of_few(images), _smaller_floor(images), _few_compared(images)]
     if absent := find(images, "reference", "absent"):
         split = find(images, "reference", "split")
         told.append(f"{split} holds no image of {', '.join(absent)}: metrics of whole sets are told class by class alone.")
@@ -104,6 +107,15 @@ def _fid_of_few(images: Mapping[str, Any]) -> str | None:
         return None
     told = f"FID needs {least} images a set; {counts[0]} against {counts[1]} make it too large by an amount that differs from set to set."
     return f"{told} Do not read it alone."
+
+
+def _few_compared(images: Mapping[str, Any]) -> str | None:
+    compared, there = find(images, "lora", "overall", "n_reference"), find(images, "reference", "n")
+    if not compared or there is None or compared >= FEW or compared == there:
+        return None
+    return (
+        f"With the class shares of the arms only {compared} of {there} held-out images can be compared overall: one class has few of them."
+    )
 
 
 def _smaller_floor(images: Mapping[str, Any]) -> str | None:
@@ -132,7 +144,7 @@ def copies_table(images: Mapping[str, Any]) -> Table:
         return [Row(title, [_cell(key, find(arm, under, key)) for arm in arms.values()]) for key, title in names.items()]
 
     blocks = [Block(space_title(images, space), rows(COPIES, space)) for space in SPACES]
-    return Table("Nearness to training images", list(arms), [*blocks, Block("repeats within the arm", rows(DUPLICATES, "duplicates"))])
+    return Table("Nearness to training images", list(arms), [*blocks, Block("repeats", rows(DUPLICATES, "duplicates"))])
 
 
 def utility_table(images: Mapping[str, Any], class_names: Sequence[str]) -> Table:

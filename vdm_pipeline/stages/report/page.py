@@ -61,6 +61,12 @@ class ReportInputs:
     doubted: NDArray[np.uint8]
     held_out: Mapping[str, NDArray[np.uint8]]
 
+    @property
+    def arms(self) -> dict[str, Path]:
+        """Folders of all arms, by the names that they have in image_metrics.json."""
+        extra = {name: self.extra / name for name in read_json(self.extra / "arms.json")}
+        return {"baseline": self.baseline, "lora": self.generated, **extra}
+
 
 def render_report(path: Path, inputs: ReportInputs) -> None:
     """Write the page; every picture is inside it and nothing is fetched when it is opened."""
@@ -112,7 +118,7 @@ def _images(inputs: ReportInputs, images: dict[str, Any]) -> dict[str, Any]:
         "paired_table": paired_table(images, ("overall", *names)),
         "copies_table": copies_table(images),
         "utility_table": utility_table(images, names),
-        "closest": closest(images, inputs.generated, inputs.subset, inputs.held_out),
+        "closest": closest(images, inputs.arms, inputs.subset, inputs.held_out),
         "image_plots": pictures.plots(folder, pictures.IMAGE_PLOTS),
         "paired_plots": pictures.plots(folder, pictures.PAIRED_PLOTS),
         "copies_plots": pictures.plots(folder, pictures.COPIES_PLOTS),

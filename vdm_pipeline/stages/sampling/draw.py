@@ -1,6 +1,9 @@
 """Groups of shots become PNGs, each its own record; an image that is there and whole is not made again."""
 
+import hashlib
+import io
 import json
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -20,6 +23,7 @@ from vdm_pipeline.stages.sampling.pipeline import Sampler
 from vdm_pipeline.stages.sampling.plan import Shot
 
 Progress = Callable[[int, int], None]
+PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 WRITERS = 4
 """Threads that wait for the disk; more would take the interpreter from the one that draws."""
 
@@ -77,18 +81,30 @@ class Texts:
 def made(job: Job, shot: Shot) -> dict[str, Any] | None:
     """The record of the shot's image, or None if its PNG is missing, damaged, or was made in another way."""
     try:
-        with Image.open(job.folder / shot.file_name) as image:
-            image.load()
+        png = (job.folder / shot.file_name).read_bytes()
+        with Image.open(io.BytesIO(png)) as image:
+            pixels = np.asarray(image)
             record = json.loads(image.text["parameters"])  # type: ignore[attr-defined]
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, KeyError, AttributeError):
+    except (OSError, Image.DecompressionBombError, UnidentifiedImageError, SyntaxError, ValueError, KeyError, AttributeError):
         return None
-    known = isinstance(record, dict) and isinstance(record.get("chroma"), float)
-    return record if known and record == {**job.arm.record(shot), "chroma": record["chroma"]} else None
+    if not png.endswith(PNG_END) or not isinstance(record, dict):
+        return None
+    spread = record.get("chroma")
+    known = isinstance(spread, float) and math.isfinite(spread)
+    return record if known and record == _record(job, shot, pixels, record["chroma"]) else None
+
+
+def _record(job: Job, shot: Shot, pixels: NDArray[np.uint8], spread: float) -> dict[str, Any]:
+    """Of an image as it is saved; ``spread`` is its chroma before it was made grey."""
+    return job.arm.record(shot) | {"pixels_sha256": _digest(pixels), "chroma": spread}
+
+
+def _digest(pixels: NDArray[np.uint8]) -> str:
+    return hashlib.sha256(str(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
 
 def _write(job: Job, shot: Shot, image: NDArray[np.uint8], spread: float) -> None:
-    """The PNG of ``image`` with its record; ``spread`` is its chroma before it was made grey."""
-    record = job.arm.record(shot) | {"chroma": round(spread, 4)}
+    record = _record(job, shot, image, round(spread, 4))
     write_png(job.folder / shot.file_name, image, {"parameters": json.dumps(record, ensure_ascii=False)}, sync_folder=False)
 
 

@@ -18,9 +18,10 @@ def generate(job: Job, log: Callable[[str], None], progress: Progress) -> list[d
     """Write an image a shot and ``metadata.jsonl`` into ``job.folder``, and return its rows in the order of the plan.
 
     An interrupted call is gone on with at the first missing image, and ends in the same bytes. One process reports to
-    ``progress``; of several, every line goes to ``log``. Raises `PipelineError` for images that are not finite.
+    ``progress``; of several, every line goes to ``log``. Raises `PipelineError` for images that are not finite, and where
+    something else stands in the place of the folder or of a file.
     """
-    job.folder.mkdir(parents=True, exist_ok=True)
+    _make_room(job)
     if job.execution.processes == 1:
         device = pick_device(job.execution.device)
         draw_share(job, 0, 1, device, pick_dtype(device), progress)
@@ -35,3 +36,13 @@ def generate(job: Job, log: Callable[[str], None], progress: Progress) -> list[d
         raise PipelineError(f"{len(job.shots) - len(rows)} images are missing or damaged in {job.folder}; materialize the asset again.")
     write_rows(job.folder / "metadata.jsonl", rows)
     return rows
+
+
+def _make_room(job: Job) -> None:
+    """The folder, if nothing is in the way."""
+    if job.folder.exists() and not job.folder.is_dir():
+        raise PipelineError(f"{job.folder} is a file, and a folder of images is to stand there; move it away.")
+    for name in (*(shot.file_name for shot in job.shots), "metadata.jsonl"):
+        if (job.folder / name).is_dir():
+            raise PipelineError(f"{job.folder / name} is a folder, and a file is to stand there; move it away.")
+    job.folder.mkdir(parents=True, exist_ok=True)

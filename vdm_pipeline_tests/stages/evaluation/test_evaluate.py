@@ -168,13 +168,13 @@ def test_pairs_are_lora_minus_baseline(report):
 def test_copies_are_found_among_the_training_images(report):
     arms, closest = report["memorization"]["arms"], report["memorization"]["closest"]["labeller"]
     assert set(arms) == {"real", "baseline", "lora", "third"}
-    assert (arms["lora"]["labeller"]["n_train"], arms["lora"]["labeller"]["n_held_out"]) == (40, 47)
-    assert [(pair["file_name"], pair["train_image"]) for pair in sorted(closest[:COPIED], key=lambda pair: pair["file_name"])] == [
-        (f"gen_{i:03d}.png", f"phantom_train_{i:06d}") for i in range(COPIED)
-    ]
+    assert (arms["lora"]["labeller"]["n_train"], arms["lora"]["labeller"]["n_held_out"]) == (40, 46)
+    first = sorted((pair["arm"], pair["file_name"], pair["train_image"]) for pair in closest[: 2 * COPIED])
+    assert first == [(arm, f"gen_{i:03d}.png", f"phantom_train_{i:06d}") for arm in ("lora", "third") for i in range(COPIED)]
     assert all(pair["held_out_image"].startswith("phantom_val_") for pair in closest)
     assert arms["lora"]["labeller"]["copied"]["value"] > arms["baseline"]["labeller"]["copied"]["value"]
     assert arms["lora"]["duplicates"]["exact"] == 0
+    assert [arms[arm]["duplicates"]["of_training"] for arm in ("real", "baseline", "lora", "third")] == [0, 0, COPIED, COPIED]
 
 
 def test_utility_is_tested_on_test(report):

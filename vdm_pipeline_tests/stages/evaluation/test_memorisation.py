@@ -13,6 +13,7 @@ from vdm_pipeline.stages.evaluation.memorisation import (
     exact_duplicates,
     matched_rows,
     memorisation,
+    pixel_copies,
     ratio_test,
     share_alike,
 )
@@ -183,3 +184,28 @@ def test_duplicates_are_counted():
     assert share_alike(cloud(300, 1), cloud(300, 2)) == pytest.approx(0.05, abs=0.03)
     assert share_alike(np.repeat(cloud(10, 1), 30, axis=0), cloud(300, 2)) == 1
     assert share_alike(cloud(1, 1), cloud(300, 2)) is None
+
+
+def test_a_class_with_few_held_out_images_makes_no_copies_of_new_ones():
+    """By all held-out images, new ones of a class that has few would lie near to training images for want of others."""
+    classes = np.repeat([0, 1], 200)
+    centres = np.where(classes[:, None] == 0, -6.0, 6.0)
+    train, images = cloud(400, 1) + centres, cloud(400, 3) + centres
+    kept = np.r_[:15, 200:400]
+    held_out, far = (cloud(400, 2) + centres)[kept], np.full((1, 8), 1e6)
+    features = {"train": train, "held_out": held_out, "images": images, "train, mirrored": far + 0 * train}
+    found = memorisation(Neighbours.of(features | {"held_out, mirrored": far + 0 * held_out}, "images"), classes, classes[kept], EVALUATION)
+    assert found["n_held_out"] == 30
+    assert found["p_copied"] > 0.01
+
+
+def test_nothing_is_told_where_a_class_has_no_held_out_image():
+    found = memorisation(neighbours(cloud(10, 3)), CLASSES, np.zeros(120, int), EVALUATION)
+    assert (found["n"], found["n_train"], found["n_held_out"]) == (10, 120, 0)
+    assert found["copied"] is found["p_copied"] is found["ratio"] is None
+
+
+def test_pixels_of_training_images_are_found_mirrored_and_in_colour():
+    train = np.random.default_rng(0).integers(256, size=(5, 8, 8), dtype=np.uint8)
+    images = np.stack([train[3], train[1][:, ::-1], train[0] ^ 1, train[2].T])
+    assert pixel_copies(images, train) == pixel_copies(np.repeat(images[..., None], 3, axis=3), train) == 2

@@ -60,7 +60,13 @@ def filled(extra: str = "dpm25") -> dict[str, Any]:
             "arms": {arm: _copies(numbers, counts) for arm in ("real", "baseline", "lora", extra)},
             "closest": {
                 space: [
-                    {"file_name": f"gen_00{i}.png", "train_image": "a", "held_out_image": f"held_{i}", "nearness": next(numbers)}
+                    {
+                        "arm": "lora",
+                        "file_name": f"gen_00{i}.png",
+                        "train_image": "a",
+                        "held_out_image": f"held_{i}",
+                        "nearness": next(numbers),
+                    }
                     for i in range(2)
                 ]
                 for space in ("labeller", "independent")
@@ -117,10 +123,10 @@ def _arm(numbers: Iterator[float], counts: Iterator[int]) -> dict[str, Any]:
 
 def _copies(numbers: Iterator[float], counts: Iterator[int]) -> dict[str, Any]:
     def space() -> dict[str, Any]:
-        sizes = {key: next(counts) for key in ("n", "n_train", "n_held_out")}
+        sizes = {key: next(counts) for key in ("n", "n_train")} | {"n_held_out": 100 + next(counts)}
         return {**sizes, **{key: _next(numbers) for key in COPIES}, "p": next(numbers), "p_copied": next(numbers)}
 
-    duplicates = {"exact": next(counts), "labeller": next(numbers), "independent": next(numbers)}
+    duplicates = {"exact": next(counts), "of_training": next(counts), "labeller": next(numbers) / 10, "independent": next(numbers) / 10}
     return {"labeller": space(), "independent": space(), "duplicates": duplicates}
 
 

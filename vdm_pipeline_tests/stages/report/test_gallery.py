@@ -48,7 +48,10 @@ def test_large_images_are_fewer(run):
     assert [row["i"] for row in spread([{"i": i} for i in range(64)], 8)] == list(range(0, 64, 8))
 
 
-@pytest.mark.parametrize(("arm", "key"), [("baseline", "seed"), ("baseline", "prompt"), ("baseline", "steps"), ("extra/dpm25", "seed")])
+@pytest.mark.parametrize(
+    ("arm", "key"),
+    [("baseline", "seed"), ("baseline", "prompt"), ("baseline", "steps"), ("baseline", "scheduler"), ("extra/dpm25", "seed")],
+)
 def test_images_that_are_no_pair_are_refused(run, tmp_path, arm, key):
     path = tmp_path / arm / "metadata.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -60,12 +63,15 @@ def test_images_that_are_no_pair_are_refused(run, tmp_path, arm, key):
 def test_closest_pairs_show_three_images(run):
     images = read_json(run.image_metrics)
     assert held_out_ids(images) == ["held_0", "held_1"] and held_out_ids({}) == []
-    found = closest(images, run.generated, run.subset, run.held_out)
+    found = closest(images, run.arms, run.subset, run.held_out)
     assert list(found) == ["labeller", "independent"]
     assert found["labeller"][1]["generated"] == data_uri(read_png(run.generated, "gen_001.png"))
     assert found["labeller"][1]["held_out"] == data_uri(run.held_out["held_1"])
     assert found["labeller"][1]["train"] == data_uri(read_png(run.subset, "images/a.png"))
-    assert closest({}, run.generated, run.subset, {}) == {}
+    images["memorization"]["closest"]["labeller"][1]["arm"] = "dpm25"
+    other = closest(images, run.arms, run.subset, run.held_out)["labeller"][1]["generated"]
+    assert other == data_uri(read_png(run.extra / "dpm25", "gen_001.png")) != found["labeller"][1]["generated"]
+    assert closest({}, run.arms, run.subset, {}) == {}
 
 
 def test_contact_sheet_keeps_colour(run, tmp_path):

@@ -52,6 +52,13 @@ def test_a_floor_of_fewer_images_and_classes_without_reference_are_warned_of():
     assert cautions(images) == [absent]
 
 
+def test_a_class_with_few_references_is_warned_of():
+    images = {"lora": {"overall": {"n_reference": 3}}, "reference": {"n": 61}}
+    assert "only 3 of 61 held-out images" in cautions(images)[0]
+    images["lora"]["overall"]["n_reference"] = 50
+    assert cautions(images) == []
+
+
 def test_paired_copies_and_utility_have_their_controls():
     images = filled()
     found = images["paired"]["sharpness"]["normal"]
@@ -59,7 +66,9 @@ def test_paired_copies_and_utility_have_their_controls():
     assert cell(paired_table(images, GROUPS), 0, "sharpness", "normal").beneath.endswith(f"p = {found['p']:.2g}")
     table = copies_table(images)
     assert table.columns == ["real, never trained on: control", "baseline", "with LoRA", "dpm25"]
-    assert cell(table, 2, "pixel by pixel", "with LoRA").text == str(images["memorization"]["arms"]["lora"]["duplicates"]["exact"])
+    assert cell(table, 2, "another of them, pixel by pixel", "with LoRA").text == str(
+        images["memorization"]["arms"]["lora"]["duplicates"]["exact"]
+    )
     table = utility_table(images, NAMES)
     gain = images["utility"]["gains"]["real_twice"]["value"]
     assert cell(table, 1, "minus the same real images twice", "balanced accuracy ↑").text == number(gain)

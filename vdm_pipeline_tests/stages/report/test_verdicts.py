@@ -100,9 +100,32 @@ def test_images_of_a_class_that_are_more_alike_are_less_diverse():
     assert diversity(arms("ms_ssim", real=metric(0.3), lora=metric(0.05))).outcome == "good"
 
 
+def test_a_class_that_is_blurred_is_not_hidden_by_another_that_is_not():
+    images = arms("sharpness", "normal", real=metric(60), lora=metric(50))
+    sick = arms("sharpness", "sick", real=metric(20), lora=metric(20))
+    for arm, groups in sick.items():
+        images[arm] |= groups
+    verdict = sharpness(images, ["normal", "sick"])
+    assert verdict.outcome == "mixed" and "Normal images with the LoRA are blurrier" in verdict.sentences[0]
+
+
+def test_an_interval_that_is_too_wide_to_tell_is_not_good():
+    images = arms("sharpness", "normal", real=metric(10, 3), lora=metric(9, 4))
+    assert sharpness(images, ["normal"]).outcome == "open"
+    assert diversity(arms("diversity", real=metric(10, 3), lora=metric(9, 4))).outcome == "open"
+
+
+@pytest.mark.parametrize(("share", "n", "outcome"), [(0.05, 200, "good"), (0.1, 200, "bad"), (0.1, 20, "good")])
+def test_more_images_alike_than_chance_are_less_diverse(share, n, outcome):
+    images = {"lora": {"overall": {"n": n}}, "memorization": {"arms": {"lora": {"duplicates": {"labeller": share}}}}}
+    verdict = diversity(images)
+    assert verdict.outcome == outcome
+    assert f"{share:.0%} of the images with the LoRA lie as near to another of them as 5% of real images" in verdict.sentences[0]
+
+
 @pytest.mark.parametrize(("lora", "outcome", "says"), [(5, "bad", "blurrier"), (15, "bad", "noisier"), (10, "good", "not told apart")])
 def test_sharpness_may_err_to_either_side(lora, outcome, says):
-    verdict = sharpness(arms("sharpness", real=metric(10), baseline=metric(3), lora=metric(lora)))
+    verdict = sharpness(arms("sharpness", "normal", real=metric(10), baseline=metric(3), lora=metric(lora)), ["normal"])
     assert verdict.outcome == outcome
     assert says in verdict.sentences[0] and "the baseline has 3 [2.9, 3.1]" in verdict.sentences[0]
 
@@ -117,14 +140,15 @@ def near(copied: dict, p: float) -> dict:
         "share_near_train": metric(0.3),
         "share_near_held_out": metric(0.1),
     }
-    return {"memorization": {"arms": {arm: {"labeller": space, "independent": space} for arm in ("real", "lora")}}}
+    arm = {"labeller": space, "independent": space, "duplicates": {"of_training": 0}}
+    return {"memorization": {"arms": {"real": arm, "lora": arm}}}
 
 
 @pytest.mark.parametrize(
     ("copied", "p", "safe", "outcome"),
     [
         (metric(0.2), 0.001, "no", "bad"),
-        (metric(0.2), 0.4, "yes", "open"),
+        (metric(0.2), 0.4, "not clear", "open"),
         (metric(0.0), 0.4, "yes", "good"),
         (metric(0.01), 0.001, "yes", "open"),
     ],
@@ -142,7 +166,7 @@ def test_sharing_is_not_judged_by_too_few_held_out_images():
     images = near(metric(0.0), 0.4)
     images["memorization"]["arms"]["lora"]["labeller"]["n_held_out"] = 5
     verdict = safe_to_share(images, 0.05)
-    assert (verdict.topic, verdict.outcome) == ("Safe to share: not known", "open")
+    assert (verdict.topic, verdict.outcome) == ("Safe to share: not clear", "open")
     assert "cannot be told by 5 held-out images" in verdict.sentences[0]
 
 

@@ -44,7 +44,7 @@ def test_provenance_stands_in_the_png_and_in_the_table(tiny, tmp_path):
         assert image.mode == "L"
         assert json.loads(image.text["parameters"]) == rows[0]
     keys = ["file_name", "label", "prompt", "seed", "scheduler", "steps", "guidance_scale", "size", "grey"]
-    assert list(rows[0]) == [*keys, "adapters", "base_model", "lora_sha256", "lcm_sha256", "chroma"]
+    assert list(rows[0]) == [*keys, "adapters", "base_model", "lora_sha256", "lcm_sha256", "pixels_sha256", "chroma"]
     assert [row["seed"] for row in rows] == [tiny.generation.seed + i for i in range(6)]
     assert rows[0]["size"] == tiny.training.resolution
     assert rows[0]["base_model"] == f"embedded:sd@{folder_digest(BASE)}"
@@ -106,11 +106,23 @@ def rewrite(path, change) -> None:
     write_png(path, pixels, {"parameters": json.dumps(change(record))})
 
 
+def repaint(path, pixels: np.ndarray) -> None:
+    """Another picture under the same parameters."""
+    with Image.open(path) as image:
+        parameters = image.text["parameters"]
+    write_png(path, pixels, {"parameters": parameters})
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         lambda path: path.write_bytes(path.read_bytes()[:-200]),
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: path.write_bytes(path.read_bytes() + b"more"),
         lambda path: path.write_bytes(b""),
+        lambda path: repaint(path, np.zeros((64, 64), np.uint8)),
+        lambda path: repaint(path, np.zeros((32, 40), np.uint8)),
+        lambda path: rewrite(path, lambda record: record | {"chroma": float("nan")}),
         lambda path: write_png(path, np.zeros((64, 64), np.uint8)),
         lambda path: rewrite(path, lambda record: record | {"seed": record["seed"] + 1}),
         lambda path: rewrite(path, lambda record: record | {"adapters": {"lcm": 0.5}}),
@@ -118,7 +130,21 @@ def rewrite(path, change) -> None:
         lambda path: rewrite(path, lambda record: {key: value for key, value in record.items() if key != "chroma"}),
         lambda path: rewrite(path, lambda record: [record]),
     ],
-    ids=["cut short", "empty", "no record", "seed", "weight", "another key", "a key less", "no object"],
+    ids=[
+        "cut short",
+        "a byte short",
+        "longer",
+        "empty",
+        "blank",
+        "another shape",
+        "no colour",
+        "no record",
+        "seed",
+        "weight",
+        "another key",
+        "a key less",
+        "no object",
+    ],
 )
 def test_damaged_or_foreign_image_is_drawn_again(tiny, tmp_path, written, damage):
     profile = generating(tiny, per_class=1)
@@ -190,6 +216,20 @@ def test_floats_are_rounded_to_the_nearest_level(tiny):
         255,
         255,
     ]
+
+
+@pytest.mark.parametrize("name", ["gen_001.png", "metadata.jsonl"])
+def test_a_folder_in_the_place_of_a_file_is_told(tiny, tmp_path, name):
+    (tmp_path / "x" / name).mkdir(parents=True)
+    with pytest.raises(PipelineError, match=rf"{name} is a folder, and a file is to stand there; move it away\.$"):
+        draw(tiny, tmp_path / "x")
+
+
+def test_a_file_in_the_place_of_the_folder_is_told(tiny, tmp_path):
+    (tmp_path / "x").write_text("mine")
+    with pytest.raises(PipelineError, match="x is a file, and a folder of images is to stand there"):
+        draw(tiny, tmp_path / "x")
+    assert (tmp_path / "x").read_text() == "mine"
 
 
 def test_an_image_that_cannot_be_written_is_told(tiny, tmp_path, monkeypatch):

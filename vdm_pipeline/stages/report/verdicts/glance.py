@@ -17,7 +17,7 @@ def verdicts(labels: Mapping[str, Any], images: Mapping[str, Any], class_names: 
         paired(images),
         agreement(images, class_names),
         diversity(images),
-        sharpness(images),
+        sharpness(images, class_names),
         copies(images, max_copied),
         useful(images),
         labels_work(labels, len(class_names)),

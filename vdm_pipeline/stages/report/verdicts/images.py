@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scipy.stats import binomtest
+
 from vdm_pipeline.stages.report.verdicts.verdict import Outcome, Verdict, gathered
 from vdm_pipeline.stages.report.wording import NOT_MEASURED, below, bound, chance, find, has_value, interval, share
 
@@ -11,6 +13,10 @@ SURE = 0.05
 """A paired difference counts below this p, if its interval leaves 0 out as well."""
 PAIRS = (("label_confidence", "higher", "the judge's confidence in the class that was asked for"),)
 """What is better the one way; sharpness is not, nor the distance to the nearest real image, as typical images lie near to many."""
+CLOSE = 0.2
+"""Share of the real images' value within which an interval must lie to be called close to it; wider ones tell nothing."""
+ALIKE, ALIKE_SURE = 0.05, 0.01
+"""Share of images that lie alike if they are as diverse as real ones, and the p below which more is not chance."""
 SPREADS = (
     ("diversity", "labeller", "higher", "Vendi score in the labeller's space"),
     ("diversity", "independent", "higher", "Vendi score in the independent space"),
@@ -86,7 +92,18 @@ def _agreement(images: Mapping[str, Any], name: str) -> tuple[Outcome, str]:
 
 def diversity(images: Mapping[str, Any]) -> Verdict:
     """Against as many real images: fewer kinds, gaps, or images that are alike."""
-    return gathered("Diversity against real images", "images", [_diversity(images, *what) for what in SPREADS])
+    parts = [_diversity(images, *what) for what in SPREADS] + [_alike(images, space, title) for space, title in SPACES.items()]
+    return gathered("Diversity against real images", "images", parts)
+
+
+def _alike(images: Mapping[str, Any], space: str, title: str) -> tuple[Outcome, str]:
+    """Images that lie nearer to another generated one than 95 % of real ones lie to another real one."""
+    found, n = find(images, "memorization", "arms", "lora", "duplicates", space), find(images, "lora", "overall", "n")
+    if found is None or not n:
+        return "absent", f"{title}, images that are alike: {NOT_MEASURED}."
+    p = binomtest(round(found * n), n, ALIKE, alternative="greater").pvalue
+    told = f"{title} {found:.0%} of the images with the LoRA lie as near to another of them as {ALIKE:.0%} of real images do"
+    return ("bad", f"{told}: they are more alike.") if p < ALIKE_SURE else ("good", f"{told}.")
 
 
 def _diversity(images: Mapping[str, Any], key: str, space: str, wanted: str, what: str) -> tuple[Outcome, str]:
@@ -96,18 +113,29 @@ def _diversity(images: Mapping[str, Any], key: str, space: str, wanted: str, wha
     less, more = (below(lora, real), below(real, lora))[:: 1 if wanted == "higher" else -1]
     says = "less diverse" if less else "more varied" if more else "not told apart"
     told = f"{_capital(what)}: {interval(lora)} with the LoRA, {interval(real)} of as many real images; {says}."
-    return ("bad" if less else "good"), told
+    return ("bad" if less else "good" if more or _close(lora, real) else "open"), told
 
 
-def sharpness(images: Mapping[str, Any]) -> Verdict:
-    """Blurred or noisy, against real images of the same size."""
-    lora, baseline, real = (find(images, arm, "overall", "sharpness") for arm in ("lora", "baseline", "real"))
+def sharpness(images: Mapping[str, Any], class_names: Sequence[str]) -> Verdict:
+    """Blurred or noisy, against real images of the same class and size; over all classes their differences would hide it."""
+    return gathered("Sharpness against real images", "images", [_sharpness(images, name) for name in class_names])
+
+
+def _sharpness(images: Mapping[str, Any], name: str) -> tuple[Outcome, str]:
+    lora, baseline, real = (find(images, arm, name, "sharpness") for arm in ("lora", "baseline", "real"))
     if not has_value(lora) or not has_value(real):
-        return Verdict("Sharpness against real images", "absent", (f"Sharpness against real images: {NOT_MEASURED}.",), "images")
+        return "absent", f"Sharpness of {name} images against real ones: {NOT_MEASURED}."
     blurred, harsh = below(lora, real), below(real, lora)
-    says = "blurrier than real images" if blurred else "sharper or noisier than real images" if harsh else "not told apart from real images"
-    told = f"With the LoRA images are {says}: {interval(lora)} against {interval(real)}; the baseline has {interval(baseline)}."
-    return Verdict("Sharpness against real images", "bad" if blurred or harsh else "good", (told,), "images")
+    says = "blurrier than real ones" if blurred else "sharper or noisier than real ones" if harsh else "not told apart from real ones"
+    told = f"{_capital(name)} images with the LoRA are {says}: {interval(lora)} against {interval(real)}"
+    told += f"; the baseline has {interval(baseline)}."
+    return ("bad" if blurred or harsh else "good" if _close(lora, real) else "open"), told
+
+
+def _close(lora: Mapping[str, Any], real: Mapping[str, Any]) -> bool:
+    """Whether all of the interval lies within `CLOSE` of the real images' value."""
+    room = CLOSE * abs(real["value"])
+    return real["value"] - room <= bound(lora, 0) and bound(lora, 1) <= real["value"] + room
 
 
 def _of_set(images: Mapping[str, Any], arm: str, space: str, key: str) -> Any:

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from vdm_pipeline.stages.image_findings import can_tell_copies, copies_too_many, not_copied
+from vdm_pipeline.stages.image_findings import copies as copies_found
+from vdm_pipeline.stages.image_findings import copies_too_many
 from vdm_pipeline.stages.report.verdicts.verdict import Outcome, Verdict, gathered
 from vdm_pipeline.stages.report.wording import NOT_MEASURED, bound, chance, find, has_value, interval, share
 
 SPACES = {"labeller": "labeller's space", "independent": "independent space"}
+SHARING: dict[str, tuple[str, Outcome]] = {"none": ("yes", "good"), "some": ("no", "bad"), "unclear": ("not clear", "open")}
 CAVEAT = "This looks for near copies of training images; it proves no anonymity, and the licences below still bind."
 SURE = 0.01
 
@@ -16,19 +18,17 @@ SURE = 0.01
 def safe_to_share(images: Mapping[str, Any], max_copied: float) -> Verdict:
     """Whether the images are copies of what the adapter was trained on, as the check of image_metrics has it."""
     try:
-        found, told = not_copied(images["memorization"], max_copied), can_tell_copies(images["memorization"])
+        found = copies_found(images["memorization"], max_copied)
     except (KeyError, TypeError, ValueError):
         return Verdict(f"Safe to share: {NOT_MEASURED}", "absent", (f"Whether images copy training images: {NOT_MEASURED}.",), "copies")
-    if not told:
-        return Verdict("Safe to share: not known", "open", (f"{found.sentence[0].upper()}{found.sentence[1:]}.", CAVEAT), "copies")
-    sentence = f"{found.sentence[0].upper()}{found.sentence[1:]}; checks.max_copied is {max_copied:.0%}."
-    return Verdict(f"Safe to share: {'yes' if found.passed else 'no'}", "good" if found.passed else "bad", (sentence, CAVEAT), "copies")
+    says, outcome = SHARING[found.state]
+    return Verdict(f"Safe to share: {says}", outcome, (f"{found.sentence[0].upper()}{found.sentence[1:]}.", CAVEAT), "copies")
 
 
 def copies(images: Mapping[str, Any], max_copied: float) -> Verdict:
-    """Nearness to training images in each space, beside real images that nobody trained on; a copy in one space is a copy."""
+    """How near the LoRA's images are to training images, beside real images that trained nothing; a copy in one space is a copy."""
     found = [_copies(images, space, title, max_copied) for space, title in SPACES.items()]
-    verdict = gathered("New images, not copies", "copies", found)
+    verdict = gathered("The LoRA's images are new", "copies", found)
     return replace(verdict, outcome="bad") if "bad" in {outcome for outcome, _ in found} else verdict
 
 
@@ -38,7 +38,7 @@ def _copies(images: Mapping[str, Any], space: str, title: str, max_copied: float
     if not has_value(copied) or p is None or find(lora, "p_copied") is None:
         return "absent", f"Copies of training images, in the {title}: {NOT_MEASURED}."
     too_many = copies_too_many(lora, max_copied)
-    outcome: Outcome = "bad" if too_many else "open" if bound(copied, 0) > 0 or p < SURE else "good"
+    outcome: Outcome = "bad" if too_many else "open" if bound(copied, 0) > 0 or copied["value"] > max_copied or p < SURE else "good"
     says = {
         "bad": "There are more copies of training images than chance explains",
         "open": "The images lean towards the training images",
