@@ -27,7 +27,7 @@ class Checks(Section):
         1.0, description="least mean difference between an image and that of the same seed without our adapter, grey levels"
     )
     max_copied: Share = Field(
-        0.02, description="largest share of generated images of an arm that may lie as near to training images as copies do"
+        0.02, description="largest share of an arm's images that may lie as near to training images as copies do, to be safe to share"
     )
 
 

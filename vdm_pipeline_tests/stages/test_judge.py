@@ -76,3 +76,11 @@ def test_rare_class_is_not_given_up():
     judge = train(share=0.05)
     images, labels = discs(200, 7)
     assert (judge.probabilities(images[labels == 1]).argmax(1) == 1).mean() > 0.8
+
+
+def test_rare_classes_weigh_as_much():
+    """On noise there is nothing to learn but how frequent the classes are."""
+    images = np.random.default_rng(0).integers(256, size=(200, 32, 32), dtype=np.uint8)
+    judge = train_judge(images, (np.arange(200) % 10 == 0).astype(np.int64), classes=2, epochs=2, seed=0, device=CPU)
+    rare = judge.probabilities(np.random.default_rng(1).integers(256, size=(100, 32, 32), dtype=np.uint8))[:, 1].mean()
+    assert rare > 0.3

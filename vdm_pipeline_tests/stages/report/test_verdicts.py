@@ -202,6 +202,10 @@ def test_labels_that_work_and_a_constant_answer():
     assert "do not clearly beat" in verdict.sentences[0] and "rank images better than chance" in verdict.sentences[0]
 
 
+def test_labels_below_the_most_frequent_class_do_not_work():
+    assert labels_work({"test": LABELS["test"] | {"accuracy": 0.6}}, 2).outcome == "bad"
+
+
 def test_guessing_among_more_classes_is_right_less_often():
     labels = {"test": LABELS["test"] | {"balanced_accuracy_ci95": [0.4, 0.45]}}
     assert labels_work(labels, 3).outcome == "good"
