@@ -209,3 +209,15 @@ def test_pixels_of_training_images_are_found_mirrored_and_in_colour():
     train = np.random.default_rng(0).integers(256, size=(5, 8, 8), dtype=np.uint8)
     images = np.stack([train[3], train[1][:, ::-1], train[0] ^ 1, train[2].T])
     assert pixel_copies(images, train) == pixel_copies(np.repeat(images[..., None], 3, axis=3), train) == 2
+
+
+def test_each_share_near_is_by_the_limit_of_its_side():
+    train, held_out, images = cloud(120, 1), 0.3 * cloud(120, 2), 0.7 * cloud(200, 3)
+    apart = [distances(images, train), distances(images, held_out), distances(held_out, train), distances(held_out, held_out)]
+    np.fill_diagonal(apart[3], np.inf)
+    found = memorisation(Neighbours(*apart), CLASSES, CLASSES, EVALUATION)
+    near_train = apart[0].min(1) < np.percentile(apart[2].min(1), 5)
+    near_held_out = apart[1].min(1) < np.percentile(apart[2].min(0), 5)
+    assert found["share_near_train"]["value"] == pytest.approx(near_train.mean())
+    assert found["share_near_held_out"]["value"] == pytest.approx(near_held_out.mean())
+    assert near_held_out.mean() != (apart[1].min(1) < np.percentile(apart[2].min(1), 5)).mean()
