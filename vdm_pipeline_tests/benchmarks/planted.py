@@ -106,7 +106,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     for name, values in report.items():
         overall, second = values["overall"], values["overall"]["independent"]
-        copied = max(space["copied"]["value"] for space in values["memorization"].values())
+        copied = max(values["memorization"][space]["copied"]["value"] for space in ("labeller", "independent"))
         cells = [
             *(f"{kid['value']:.3f}" for kid in (overall["kid"], second["kid"])),
             f"{overall['sharpness']['value']:.0f}",
