@@ -77,6 +77,7 @@ def main() -> None:
     profile = load_profile("pneumoniamnist")
     archive = read_archive(asked.archive, profile.data, profile.classes.names)
     labels, held_out = archive.splits["train"].labels, reference_images(archive, twins(archive), SIZE)
+    once = np.unique(image_keys(archive.splits["train"].images), return_index=True)[1]  # a repeated film would be a copy of itself
     labeller = ZeroShot(EMBEDDED / "clip", torch.device("cpu"))
     real = resize(archive.splits["train"].images, SIZE)
     spaces = {"labeller": Space("embeddings of the labeller", labeller.embed), "independent": handcrafted(real, 0)}
@@ -84,7 +85,7 @@ def main() -> None:
     said: dict[str, Counter[str]] = {}
     for seed in range(asked.draws):
         rng = np.random.default_rng(seed)
-        order = [rng.permutation(np.flatnonzero(labels == label)) for label in (0, 1)]
+        order = [rng.permutation(np.intersect1d(np.flatnonzero(labels == label), once)) for label in (0, 1)]
         train = RealImages.of(archive, "train", np.concatenate([rows[:COPIED_PER_CLASS] for rows in order]), SIZE)
         new = RealImages.of(archive, "train", np.concatenate([rows[COPIED_PER_CLASS:][:PER_CLASS] for rows in order]), SIZE)
         arms = generators(new.images, train.images, seed)
