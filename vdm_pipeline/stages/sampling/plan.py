@@ -79,8 +79,11 @@ class Arm(BaseModel):
 
 
 def plan(classes: Classes, generation: Generation) -> list[Shot]:
-    """``per_class`` images of each class, in class order; image i has the seed ``seed + i``."""
-    labels = [label for label in range(len(classes.names)) for _ in range(generation.per_class)]
+    """``per_class`` images of each class, the classes in turn; image i has the seed ``seed + i``.
+
+    In turn, so that a larger ``per_class`` only adds images at the end: those that were made are of the larger plan too.
+    """
+    labels = [i % len(classes.names) for i in range(len(classes.names) * generation.per_class)]
     return [Shot(i, classes.names[label], classes.caption(label), generation.seed + i) for i, label in enumerate(labels)]
 
 

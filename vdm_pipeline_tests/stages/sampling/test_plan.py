@@ -11,9 +11,15 @@ from vdm_pipeline_tests.stages.sampling.jobs import BASE, LCM, generating
 
 def test_plan_is_balanced_and_seeds_follow_the_index(tiny):
     shots = plan(tiny.classes, tiny.generation)
-    assert [shot.label for shot in shots] == ["normal"] * 3 + ["pneumonia"] * 3
+    assert [shot.label for shot in shots] == ["normal", "pneumonia"] * 3
     assert [shot.seed - tiny.generation.seed for shot in shots] == list(range(6))
-    assert {shot.prompt for shot in shots[:3]} == {tiny.classes.caption(0)}
+    assert {shot.prompt for shot in shots[::2]} == {tiny.classes.caption(0)}
+
+
+def test_a_larger_plan_begins_with_the_smaller_one(tiny):
+    small, large = (plan(tiny.classes, tiny.generation.model_copy(update={"per_class": n})) for n in (3, 5))
+    assert large[: len(small)] == small
+    assert [shot.label for shot in large].count("normal") == 5
 
 
 def test_arms_mix_the_adapters_with_the_weights_of_the_profile(tiny):
