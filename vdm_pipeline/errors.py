@@ -15,3 +15,7 @@ class ArchiveError(PipelineError):
 
 class ModelError(PipelineError):
     """A model that is missing, not the pinned one, or not of the expected kind."""
+
+
+class NetworkError(PipelineError):
+    """A server that cannot be reached, or breaks off: the one fault that may be gone in a minute."""

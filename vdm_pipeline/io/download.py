@@ -10,8 +10,9 @@ from pathlib import Path
 from urllib import request
 from urllib.error import HTTPError
 
-from vdm_pipeline.errors import ArchiveError
+from vdm_pipeline.errors import ArchiveError, NetworkError
 from vdm_pipeline.io.atomic import replace_path
+from vdm_pipeline.io.disk import CLOSED, FULL
 from vdm_pipeline.io.npz import MAX_BYTES, digest
 
 Log = Callable[[str], None]
@@ -25,7 +26,8 @@ TIMEOUT_S = 30.0
 def fetch(url: str, path: Path, md5: str, log: Log) -> None:
     """Download ``url`` to ``path``, by way of a `.part` file beside it that a later call goes on with.
 
-    Raises `ArchiveError` when the server cannot be reached (the part stays) or the MD5 is wrong (the part is removed).
+    Raises `NetworkError` when the server cannot be reached or breaks off (the part stays), `ArchiveError` when it refuses, or the
+    MD5 is wrong (the part is removed); ``OSError`` if the disk is full or closed.
     """
     part = path.with_name(f"{path.name}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -34,9 +36,11 @@ def fetch(url: str, path: Path, md5: str, log: Log) -> None:
             _fetch_rest(url, part, md5, log)
             break
         except (OSError, HTTPException) as error:
+            if getattr(error, "errno", None) in (*FULL, *CLOSED):
+                raise
             final = isinstance(error, HTTPError) and 400 <= error.code < 500 and error.code not in (408, 429)
             if final or attempt == TRIES - 1:
-                raise ArchiveError(
+                raise (ArchiveError if final else NetworkError)(
                     f"{path}: the download from {url} broke off ({error}); run again to go on where it stopped, "
                     'or fetch the file yourself, put it there and set data.source = "file".'
                 ) from None

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import write_text
+
+SETTLED_S = 2.0
+"""A file that was touched later than this long ago may be touched again without a new time stamp, so it is read anew."""
 
 
 class Manifest(BaseModel):
@@ -47,7 +52,20 @@ def read_manifest(path: Path) -> Manifest | None:
 
 
 def file_sha256(path: Path) -> str:
-    """Sha256 of a file's bytes, hex."""
+    """Sha256 of a file's bytes, hex; a file that was not touched since is read once a process."""
+    found = path.stat()
+    if time.time() - found.st_ctime < SETTLED_S:
+        return _read_sha256(path)
+    return _known_sha256(path, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+
+
+@lru_cache(maxsize=1_000_000)
+def _known_sha256(path: Path, _touched: tuple[int, ...]) -> str:
+    """Any write to a file sets its change time, which no user can set."""
+    return _read_sha256(path)
+
+
+def _read_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

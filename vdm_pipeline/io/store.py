@@ -1,15 +1,19 @@
 """The folder tree of a run: where things stand, staging, publishing in one rename, and whether they are still good."""
 
-import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import remove_leftovers, replace_path, write_text
+from vdm_pipeline.io.disk import disk_faults
+from vdm_pipeline.io.lock import holder, locked
 from vdm_pipeline.io.manifest import Manifest, file_sha256, read_manifest, write_manifest
+from vdm_pipeline.io.verdicts import Verdict, read_verdicts, write_verdicts
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,15 @@ class Store:
 
     def is_whole(self, manifest: Manifest) -> bool:
         """Whether every file of the record is there with its recorded content."""
-        return all(self.path(n).is_file() and file_sha256(self.path(n)) == h for n, h in manifest.files.items())
+        return all(self._is_good(name, digest) for name, digest in manifest.files.items())
+
+    def good_files(self, manifest: Manifest) -> list[Path]:
+        """Files of the record that are there with their recorded content."""
+        return [self.path(name) for name, digest in manifest.files.items() if self._is_good(name, digest)]
+
+    def _is_good(self, name: str, digest: str) -> bool:
+        path = self.path(name)
+        return path.is_file() and file_sha256(path) == digest
 
     def staging(self, asset: str, outputs: Iterable[str], fingerprint: str) -> Path:
         """Folder beside the outputs where ``asset`` works; what an interrupted run with the same fingerprint left is kept."""
@@ -72,27 +84,54 @@ class Store:
                     files[path.relative_to(self.root).as_posix()] = file_sha256(path)
         return files
 
+    def try_out(self, asset: str, state: str) -> None:
+        """Remember that the asset is being made in this state of things, until it is recorded."""
+        write_text(self._tried_path(asset), state)
+
+    def tried(self, asset: str) -> str | None:
+        """The state in which the asset was last tried without success."""
+        path = self._tried_path(asset)
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+
     def record(self, manifest: Manifest) -> None:
         """Write the record; the last step of a materialization."""
         write_manifest(self._manifest_path(manifest.asset), manifest)
+        self._tried_path(manifest.asset).unlink(missing_ok=True)
 
-    def note_check(self, asset: str, check: str, version: str, fault: str | None) -> None:
-        """Remember that a blocking check stopped this data version of the asset and why, or that it let it pass."""
-        path = self.path(f"results/.manifests/{asset}.stopped.json")
-        stopped = self.stopped(asset, version)
-        stopped.pop(check, None)
-        write_text(path, json.dumps({"data_version": version, "stopped": stopped | ({check: fault} if fault else {})}, indent=1))
+    def verdicts(self, asset: str) -> dict[str, Verdict]:
+        """What the asset's checks found the last time, by check."""
+        return read_verdicts(self._verdicts_path(asset))
 
-    def stopped(self, asset: str, version: str) -> dict[str, str]:
-        """What blocking checks found wrong with this data version of the asset, by check."""
-        path = self.path(f"results/.manifests/{asset}.stopped.json")
-        if not path.is_file():
-            return {}
-        try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            return dict(kept["stopped"]) if kept["data_version"] == version else {}
-        except (ValueError, KeyError, TypeError):
-            raise PipelineError(f"{path} is damaged; delete it, and run the checks of {asset} again.") from None
+    def keep_verdict(self, asset: str, check: str, verdict: Verdict) -> None:
+        """Remember what a check of the asset found, in place of what it found before."""
+        write_verdicts(self._verdicts_path(asset), self.verdicts(asset) | {check: verdict})
+
+    @contextmanager
+    def working(self, run_id: str, log: Callable[[str], None]) -> Iterator[None]:
+        """Be the only one who works in this folder; while another run is, wait, and say so to ``log``.
+
+        Raises `PipelineError` where the folder cannot be written to.
+        """
+        folder = self.path("results")
+
+        def wait(other: dict[str, Any]) -> None:
+            log(f"Run {other.get('run', '?')} (process {other.get('process', '?')}) works in {folder}; waiting for its end.")
+
+        with ExitStack() as held:
+            with disk_faults(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locked(folder / ".lock", {"run": run_id, "process": os.getpid()}, wait))
+            yield
+
+    def works(self, run_id: str) -> bool:
+        """Whether this run is at work in the folder now."""
+        return (holder(self.path("results/.lock")) or {}).get("run") == run_id
+
+    def _verdicts_path(self, asset: str) -> Path:
+        return self.path(f"results/.manifests/{asset}.checks.json")
+
+    def _tried_path(self, asset: str) -> Path:
+        return self.path(f"results/.manifests/{asset}.tried")
 
     def _manifest_path(self, asset: str) -> Path:
         return self.path(f"results/.manifests/{asset}.json")

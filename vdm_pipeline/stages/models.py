@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from vdm_pipeline.errors import ModelError
+from vdm_pipeline.errors import ModelError, NetworkError
 from vdm_pipeline.settings import ModelPin
 
 EMBEDDED = Path(__file__).parents[1] / "embedded"
@@ -17,7 +17,8 @@ WANTED = ("*.safetensors", "*.json", "*.txt")
 def resolve_model(pin: ModelPin) -> Path:
     """Folder of the pinned model: inside the package, on this disk, or fetched from the hub at its commit.
 
-    Raises `ModelError` if the folder is missing, its content is not the pinned one, or the hub cannot be reached.
+    Raises `ModelError` if the folder is missing, its content is not the pinned one, or the hub refuses, and `NetworkError` if it
+    cannot be reached.
     """
     if pin.source == "hub":
         return _from_hub(pin)
@@ -72,7 +73,9 @@ def _from_hub(pin: ModelPin) -> Path:
         return Path(snapshot_download(pin.id, revision=pin.revision, allow_patterns=list(WANTED)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         where = os.environ.get("HF_ENDPOINT", "the model hub")
-        raise ModelError(
+        response = getattr(error, "response", None)
+        refused = response is not None and 400 <= response.status_code < 500 and response.status_code not in (408, 429)
+        raise (ModelError if refused else NetworkError)(
             f"Model '{pin.id}' at {pin.revision} could not be fetched from {where} ({type(error).__name__}); "
             "check the network and the pin, or take the offline profile: VDM_PROFILE=demo."
         ) from error

@@ -1,5 +1,6 @@
 """Downloads against a server on this machine that hangs up, lies about ranges, refuses and redirects."""
 
+import errno
 import hashlib
 import os
 import re
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vdm_pipeline.errors import ArchiveError
+from vdm_pipeline.errors import ArchiveError, NetworkError, PipelineError
 from vdm_pipeline.io import download
 from vdm_pipeline.io.download import fetch
 
@@ -90,7 +91,7 @@ def test_a_dropped_connection_is_taken_up_where_it_ended(tmp_path, server):
 def test_a_later_run_goes_on_where_one_broke_off(tmp_path, server, monkeypatch, with_ranges):
     server.with_ranges, server.drops = with_ranges, [3000]
     monkeypatch.setattr(download, "TRIES", 1)
-    with pytest.raises(ArchiveError, match=rf"ended after 3000 of {len(BODY)} bytes\); run again to go on where it stopped"):
+    with pytest.raises(NetworkError, match=rf"ended after 3000 of {len(BODY)} bytes\); run again to go on where it stopped"):
         fetched(server, tmp_path)
     assert (tmp_path / "a.npz.part").read_bytes() == BODY[:3000]
     assert not (tmp_path / "a.npz").exists()
@@ -134,13 +135,23 @@ def test_a_length_that_is_not_told_is_done_without(tmp_path, server):
     assert fetched(server, tmp_path) == BODY
 
 
-@pytest.mark.parametrize("answer, tries", [(404, 1), (503, download.TRIES)])
-def test_what_the_server_refuses_is_told(tmp_path, server, answer, tries):
+@pytest.mark.parametrize(("answer", "tries", "kind"), [(404, 1, ArchiveError), (503, download.TRIES, NetworkError)])
+def test_what_the_server_refuses_is_told(tmp_path, server, answer, tries, kind):
     server.answer = answer
-    with pytest.raises(ArchiveError, match=f"HTTP Error {answer}"):
+    with pytest.raises(kind, match=f"HTTP Error {answer}"):
         fetched(server, tmp_path)
     assert len(server.ranges) == tries
     assert not any(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_not_taken_for_a_broken_connection(tmp_path, server, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(download.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        fetched(server, tmp_path)
+    assert len(server.ranges) == 1
 
 
 def test_only_http_is_spoken_also_after_a_redirect(tmp_path, server):
@@ -148,10 +159,10 @@ def test_only_http_is_spoken_also_after_a_redirect(tmp_path, server):
     secret.write_bytes(BODY)
     server.answer = 302
     for server.location in (secret.as_uri(), "ftp://127.0.0.1/x"):
-        with pytest.raises(ArchiveError, match=r"the download from .* broke off"):
+        with pytest.raises(PipelineError, match=r"the download from .* broke off"):
             fetched(server, tmp_path)
     server.url = secret.as_uri()
-    with pytest.raises(ArchiveError, match="unknown url type: file"):
+    with pytest.raises(PipelineError, match="unknown url type: file"):
         fetched(server, tmp_path)
     assert os.listdir(tmp_path) == ["secret.npz"]
 

@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-from vdm_pipeline.errors import ModelError
+from vdm_pipeline.errors import ModelError, NetworkError
 from vdm_pipeline.settings import ModelPin
 from vdm_pipeline.stages.models import EMBEDDED, WANTED, folder_digest, pinned_digest, resolve_model
 
@@ -104,6 +105,16 @@ def test_hub_out_of_reach_is_a_sentence(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(ModelError, match=r"'owner/name' at (ab){20} could not be fetched .* VDM_PROFILE=demo\.$") as caught:
+    with pytest.raises(NetworkError, match=r"'owner/name' at (ab){20} could not be fetched .* VDM_PROFILE=demo\.$") as caught:
         resolve_model(HUB)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("status", "kind"), [(404, ModelError), (401, ModelError), (429, NetworkError), (503, NetworkError)])
+def test_hub_that_refuses_is_not_asked_again_and_one_that_is_busy_is(monkeypatch, status, kind):
+    def fail(*args, **kwargs):
+        raise HfHubHTTPError("no", response=SimpleNamespace(status_code=status, headers={}, request=None))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(kind, match="'owner/name' at"):
+        resolve_model(HUB)

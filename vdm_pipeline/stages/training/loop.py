@@ -1,6 +1,5 @@
 """The loop: from the newest good checkpoint to the last step, and the adapter's file."""
 
-import errno
 import importlib.util
 import math
 import shutil
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.io.disk import disk_faults
 from vdm_pipeline.io.images import read_folder
 from vdm_pipeline.io.tables import read_rows
 from vdm_pipeline.stages.device import pick_device, pick_dtype
@@ -51,14 +51,8 @@ def train(job: Job, log: Log = print) -> None:
     )
     check_count(job.execution.processes, accelerator.num_processes)
     accelerator.init_trackers("lora")
-    try:
+    with disk_faults(job.state):
         Session(job, accelerator, log if accelerator.is_main_process else _silent).run()
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise PipelineError(
-            f"The disk is full ({error.filename or job.state}); make room, and the next run goes on from the last checkpoint."
-        ) from None
     accelerator.end_training()
 
 

@@ -1,0 +1,25 @@
+"""A disk that is full, or that may not be written to, in one sentence."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vdm_pipeline.errors import PipelineError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+@contextmanager
+def disk_faults(place: Path) -> Iterator[None]:
+    """Raise `PipelineError` in the place of an ``OSError`` of the disk's; ``place`` is named where the error names no file."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or place
+        if error.errno in FULL:
+            raise PipelineError(f"The disk is full ({where}); make room, and the next run goes on from where it was.") from None
+        if error.errno in CLOSED:
+            raise PipelineError(f"{where}: {error.strerror}; make it writable, or set VDM_ROOT to a folder that is.") from None
+        raise

@@ -1,0 +1,61 @@
+"""A lock on a folder that ends with the process that holds it, however it ends."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+LOOK_S = 0.2
+TELL_S = 30.0
+
+
+@contextmanager
+def locked(path: Path, note: dict[str, Any], waiting: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """Hold the lock file ``path`` for the block; ``note`` is what others may read of the holder.
+
+    While another holds it, wait, and give ``waiting`` the other's note, at once and every 30 s. Raises ``OSError`` where the
+    file cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        told = -TELL_S
+        while not _take(descriptor):
+            if time.monotonic() - told >= TELL_S:
+                told = time.monotonic()
+                waiting(_read(descriptor))
+            time.sleep(LOOK_S)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(note).encode(), 0)
+        yield
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def holder(path: Path) -> dict[str, Any] | None:
+    """The note of the process that holds the lock, or None if none does."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        return None if _take(descriptor, fcntl.LOCK_SH) else _read(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
+    with suppress(BlockingIOError):
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def _read(descriptor: int) -> dict[str, Any]:
+    """The holder's note; empty in the moment before it is written."""
+    text = os.pread(descriptor, 4096, 0)
+    return dict(json.loads(text)) if text.endswith(b"}") else {}

@@ -1,0 +1,46 @@
+"""What checks found, beside the record of the asset: a check of the same data under the same settings does not look again."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.io.atomic import write_text
+
+
+class Verdict(BaseModel):
+    """One check's last result. ``fingerprint`` is of all that it looked at, ``data_version`` that of its asset."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    fingerprint: str
+    data_version: str
+    blocking: bool
+    passed: bool
+    severity: Literal["ERROR", "WARN"]
+    sentence: str
+    figures: dict[str, Any]
+
+    @property
+    def stops(self) -> bool:
+        """Whether nothing may be made from what was looked at."""
+        return self.blocking and not self.passed and self.severity == "ERROR"
+
+
+VERDICTS = TypeAdapter(dict[str, Verdict])
+
+
+def read_verdicts(path: Path) -> dict[str, Verdict]:
+    """By check; empty where there is no file. Raises `PipelineError` if it is damaged: it may hold what stops the run."""
+    if not path.is_file():
+        return {}
+    try:
+        return VERDICTS.validate_json(path.read_bytes())
+    except ValidationError:
+        raise PipelineError(f"{path} is damaged; delete it, and the checks look again.") from None
+
+
+def write_verdicts(path: Path, verdicts: dict[str, Verdict]) -> None:
+    """Write atomically."""
+    write_text(path, VERDICTS.dump_json(verdicts, indent=1).decode() + "\n")
