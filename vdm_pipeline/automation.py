@@ -1,23 +1,16 @@
-"""Re-labelling by the clock, and when something changed; both are off until they are switched on in the UI.
+"""The daemon's doors: re-labelling by the clock, and whatever changed; both are off until they are switched on in the UI."""
 
-A stage whose inputs and settings are unchanged re-uses what stands, so a quiet night costs nothing.
-"""
+import warnings
 
 import dagster as dg
-from dagster_shared.check import CheckError
 
 from vdm_pipeline.errors import SettingsError
+from vdm_pipeline.freshness import stands, wanted
+from vdm_pipeline.resources import Run
 from vdm_pipeline.settings import Profile
 
 RELABELLED = ("raw_npz", "image_embeddings", "labeled_dataset", "label_metrics")
 RULE = dg.AutomationCondition
-NEW: dg.AutomationCondition = RULE.missing()
-CHANGED: dg.AutomationCondition = RULE.code_version_changed() | RULE.any_deps_match(RULE.data_version_changed())
-READY: dg.AutomationCondition = ~RULE.any_deps_missing() & ~RULE.any_deps_in_progress()
-IDLE: dg.AutomationCondition = ~RULE.in_progress() & ~RULE.execution_failed()
-ON_CHANGE = ((NEW | CHANGED.since_last_handled()) & READY & IDLE).with_label("on_change")
-"""Settings and model pins are in the code version, and content in the data version: an upstream made again with the same
-content asks for nothing. A failed stage is not asked for again and again."""
 
 
 def relabelling(profile: Profile) -> dg.ScheduleDefinition:
@@ -28,24 +21,47 @@ def relabelling(profile: Profile) -> dg.ScheduleDefinition:
     try:
         return dg.ScheduleDefinition(name="relabel", job=job, cron_schedule=cron, execution_timezone="UTC")
     except dg.DagsterInvalidDefinitionError:
-        raise _bad_cron("relabel_cron", cron, "0 3 * * 1") from None
+        raise SettingsError(
+            f"automation.relabel_cron is '{cron}', which is no cron schedule of five fields; write one such as '0 3 * * 1'."
+        ) from None
 
 
-def condition(asset: str, profile: Profile) -> dg.AutomationCondition | None:
-    """When the daemon makes the asset by itself: labels when something changed, the look at the archive by the clock."""
-    if asset == "raw_npz":
-        cron = profile.automation.look_cron
-        try:
-            return RULE.on_cron(cron)
-        except CheckError:
-            raise _bad_cron("look_cron", cron, "*/10 * * * *") from None
-    return ON_CHANGE if asset in RELABELLED else None
+class Wanted(dg.AutomationCondition):
+    """What `freshness.wanted` names: Dagster's daemon and a run go by the same records."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
+        """All of the asset, or nothing."""
+        return _all_if(context.key.to_user_string() in wanted(self.run), context)
 
 
-def on_change() -> dg.AutomationConditionSensorDefinition:
-    """The sensor ``relabel_on_change``, which asks `condition` of the labels' assets and of no others."""
-    return dg.AutomationConditionSensorDefinition("relabel_on_change", target=dg.AssetSelection.assets(*RELABELLED))
+class Stands(dg.AutomationCondition):
+    """What `freshness.stands` says."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
+        """All of the asset, or nothing."""
+        return _all_if(stands(self.run, context.key.to_user_string()) is not None, context)
 
 
-def _bad_cron(field: str, value: str, example: str) -> SettingsError:
-    return SettingsError(f"automation.{field} is '{value}', which is no cron schedule of five fields; write one such as '{example}'.")
+def _all_if(holds: bool, context: dg.AutomationContext) -> dg.AutomationResult:
+    return dg.AutomationResult(context, context.candidate_subset if holds else context.get_empty_subset())
+
+
+def when_changed(run: Run) -> dg.AutomationCondition:
+    """Ask for what is wanted, and for what stands and Dagster does not know of, such as with a new instance."""
+    unknown = Stands(run) & RULE.missing() & ~RULE.execution_failed()
+    return ((Wanted(run) | unknown) & ~RULE.in_progress()).with_label("changed, and not tried like this before")
+
+
+def remake_on_change() -> dg.AutomationConditionSensorDefinition:
+    """The sensor ``remake_on_change``: looks at the archive, the settings and all that stands, and makes what changed, in one run."""
+    with warnings.catch_warnings():  # conditions of one's own are evaluated here, not in the daemon, and that is called beta
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return dg.AutomationConditionSensorDefinition(
+            "remake_on_change", target=dg.AssetSelection.all(), use_user_code_server=True, minimum_interval_seconds=30
+        )

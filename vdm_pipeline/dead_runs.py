@@ -3,17 +3,21 @@
 import dagster as dg
 import psutil
 
+from vdm_pipeline.io.store import Store
+
 UNFINISHED = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
-def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+def fail_dead_runs(instance: dg.DagsterInstance, store: Store) -> list[str]:
     """Mark each run that no living process works on as failed, free its slots in the pools, and return their ids.
 
-    Processes can be looked up on this machine alone, so nothing is done unless the instance keeps its events in SQLite.
+    A run that holds the project folder lives, whatever the clock says. Processes can be looked up on this machine alone, so
+    nothing is done unless the instance keeps its events in SQLite.
     """
     if "Sqlite" not in type(instance.event_log_storage).__name__:
         return []
-    dead = [run for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)) if _is_dead(instance, run.run_id)]
+    unfinished = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
+    dead = [run for run in unfinished if _is_dead(instance, run.run_id) and not store.works(run.run_id)]
     for run in dead:
         instance.report_run_failed(run, "The process of this run was killed; run it again, and it goes on from where it was.")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
@@ -37,8 +41,13 @@ def _lives(pid: int, since: float) -> bool:
         return False
 
 
-@dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
-def dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-    """Clears away runs that were killed, so that the next one starts."""
-    failed = fail_dead_runs(context.instance)
-    return dg.SkipReason(f"marked as failed: {', '.join(failed)}" if failed else "no run was killed")
+def dead_runs(store: Store) -> dg.SensorDefinition:
+    """The sensor ``dead_runs``: clears away runs that were killed, so that the next one starts."""
+
+    @dg.sensor(name="dead_runs", minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        """Clears away runs that were killed, so that the next one starts."""
+        failed = fail_dead_runs(context.instance, store)
+        return dg.SkipReason(f"marked as failed: {', '.join(failed)}" if failed else "no run was killed")
+
+    return sensor

@@ -1,5 +1,7 @@
 """The one object that Dagster loads; it only assembles, and imports no torch."""
 
+from collections.abc import Iterator
+
 import click
 import dagster as dg
 
@@ -12,7 +14,7 @@ from vdm_pipeline.assets.quality import data_faults, label_noise
 from vdm_pipeline.assets.report import report
 from vdm_pipeline.assets.subset import lora_subset
 from vdm_pipeline.assets.training import lora_weights
-from vdm_pipeline.automation import condition, on_change, relabelling
+from vdm_pipeline.automation import relabelling, remake_on_change, when_changed
 from vdm_pipeline.checks import CHECKS
 from vdm_pipeline.dead_runs import dead_runs, fail_dead_runs
 from vdm_pipeline.errors import PipelineError
@@ -42,21 +44,23 @@ def definitions(profile: Profile, store: Store) -> dg.Definitions:
     """All assets and checks for a profile, in a project folder."""
     run = Run(profile, store)
     run.forced()  # a misspelt name is told before anything runs
+    changed = when_changed(run)
 
     def specify(spec: dg.AssetSpec) -> dg.AssetSpec:
         name = spec.key.to_user_string()
-        return spec.replace_attributes(code_version=code_version(name, profile), automation_condition=condition(name, profile))
+        return spec.replace_attributes(code_version=code_version(name, profile), automation_condition=changed)
 
-    def start(context: dg.InitResourceContext) -> Run:
+    def start(context: dg.InitResourceContext) -> Iterator[Run]:
         if context.instance:
-            fail_dead_runs(context.instance)
-        return run
+            fail_dead_runs(context.instance, store)
+        with store.working(context.run.run_id if context.run else "outside Dagster", context.log.info if context.log else print):
+            yield run
 
     return dg.Definitions(
         assets=dg.map_asset_specs(specify, ASSETS),
         asset_checks=CHECKS,
         schedules=[relabelling(profile)],
-        sensors=[dead_runs, on_change()],
+        sensors=[dead_runs(store), remake_on_change()],
         resources={"run": dg.ResourceDefinition(start), "io_manager": ResultsIOManager(run)},
         executor=dg.in_process_executor,
     )

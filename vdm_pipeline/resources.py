@@ -11,7 +11,9 @@ from vdm_pipeline.assets.catalogue import MEASURES, STAGES, code_version, make_c
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.manifest import Manifest
 from vdm_pipeline.io.store import Store
-from vdm_pipeline.settings import Profile
+from vdm_pipeline.settings import Profile, fingerprint
+
+FORCE_TAG = "vdm/force"
 
 
 @dataclass(frozen=True)
@@ -21,18 +23,45 @@ class Run:
     profile: Profile
     store: Store
 
-    def forced(self, asset: str = "") -> bool:
-        """Whether ``$VDM_FORCE`` (names with commas, or ``all``) asks to make the asset again although it is good.
+    def forced(self, asset: str = "", tags: Mapping[str, str] | None = None) -> bool:
+        """Whether ``$VDM_FORCE`` or the run's tag ``vdm/force`` (names with commas, or ``all``) asks to make the asset again.
 
         Raises `PipelineError` for a name that is no asset's.
         """
-        wanted = {name.strip() for name in os.environ.get("VDM_FORCE", "").split(",")} - {""}
-        unknown = wanted - {"all", *STAGES}
-        if unknown:
-            raise PipelineError(
-                f"VDM_FORCE names {', '.join(sorted(unknown))}, which is no asset; name all, or some of {', '.join(STAGES)}."
-            )
+        asked = {"VDM_FORCE": os.environ.get("VDM_FORCE", ""), FORCE_TAG: (tags or {}).get(FORCE_TAG, "")}
+        wanted: set[str] = set()
+        for door, names in asked.items():
+            named = {name.strip() for name in names.split(",")} - {""}
+            unknown = named - {"all", *STAGES}
+            if unknown:
+                raise PipelineError(
+                    f"{door} names {', '.join(sorted(unknown))}, which is no asset; name all, or some of {', '.join(STAGES)}."
+                )
+            wanted |= named
         return "all" in wanted or asset in wanted
+
+    def input_versions(self, asset: str) -> dict[str, str]:
+        """Data versions of what the asset is made from, as they stand now. Raises `PipelineError` if one was never made."""
+        return {name: self._data_version(name) for name in STAGES[asset].inputs}
+
+    def fingerprint(self, asset: str) -> str:
+        """Of all that decides the asset: code, settings and model pins, and the content of its inputs."""
+        return fingerprint(code_version(asset, self.profile), self.input_versions(asset))
+
+    def _data_version(self, asset: str) -> str:
+        manifest = self.store.manifest(asset)
+        if manifest is None:
+            raise PipelineError(f"Asset {asset} has not been materialized; run: {make_command(asset)}")
+        return manifest.data_version
+
+    def stops(self, asset: str) -> dict[str, str]:
+        """What blocking checks found wrong with the asset as it stands, by check."""
+        manifest, verdicts = self.store.manifest(asset), self.store.verdicts(asset)
+        return {
+            check: found.sentence
+            for check, found in verdicts.items()
+            if found.stops and manifest and found.data_version == manifest.data_version
+        }
 
     def paths(self, asset: str) -> dict[str, Path]:
         """Absolute paths of an asset's outputs, by role."""
@@ -89,9 +118,9 @@ class ResultsIOManager(dg.IOManager):
 
     def _refuse_stopped(self, stored: Stored) -> None:
         """Raise `PipelineError` if a blocking check stopped the asset, in whatever run that was."""
-        for check, fault in self.run.store.stopped(stored.asset, stored.data_version).items():
+        for check, found in self.run.stops(stored.asset).items():
             raise PipelineError(
-                f"Check {check} stopped {stored.asset}: {fault}. Mend that, or look at its figures, and run: {make_command(stored.asset)}"
+                f"Check {check} stopped {stored.asset}: {found}. Mend that, or look at its figures, and run: {make_command(stored.asset)}"
             )
 
     def _is_of_now(self, manifest: Manifest) -> bool:

@@ -1,11 +1,16 @@
-"""What several tests share: the smallest profile, a project folder, models of the packaged kind."""
+"""What several tests share: the smallest profile, an empty project folder, and one in which everything was made."""
 
 import os
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from vdm_pipeline.settings import Profile, load_profile
+
+if TYPE_CHECKING:
+    from vdm_pipeline_tests.assets.project import Project
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -41,3 +46,33 @@ def project(tmp_path: Path) -> Path:
     """An empty project folder."""
     (tmp_path / "data").mkdir()
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Profile, Path]:
+    """The whole graph, made once: its profile, and the folder that holds ``project`` and the instance's ``home``."""
+    from vdm_pipeline.stages.training import samples
+    from vdm_pipeline_tests.assets.graph import computed, lasting, materialize, sentence
+    from vdm_pipeline_tests.assets.project import smallest
+
+    top = tmp_path_factory.mktemp("made")
+    (top / "project/data").mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as patch, lasting(top / "home") as instance:
+        patch.setattr(samples, "STEPS", 2)
+        profile = smallest(top / "project")
+        result = materialize(profile, top / "project", instance=instance)
+        assert result.success, sentence(result)
+    assert len(computed(result)) == 14
+    return profile, top
+
+
+@pytest.fixture
+def made(made_once, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Project":
+    """A copy of it, to be changed."""
+    from vdm_pipeline.stages.training import samples
+    from vdm_pipeline_tests.assets.project import Project
+
+    profile, top = made_once
+    monkeypatch.setattr(samples, "STEPS", 2)
+    shutil.copytree(top, tmp_path / "copy")
+    return Project(profile, tmp_path / "copy/project", tmp_path / "copy/home", monkeypatch)

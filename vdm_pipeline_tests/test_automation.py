@@ -1,18 +1,22 @@
-"""Re-labelling by the clock, and when something changed."""
+"""Re-labelling by the clock; and whatever changed, made down to the report by the daemon's own evaluation."""
 
 import shutil
+import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from vdm_pipeline.automation import RELABELLED
+from vdm_pipeline import freshness
+from vdm_pipeline.assets.catalogue import STAGES
 from vdm_pipeline.definitions import definitions, defs
 from vdm_pipeline.errors import SettingsError
+from vdm_pipeline.freshness import wanted
 from vdm_pipeline.io.store import Store
-from vdm_pipeline.settings import Profile
-from vdm_pipeline.stages.models import EMBEDDED, folder_digest
+from vdm_pipeline.resources import Run
+from vdm_pipeline_tests.assets.graph import computed, lasting, materialize, unsynced
+from vdm_pipeline_tests.assets.project import Project
+from vdm_pipeline_tests.assets.test_changes import ALL, MEASURED, TABLE
 from vdm_pipeline_tests.conftest import shrink
 
 
@@ -27,93 +31,137 @@ def test_the_schedule_asks_for_labels_and_nothing_after_them():
     assert selected == {"raw_npz", "image_embeddings", "labeled_dataset", "label_metrics"}
 
 
-@pytest.mark.parametrize("field", ["relabel_cron", "look_cron"])
-def test_a_bad_cron_is_a_sentence(tiny, project, field):
-    bad = tiny.model_copy(update={"automation": tiny.automation.model_copy(update={field: "every night"})})
-    with pytest.raises(SettingsError, match=rf"automation.{field} is 'every night', which is no cron schedule of five fields"):
+def test_a_bad_cron_is_a_sentence(tiny, project):
+    bad = tiny.model_copy(update={"automation": tiny.automation.model_copy(update={"relabel_cron": "every night"})})
+    with pytest.raises(SettingsError, match=r"automation.relabel_cron is 'every night', which is no cron schedule of five fields"):
         definitions(bad, Store(project))
 
 
-class Daemon:
-    """The graph in a project folder, and what the daemon asks for from tick to tick, ten minutes apart."""
+def test_the_sensor_looks_after_every_asset_and_is_off_at_first():
+    sensor = defs.resolve_sensor_def("remake_on_change")
+    assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
+    assert {spec.key.to_user_string() for spec in defs.resolve_all_asset_specs() if spec.automation_condition} == ALL
 
-    def __init__(self, profile: Profile, project: Path) -> None:
-        self.profile, self.project, self.cursor = profile, project, None
-        self.instance, self.time = dg.DagsterInstance.ephemeral(), datetime(2026, 1, 1, 0, 5, tzinfo=UTC)
+
+class Daemon:
+    """What Dagster's daemon asks for from tick to tick, and the runs that it starts."""
+
+    def __init__(self, project: Project, instance: dg.DagsterInstance) -> None:
+        self.project, self.instance, self.cursor = project, instance, None
+        self.time = datetime(2026, 1, 1, 0, 5, tzinfo=UTC)
 
     def tick(self) -> set[str]:
         """Names of the assets that are asked for."""
-        self.time += timedelta(minutes=10)
+        self.time += timedelta(seconds=30)
+        project = self.project
         asked = dg.evaluate_automation_conditions(
-            definitions(self.profile, Store(self.project)), self.instance, cursor=self.cursor, evaluation_time=self.time
+            definitions(project.profile, Store(project.root)), self.instance, cursor=self.cursor, evaluation_time=self.time
         )
         self.cursor = asked.cursor
         return {result.key.to_user_string() for result in asked.results if result.true_subset.size}
 
-    def make(self, *assets: str) -> None:
-        """Materialize them, as the run that the daemon starts does."""
-        job = definitions(self.profile, Store(self.project)).resolve_implicit_global_asset_job_def()
-        result = job.execute_in_process(asset_selection=[dg.AssetKey(name) for name in assets], instance=self.instance)
-        assert result.success
-
-    def settle(self) -> set[str]:
-        """Do what is asked for until nothing but the look at the archive is, four ticks long; all else that was made."""
-        made, quiet = set(), 0
-        for _ in range(12):
+    def settle(self) -> list[set[str]]:
+        """Start the runs that are asked for until three ticks ask for none; what was computed in each."""
+        runs, quiet = [], 0
+        while quiet < 3:
             asked = self.tick()
+            quiet = 0 if asked else quiet + 1
             if asked:
-                self.make(*asked)
-            made |= asked - {"raw_npz"}
-            quiet = 0 if asked - {"raw_npz"} else quiet + 1
-            if quiet == 4:
-                return made
-        raise AssertionError("the daemon never comes to rest")
+                runs.append(computed(materialize(self.project.profile, self.project.root, sorted(asked), self.instance)))
+            assert len(runs) < 4, "the daemon never comes to rest"
+        return runs
 
 
 @pytest.fixture
-def daemon(tiny, project) -> Daemon:
-    """A daemon at rest over a labelled archive."""
-    daemon = Daemon(tiny, project)
-    daemon.make(*RELABELLED)
-    daemon.settle()
-    return daemon
+def daemon(made, monkeypatch):
+    monkeypatch.setattr(freshness, "SETTLED_S", 0.0)
+    with lasting(made.home) as instance:
+        yield Daemon(made, instance)
 
 
-def test_nothing_changed_and_only_the_archive_is_looked_at(daemon):
-    assert set().union(*(daemon.tick() for _ in range(3))) == {"raw_npz"}
+QUICK = {
+    "nothing",
+    "archive touched",
+    "limit of a check",
+    "device",
+    "adapter weight",
+    "a table edited",
+    "a record deleted",
+    "labeller's pin",
+}
 
 
-def test_the_first_labels_are_made(tiny, project):
-    assert Daemon(tiny, project).settle() == {"image_embeddings", "labeled_dataset", "label_metrics"}
+@pytest.mark.parametrize("row", [row for row in TABLE if row.what in QUICK], ids=lambda row: row.what)
+def test_a_change_is_made_good_in_one_run(daemon, row):
+    """Also by the first tick that there ever was: what is wanted is read from the records, not from what went before."""
+    row.change(daemon.project)
+    assert daemon.settle() == ([row.computes] if row.computes else [])
+    assert unsynced(daemon.project.profile, daemon.project.root, daemon.instance) == set()
 
 
-@pytest.mark.parametrize(
-    ("section", "values", "made"),
-    [
-        ("labelling", {"templates": ("a film of {phrase}",)}, {"labeled_dataset", "label_metrics"}),
-        ("labelling", {"calibration": "none", "decision": "argmax"}, {"labeled_dataset", "label_metrics"}),
-        ("data", {"seed": 7}, {"image_embeddings", "labeled_dataset", "label_metrics"}),
-        ("subset", {"per_class": 5}, set()),
-        ("training", {"steps": 9}, set()),
-        ("execution", {"label_batch": 3}, set()),
-        ("checks", {"max_ece": 0.5}, set()),
-    ],
-)
-def test_a_change_relabels_and_does_nothing_else(daemon, section, values, made):
-    daemon.profile = shrink(daemon.profile, **{section: values})
-    assert daemon.settle() == made
+def test_another_archive_is_carried_down_to_the_report(daemon):
+    assert daemon.settle() == []
+    daemon.project.change_a_pixel(of_the_subset=True)
+    assert daemon.settle() == [ALL - {"baseline_images"}]
 
 
-def test_another_model_embeds_and_labels_anew_and_goes_no_further_if_the_labels_are_the_same(daemon, tmp_path):
-    folder = tmp_path / "clip"
-    shutil.copytree(EMBEDDED / "clip", folder)
-    pin = {"id": str(folder), "sha256": folder_digest(folder), "licence": "MIT"}
-    daemon.profile = shrink(daemon.profile, labelling={"model": pin})
-    assert daemon.settle() == {"image_embeddings", "labeled_dataset"}
+def test_an_archive_that_is_still_being_written_is_waited_for(daemon, monkeypatch):
+    monkeypatch.setattr(freshness, "SETTLED_S", 5.0)
+    daemon.project.change_a_pixel(of_the_subset=False)
+    assert daemon.tick() == set()
+    later = time.time() + 6
+    monkeypatch.setattr(freshness.time, "time", lambda: later)
+    assert {"raw_npz", "report"} <= daemon.tick()
 
 
-def test_the_sensor_watches_the_labels_and_runs_their_checks():
-    sensor = defs.resolve_sensor_def("relabel_on_change")
-    assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
-    with_condition = {spec.key.to_user_string() for spec in defs.resolve_all_asset_specs() if spec.automation_condition}
-    assert with_condition == set(RELABELLED)
+def test_a_bad_archive_is_tried_once_and_a_good_one_taken_up(daemon):
+    project, good = daemon.project, daemon.project.archive.read_bytes()
+    project.archive.write_bytes(good[:1000])
+    assert daemon.settle() == [set()]
+    project.archive.write_bytes(good)
+    assert daemon.settle() == []
+    assert project.stale() == set()
+    project.change_a_pixel(of_the_subset=False)
+    (run,) = daemon.settle()
+    assert {"raw_npz", "report"} <= run
+
+
+def test_a_failed_blocking_check_stops_the_chain_and_better_labels_set_it_going(daemon):
+    project, good = daemon.project, daemon.project.profile
+    project.change(checks={"max_class_share": 0.4}, labelling={"templates": ("a film of {phrase}",)})
+    assert daemon.settle() == [{"labeled_dataset"}, {"label_metrics"}]
+    project.profile = good
+    assert daemon.settle() == [{"labeled_dataset", "label_metrics"}]
+    assert project.stale() == unsynced(good, project.root, daemon.instance) == set()
+
+
+def test_what_a_new_instance_does_not_know_is_told_to_it(made):
+    with lasting(made.root.parent / "new home") as instance:
+        assert Daemon(made, instance).settle() == [set()]
+        assert unsynced(made.profile, made.root, instance) == set()
+
+
+def test_from_nothing_everything_is_made_in_one_run(tiny, project, monkeypatch):
+    with lasting(project / "home") as instance:
+        daemon = Daemon(Project(tiny, project, project / "home", monkeypatch), instance)
+        assert daemon.settle() == [ALL]
+
+
+def test_who_failed_is_asked_again_when_its_settings_changed(daemon):
+    project = daemon.project
+    project.change(subset={"per_class": 500})
+    assert daemon.settle() == [set()]
+    project.change(subset={"per_class": 8})
+    assert daemon.settle() == []
+    assert project.stale() == set()
+
+
+def test_wanted_of_an_unlabelled_project_waits_for_nothing_that_is_there(made):
+    shutil.rmtree(made.results / "lora")
+    assert wanted(Run(made.profile, Store(made.root))) == {"lora_weights", "generated_images", "extra_images", *MEASURED}
+    assert set(STAGES) == ALL
+
+
+def test_execution_is_no_reason(made):
+    profile = shrink(made.profile, execution={"label_batch": 3})
+    assert wanted(Run(profile, Store(made.root))) == set()

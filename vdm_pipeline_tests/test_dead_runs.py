@@ -11,14 +11,17 @@ import pytest
 from dagster._core.events import EngineEventData
 
 from vdm_pipeline.dead_runs import fail_dead_runs
+from vdm_pipeline.io.store import Store
 
 MODULE = """
 import os, signal
 import dagster as dg
+from pathlib import Path
 from vdm_pipeline.dead_runs import fail_dead_runs
+from vdm_pipeline.io.store import Store
 
 def start(context):
-    fail_dead_runs(context.instance)
+    fail_dead_runs(context.instance, Store(Path.cwd()))
 
 @dg.asset(pool="gpu", required_resource_keys={"run"})
 def work():
@@ -51,7 +54,7 @@ def test_the_next_run_is_not_kept_waiting(killed):
     assert again.returncode == 0, again.stderr
     with dg.DagsterInstance.from_config(str(killed)) as instance:
         assert sorted(run.status.value for run in instance.get_runs()) == ["FAILURE", "SUCCESS"]
-        assert fail_dead_runs(instance) == []
+        assert fail_dead_runs(instance, Store(killed)) == []
 
 
 def test_a_run_that_lives_is_left_alone(killed):
@@ -60,8 +63,19 @@ def test_a_run_that_lives_is_left_alone(killed):
         living = subprocess.Popen(["sleep", "60"])
         try:
             instance.report_engine_event("by another process", run, EngineEventData.in_process(living.pid))
-            assert fail_dead_runs(instance) == []
+            assert fail_dead_runs(instance, Store(killed)) == []
         finally:
             living.kill()
             living.wait()
-        assert fail_dead_runs(instance) == [run.run_id]
+        assert fail_dead_runs(instance, Store(killed)) == [run.run_id]
+
+
+def test_a_run_that_holds_the_folder_lives_whatever_the_clock_says(killed):
+    """Its process seems to be younger than its events when the clock was set forward in the meantime."""
+    store = Store(killed)
+    with dg.DagsterInstance.from_config(str(killed)) as instance:
+        (run,) = instance.get_runs()
+        with store.working(run.run_id, print):
+            assert fail_dead_runs(instance, store) == []
+        with store.working("another run", print):
+            assert fail_dead_runs(instance, store) == [run.run_id]

@@ -121,15 +121,15 @@ STAGES = {
             ("lora_weights",),
             {"folder": "results/generated_images"},
             lambda p: [*_drawn(p), p.generation.adapter_weight],
-            version=4,
+            version=5,
         ),
-        Stage("baseline_images", (), {"folder": "results/generated_images_no_fine_tuning"}, _drawn, version=4),
+        Stage("baseline_images", (), {"folder": "results/generated_images_no_fine_tuning"}, _drawn, version=5),
         Stage(
             "extra_images",
             ("lora_weights",),
             {"folder": "results/generated_images_extra"},
             lambda p: [*_drawn(p), p.generation.model_dump(mode="json", include={"extra"})],
-            version=3,
+            version=4,
         ),
         Stage(
             "image_metrics",
@@ -164,6 +164,11 @@ def outputs(asset: str, profile: Profile) -> dict[str, str]:
 def code_version(asset: str, profile: Profile) -> str:
     """Version of the stage's code and a digest of every setting and model pin that can change its result."""
     return f"{STAGES[asset].version}-{fingerprint(asset, {'asked': [_plain(value) for value in STAGES[asset].asked(profile)]})}"
+
+
+def same_code(asset: str, code_version: str) -> bool:
+    """Whether a code version is of the stage's code as it is now, whatever the settings."""
+    return code_version.split("-")[0] == str(STAGES[asset].version)
 
 
 def _plain(value: object) -> object:

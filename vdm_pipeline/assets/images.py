@@ -1,15 +1,19 @@
 """`generated_images`, `baseline_images` and `extra_images`: one plan for all arms."""
 
+import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from vdm_pipeline.assets.catalogue import same_code
 from vdm_pipeline.assets.materialize import Ticker, materialize
 from vdm_pipeline.assets.preview import sheet
 from vdm_pipeline.resources import Run, Stored
 
 if TYPE_CHECKING:
+    from vdm_pipeline.stages.sampling.job import Job
     from vdm_pipeline.stages.sampling.plan import Arm
 
 
@@ -19,11 +23,11 @@ def generated_images(context: dg.AssetExecutionContext, run: dg.ResourceParam[Ru
     return materialize(context, run, lambda staging: _main_arm(context, run, staging / "generated_images", lora_weights["folder"]))
 
 
-@dg.asset(group_name="images", kinds={"pytorch", "huggingface"}, pool="gpu", deps=["raw_npz"])
+@dg.asset(group_name="images", kinds={"pytorch", "huggingface"}, pool="gpu", op_tags={"dagster/priority": "-1"})
 def baseline_images(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run]) -> dg.MaterializeResult:
     """The same prompts, seeds, steps and size with LCM-LoRA alone.
 
-    It reads nothing of `raw_npz`; it waits for it, so that a bad archive stops the run before anything is drawn.
+    It is made from no other asset; the low priority has a bad archive told before anything is drawn.
     """
     return materialize(context, run, lambda staging: _main_arm(context, run, staging / "generated_images_no_fine_tuning", None))
 
@@ -38,13 +42,14 @@ def extra_images(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], 
         from vdm_pipeline.stages.sampling.plan import extra_arm
 
         folder, extra, generation = staging / "generated_images_extra", run.profile.generation.extra, run.profile.generation
-        previews, counts = [], {}
+        previews: list[str] = []
+        counts: dict[str, Any] = {}
         base, lcm = resolve_model(run.profile.training.base), resolve_model(generation.lcm_lora)
         for asked in extra:
             arm = extra_arm(run.profile, asked, base, lcm, lora_weights["folder"])
-            facts = _draw(context, run, folder / asked.name, arm, asked.name)
-            previews.append(f"{asked.name}\n\n{facts['preview']}")
-            counts[f"n_{asked.name}"] = facts["n"]
+            facts = _draw(context, run, folder / asked.name, arm, run.paths("extra_images")["folder"] / asked.name)
+            previews.append(f"{asked.name}\n\n{facts.pop('preview')}")
+            counts |= {f"{key}_{asked.name}": value for key, value in facts.items()}
         write_json(folder / "arms.json", [asked.name for asked in extra])
         return counts | {"arms": len(extra), "preview": "\n\n".join(previews) or "no extra arm is asked for"}
 
@@ -56,18 +61,36 @@ def _main_arm(context: dg.AssetExecutionContext, run: Run, folder: Path, lora: P
     from vdm_pipeline.stages.sampling.plan import main_arm
 
     base, lcm = resolve_model(run.profile.training.base), resolve_model(run.profile.generation.lcm_lora)
-    return _draw(context, run, folder, main_arm(run.profile, base, lcm, lora), "generating")
+    place = run.paths(context.asset_key.to_user_string())["folder"]
+    return _draw(context, run, folder, main_arm(run.profile, base, lcm, lora), place)
 
 
-def _draw(context: dg.AssetExecutionContext, run: Run, folder: Path, arm: "Arm", what: str) -> dict[str, Any]:
-    """Draw the plan by the arm; the number of images and a preview."""
+def _draw(context: dg.AssetExecutionContext, run: Run, folder: Path, arm: "Arm", place: Path) -> dict[str, Any]:
+    """Draw what the plan asks for beyond the images that stand in ``place``; their number, the rate, and a preview."""
     from vdm_pipeline.io.images import read_folder
     from vdm_pipeline.stages.sampling.job import Job
     from vdm_pipeline.stages.sampling.launch import generate
     from vdm_pipeline.stages.sampling.plan import plan
 
-    shots = plan(run.profile.classes, run.profile.generation)
-    job = Job(arm=arm, shots=tuple(shots), folder=folder, execution=run.profile.execution)
-    rows = generate(job, context.log.info, Ticker(context, what))
-    step = max(1, len(rows) // 16)
-    return {"n": len(rows), "preview": sheet(list(read_folder(folder, rows[::step][:16])), what)}
+    classes = run.profile.classes
+    job = Job(arm=arm, shots=tuple(plan(classes, run.profile.generation)), folder=folder, execution=run.profile.execution)
+    _take_over(context, run, place, job)
+    anew, begun = not any(folder.glob("*.png")), time.perf_counter()
+    rows = generate(job, context.log.info, Ticker(context, f"{place.name}: images"))
+    rate = {"images_per_s": round(len(rows) / (time.perf_counter() - begun), 1)} if anew else {}
+    each = max(1, 16 // len(classes.names))
+    first = [row for name in classes.names for row in [row for row in rows if row["label"] == name][:each]]
+    return {"n": len(rows), **rate, "preview": sheet(list(read_folder(folder, first)), f"{each} of each of {', '.join(classes.names)}")}
+
+
+def _take_over(context: dg.AssetExecutionContext, run: Run, place: Path, job: "Job") -> None:
+    """Copy the job's images that are in ``place`` as they were recorded; by its own record each fits the arm, or is drawn."""
+    asset = context.asset_key.to_user_string()
+    old = run.store.manifest(asset)
+    if old is None or not same_code(asset, old.code_version) or run.forced(asset, context.run.tags):
+        return
+    asked = {place / shot.file_name for shot in job.shots}
+    job.folder.mkdir(parents=True, exist_ok=True)
+    for path in run.store.good_files(old):
+        if path in asked and not (job.folder / path.name).exists():
+            shutil.copyfile(path, job.folder / path.name)

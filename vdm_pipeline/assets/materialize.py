@@ -7,12 +7,13 @@ from typing import Any
 
 import dagster as dg
 
-from vdm_pipeline.assets.catalogue import STAGES, code_version
-from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.assets.catalogue import STAGES, code_version, same_code
+from vdm_pipeline.errors import NetworkError, PipelineError
+from vdm_pipeline.freshness import stands, state
+from vdm_pipeline.io.disk import disk_faults
 from vdm_pipeline.io.manifest import Manifest, data_version
 from vdm_pipeline.io.memory import peak_resident_mb
 from vdm_pipeline.resources import Run
-from vdm_pipeline.settings import fingerprint
 
 Work = Callable[[Path], dict[str, Any]]
 """Writes the outputs into a staging folder and returns metadata: numbers, texts, and markdown under ``preview``.
@@ -20,33 +21,49 @@ Work = Callable[[Path], dict[str, Any]]
 `raw_npz`, whose archive is not ours to stage, is given the project folder and does not use it.
 """
 
+NETWORK_WAITS_S = (30, 120)
+"""Before the second and the third try of a step whose network did not answer."""
+
 
 def materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> dg.MaterializeResult:
     """Re-use the asset if its settings, code, inputs and files are those of its record; else do ``work`` and publish.
 
-    A fault of the user's becomes a `dagster.Failure` with its sentence; nothing that stood before is touched by it.
+    A fault of the user's becomes a `dagster.Failure` with its sentence; nothing that stood before is touched by it. A network
+    that does not answer, and that alone, is tried again.
     """
     try:
-        return _materialize(context, run, work)
+        with disk_faults(run.store.root):
+            return _materialize(context, run, work)
     except PipelineError as error:
+        if isinstance(error, NetworkError) and context.retry_number < len(NETWORK_WAITS_S):
+            wait = NETWORK_WAITS_S[context.retry_number]
+            context.log.warning(f"{error} Trying again in {wait} s.")
+            raise dg.RetryRequested(max_retries=len(NETWORK_WAITS_S), seconds_to_wait=wait) from error
         raise dg.Failure(str(error), allow_retries=False) from None
 
 
 def _materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> dg.MaterializeResult:
     asset = context.asset_key.to_user_string()
-    stage, outputs = STAGES[asset], [str(path.relative_to(run.store.root)) for path in run.paths(asset).values()]
-    version = code_version(asset, run.profile)
-    inputs = {name: _input_version(run, name) for name in stage.inputs}
-    print_ = fingerprint(version, inputs)
-    old = run.store.manifest(asset)
-    looks_outside = not stage.inputs and not stage.outputs
-    if old and not looks_outside and old.fingerprint == print_ and run.store.is_whole(old) and not run.forced(asset):
+    forced = run.forced(asset, context.run.tags)
+    looks_outside = not STAGES[asset].inputs and not STAGES[asset].outputs
+    old = None if forced else stands(run, asset)
+    if old and not looks_outside:
         context.log.info(f"{asset}: re-used, nothing upstream changed")
-        return _result(old, reused=True)
-    same = old is not None and old.fingerprint == print_ and not run.forced(asset)
-    context.log.info(
-        f"{asset}: looking at the archive" if same and looks_outside else f"{asset}: computing ({_why(old, print_, run, asset)})"
-    )
+        return _result(run, old, reused=True)
+    context.log.info(f"{asset}: {'looking at the archive' if old else f'computing ({_why(run, asset, forced)})'}")
+    manifest = _make(run, asset, work, looks_outside)
+    unchanged = old is not None and old.files == manifest.files
+    if unchanged:
+        context.log.info(f"{asset}: re-used, it is the same")
+    return _result(run, manifest, reused=unchanged)
+
+
+def _make(run: Run, asset: str, work: Work, looks_outside: bool) -> Manifest:
+    """Work, publish, and record."""
+    run.store.try_out(asset, state(run, asset))
+    print_ = run.fingerprint(asset)
+    outputs = [str(path.relative_to(run.store.root)) for path in run.paths(asset).values()]
+    inputs = run.input_versions(asset)
     staging = run.store.root if looks_outside else run.store.staging(asset, outputs, print_)
     begun = time.perf_counter()
     metadata = work(staging)
@@ -56,8 +73,8 @@ def _materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> dg.
     manifest = Manifest(
         asset=asset,
         fingerprint=print_,
-        code_version=version,
-        data_version=data_version({name: value for name, value in files.items() if name.startswith(stage.identity)}),
+        code_version=code_version(asset, run.profile),
+        data_version=data_version({name: value for name, value in files.items() if name.startswith(STAGES[asset].identity)}),
         inputs=inputs,
         files=files,
         settings=run.profile.model_dump(mode="json"),
@@ -66,35 +83,32 @@ def _materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> dg.
         peak_memory_mb=round(peak_resident_mb(), 1),
     )
     run.store.record(manifest)
-    unchanged = same and looks_outside and old is not None and old.files == manifest.files
-    if unchanged:
-        context.log.info(f"{asset}: re-used, it is the same")
-    return _result(manifest, reused=unchanged)
+    return manifest
 
 
-def _input_version(run: Run, name: str) -> str:
-    manifest = run.store.manifest(name)
-    if manifest is None:
-        raise PipelineError(f"Asset {name} has no record in {run.store.root / 'results/.manifests'}; materialize it first.")
-    return manifest.data_version
-
-
-def _why(old: Manifest | None, print_: str, run: Run, asset: str) -> str:
+def _why(run: Run, asset: str, forced: bool) -> str:
+    old = run.store.manifest(asset)
+    if forced:
+        return "forced"
     if old is None:
         return "never made"
-    if run.forced(asset):
-        return "forced"
-    if old.fingerprint != print_:
-        return "settings, code or inputs changed"
-    return "its files were changed or are gone"
+    if not same_code(asset, old.code_version):
+        return "its code is new"
+    if old.code_version != code_version(asset, run.profile):
+        return "its settings or models changed"
+    changed = [name for name, version in run.input_versions(asset).items() if old.inputs.get(name) != version]
+    return f"{', '.join(changed)} changed" if changed else "its files were changed or are gone"
 
 
-def _result(manifest: Manifest, *, reused: bool) -> dg.MaterializeResult:
-    metadata: dict[str, Any] = {key: value for key, value in manifest.metadata.items() if key != "preview"}
+def _result(run: Run, manifest: Manifest, *, reused: bool) -> dg.MaterializeResult:
+    """What Dagster shows of the asset: where it stands, what it cost when it was made, and its facts."""
+    facts: dict[str, Any] = {key: value for key, value in manifest.metadata.items() if key != "preview"}
     if "preview" in manifest.metadata:
-        metadata["preview"] = dg.MetadataValue.md(manifest.metadata["preview"])
-    metadata |= {"reused": reused, "seconds": manifest.seconds, "profile": manifest.settings["name"]}
-    return dg.MaterializeResult(data_version=dg.DataVersion(manifest.data_version), metadata=metadata)
+        facts["preview"] = dg.MetadataValue.md(manifest.metadata["preview"])
+    facts |= {role: dg.MetadataValue.path(path) for role, path in run.paths(manifest.asset).items()}
+    cost = {"seconds": manifest.seconds, "peak_memory_mb": manifest.peak_memory_mb}
+    facts |= cost | {"reused": reused, "profile": manifest.settings["name"]}
+    return dg.MaterializeResult(data_version=dg.DataVersion(manifest.data_version), metadata=facts)
 
 
 class Ticker:

@@ -31,7 +31,7 @@ def lora_weights(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], 
         base = pin_name(profile.training.base)
         key = resume_key(profile.training, lora_subset.data_version, base, STAGES["lora_weights"].version)
         state = run.store.path("results/.training") / key
-        if run.forced("lora_weights") and finished(state, profile.training.steps):
+        if run.forced("lora_weights", context.run.tags) and finished(state, profile.training.steps):
             shutil.rmtree(state)
         run_training(
             Job(

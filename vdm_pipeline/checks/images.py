@@ -1,12 +1,13 @@
 """Checks of the images of every arm, and of what was measured of them."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from vdm_pipeline.checks.told import rows_of, settled, told
+from vdm_pipeline.checks.told import ERROR, WARN, Result, look, rows_of
 from vdm_pipeline.resources import Run, Stored
 
 if TYPE_CHECKING:
@@ -59,65 +60,100 @@ OF_AN_ARM: dict[str, Callable[[Run, Path, Rows], "Finding"]] = {
 
 def arm_check(asset: str, name: str) -> dg.AssetChecksDefinition:
     """One check of all arms in an asset's folder; grey alone is a warning and stops nothing."""
-    look, blocking = OF_AN_ARM[name], name != "images_are_grey"
+    of_arm, blocking = OF_AN_ARM[name], name != "images_are_grey"
 
-    @dg.asset_check(asset=asset, name=name, blocking=blocking, description=look.__doc__)
-    def check(run: dg.ResourceParam[Run], images: Stored) -> dg.AssetCheckResult:
-        findings = {arm: look(run, folder, rows) for arm, folder, rows in _arms(images)}
-        finding = _together(findings)
-        return settled(run, images, finding, name) if blocking else told(finding, dg.AssetCheckSeverity.WARN)
+    @dg.asset_check(asset=asset, name=name, blocking=blocking, description=of_arm.__doc__)
+    def check(context: dg.AssetCheckExecutionContext, run: dg.ResourceParam[Run], images: Stored) -> Result:
+        def find() -> "Finding":
+            return _together({arm: of_arm(run, folder, rows) for arm, folder, rows in _arms(images)})
+
+        return look(context, run, find, [images], ERROR if blocking else WARN)
 
     return check
 
 
 @dg.asset_check(asset="generated_images", additional_ins={"lora_subset": dg.AssetIn("lora_subset")})
-def prompts_are_captions(run: dg.ResourceParam[Run], generated_images: Stored, lora_subset: Stored) -> dg.AssetCheckResult:
+def prompts_are_captions(
+    context: dg.AssetCheckExecutionContext, run: dg.ResourceParam[Run], generated_images: Stored, lora_subset: Stored
+) -> Result:
     """Images are asked for in words that the adapter learnt, and the text encoder reads all of them."""
-    from vdm_pipeline.stages.diffusion import load_part
-    from vdm_pipeline.stages.image_findings import prompts_fit
-    from vdm_pipeline.stages.models import resolve_model
 
-    prompts, captions = [row["prompt"] for row in rows_of(generated_images)], [row["text"] for row in rows_of(lora_subset)]
-    tokenizer = load_part(resolve_model(run.profile.training.base), "tokenizer")
-    tokens = {text: len(tokenizer(text)["input_ids"]) for text in sorted({*prompts, *captions})}
-    return told(prompts_fit(prompts, captions, tokens, tokenizer.model_max_length))
+    def find() -> "Finding":
+        from vdm_pipeline.stages.diffusion import load_part
+        from vdm_pipeline.stages.image_findings import prompts_fit
+        from vdm_pipeline.stages.models import resolve_model
+
+        prompts, captions = [row["prompt"] for row in rows_of(generated_images)], [row["text"] for row in rows_of(lora_subset)]
+        tokenizer = load_part(resolve_model(run.profile.training.base), "tokenizer")
+        tokens = {text: len(tokenizer(text)["input_ids"]) for text in sorted({*prompts, *captions})}
+        return prompts_fit(prompts, captions, tokens, tokenizer.model_max_length)
+
+    return look(context, run, find, [generated_images, lora_subset])
 
 
 @dg.asset_check(asset="image_metrics", additional_ins=ARMS)
-def arms_share_one_plan(generated_images: Stored, baseline_images: Stored) -> dg.AssetCheckResult:
+def arms_share_one_plan(
+    context: dg.AssetCheckExecutionContext,
+    run: dg.ResourceParam[Run],
+    image_metrics: Stored,
+    generated_images: Stored,
+    baseline_images: Stored,
+) -> Result:
     """The comparison is fair by construction; here it is proven on what was written."""
-    from vdm_pipeline.stages.image_findings import same_plan
 
-    return told(same_plan(rows_of(generated_images), rows_of(baseline_images)))
+    def find() -> "Finding":
+        from vdm_pipeline.stages.image_findings import same_plan
+
+        return same_plan(rows_of(generated_images), rows_of(baseline_images))
+
+    return look(context, run, find, [image_metrics, generated_images, baseline_images])
 
 
 @dg.asset_check(asset="image_metrics", additional_ins=ARMS)
-def adapter_is_active(run: dg.ResourceParam[Run], generated_images: Stored, baseline_images: Stored) -> dg.AssetCheckResult:
+def adapter_is_active(
+    context: dg.AssetCheckExecutionContext,
+    run: dg.ResourceParam[Run],
+    image_metrics: Stored,
+    generated_images: Stored,
+    baseline_images: Stored,
+) -> Result:
     """Our adapter changes every image by more than rounding does."""
-    from vdm_pipeline.io.images import read_folder
-    from vdm_pipeline.stages.image_findings import adapter_acts
 
-    images = [read_folder(arm["folder"], rows_of(arm)) for arm in (generated_images, baseline_images)]
-    return told(adapter_acts(images[0], images[1], run.profile.checks.min_adapter_change))
+    def find() -> "Finding":
+        from vdm_pipeline.io.images import read_folder
+        from vdm_pipeline.stages.image_findings import adapter_acts
+
+        images = [read_folder(arm["folder"], rows_of(arm)) for arm in (generated_images, baseline_images)]
+        return adapter_acts(images[0], images[1], run.profile.checks.min_adapter_change)
+
+    return look(context, run, find, [image_metrics, generated_images, baseline_images])
 
 
 @dg.asset_check(asset="image_metrics")
-def lora_beats_baseline(image_metrics: Stored) -> dg.AssetCheckResult:
+def lora_beats_baseline(context: dg.AssetCheckExecutionContext, run: dg.ResourceParam[Run], image_metrics: Stored) -> Result:
     """Warns unless our adapter brings images closer to real ones, beyond the intervals."""
-    from vdm_pipeline.io.tables import read_json
-    from vdm_pipeline.stages.image_findings import closer_than_baseline
 
-    return told(closer_than_baseline(read_json(image_metrics["metrics"])), dg.AssetCheckSeverity.WARN)
+    def find() -> "Finding":
+        from vdm_pipeline.io.tables import read_json
+        from vdm_pipeline.stages.image_findings import closer_than_baseline
+
+        return closer_than_baseline(read_json(image_metrics["metrics"]))
+
+    return look(context, run, find, [image_metrics], WARN)
 
 
 @dg.asset_check(asset="image_metrics")
-def images_are_no_copies(run: dg.ResourceParam[Run], image_metrics: Stored) -> dg.AssetCheckResult:
+def images_are_no_copies(context: dg.AssetCheckExecutionContext, run: dg.ResourceParam[Run], image_metrics: Stored) -> Result:
     """Fails when images are copies of training images, and warns where that is not clear; the report, made all the same, says so."""
-    from vdm_pipeline.io.tables import read_json
-    from vdm_pipeline.stages.image_findings import copies
 
-    found = copies(read_json(image_metrics["metrics"])["memorization"], run.profile.checks.max_copied)
-    return told(found.finding, dg.AssetCheckSeverity.ERROR if found.state == "some" else dg.AssetCheckSeverity.WARN)
+    def find() -> "Finding":
+        from vdm_pipeline.io.tables import read_json
+        from vdm_pipeline.stages.image_findings import copies
+
+        found = copies(read_json(image_metrics["metrics"])["memorization"], run.profile.checks.max_copied)
+        return dataclasses.replace(found.finding, figures={**found.finding.figures, "copies": found.state})
+
+    return look(context, run, find, [image_metrics], lambda finding: ERROR if finding.figures["copies"] == "some" else WARN)
 
 
 def _arms(images: Stored) -> Iterator[tuple[str, Path, Rows]]:

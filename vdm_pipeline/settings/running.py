@@ -11,7 +11,6 @@ class Automation(Section):
     """When the daemon works by itself; it changes no result, so it is part of no fingerprint."""
 
     relabel_cron: str = Field("0 3 * * 1", description="when the re-labelling schedule ticks, five cron fields, UTC")
-    look_cron: str = Field("*/10 * * * *", description="when the sensor relabel_on_change has the archive looked at, cron, UTC")
 
 
 class Checks(Section):

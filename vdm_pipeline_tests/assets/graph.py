@@ -1,20 +1,32 @@
-"""The graph in a process of the test: run it, and ask what it did."""
+"""The graph in a process of the test: run it, and ask what it did and what is thought of it."""
 
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.definitions.data_version import StaleStatus
+from dagster._utils.test.data_versions import get_stale_status_resolver
 
 from vdm_pipeline.definitions import definitions
 from vdm_pipeline.io.store import Store
 from vdm_pipeline.settings import Profile
 
 
-def materialize(profile: Profile, root: Path, selection: list[str] | None = None) -> dg.ExecuteInProcessResult:
-    defs = definitions(profile, Store(root))
-    job = defs.resolve_implicit_global_asset_job_def()
+def lasting(home: Path) -> dg.DagsterInstance:
+    """An instance that keeps its events in a folder."""
+    home.mkdir(exist_ok=True)
+    return dg.DagsterInstance.local_temp(str(home))
+
+
+def materialize(
+    profile: Profile, root: Path, selection: list[str] | None = None, instance: dg.DagsterInstance | None = None
+) -> dg.ExecuteInProcessResult:
+    """All of the graph, or some assets; with an instance that forgets, if none is given."""
+    job = definitions(profile, Store(root)).resolve_implicit_global_asset_job_def()
     keys = [dg.AssetKey(name) for name in selection] if selection else None
-    with dg.DagsterInstance.ephemeral() as instance:
+    if instance:
         return job.execute_in_process(asset_selection=keys, raise_on_error=False, instance=instance)
+    with dg.DagsterInstance.ephemeral() as forgetful:
+        return job.execute_in_process(asset_selection=keys, raise_on_error=False, instance=forgetful)
 
 
 def computed(result: dg.ExecuteInProcessResult) -> set[str]:
@@ -25,6 +37,13 @@ def computed(result: dg.ExecuteInProcessResult) -> set[str]:
         if not materialization.metadata["reused"].value:
             made.add(materialization.asset_key.to_user_string())
     return made
+
+
+def unsynced(profile: Profile, root: Path, instance: dg.DagsterInstance) -> set[str]:
+    """What Dagster itself calls unsynced, or does not know of: what its UI shows."""
+    assets = list(definitions(profile, Store(root)).assets or ())
+    resolver = get_stale_status_resolver(instance, assets)
+    return {asset.key.to_user_string() for asset in assets if resolver.get_status(asset.key) != StaleStatus.FRESH}
 
 
 def sentence(result: dg.ExecuteInProcessResult) -> str:
