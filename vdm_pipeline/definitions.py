@@ -19,7 +19,7 @@ from vdm_pipeline.checks import CHECKS
 from vdm_pipeline.dead_runs import dead_runs, fail_dead_runs
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.store import Store
-from vdm_pipeline.resources import ResultsIOManager, Run
+from vdm_pipeline.resources import Run
 from vdm_pipeline.settings import Profile, load_profile
 
 ASSETS = [
@@ -61,7 +61,7 @@ def definitions(profile: Profile, store: Store) -> dg.Definitions:
         asset_checks=CHECKS,
         schedules=[relabelling(profile)],
         sensors=[dead_runs(store), remake_on_change()],
-        resources={"run": dg.ResourceDefinition(start), "io_manager": ResultsIOManager(run)},
+        resources={"run": dg.ResourceDefinition(start)},
         executor=dg.in_process_executor,
     )
 

@@ -1,5 +1,6 @@
 """What several tests share: the smallest profile, an empty project folder, and one in which everything was made."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -39,6 +40,24 @@ def shrink(profile: Profile, **sections: dict) -> Profile:
         for name, section in changes.items():
             values[name] = {**values[name], **section}
     return Profile.model_validate(values)
+
+
+def write_profile(path: Path, profile: Profile) -> Path:
+    """The profile as a TOML file, for processes of their own."""
+    sections = profile.model_dump(mode="json", exclude_none=True)
+    lines = [f"name = {_toml(sections.pop('name'))}"]
+    for section, values in sections.items():
+        lines += [f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
+    path.write_text("\n".join(lines) + "\n")
+    assert load_profile(str(path)) == profile
+    return path
+
+
+def _toml(value: object) -> str:
+    """JSON's numbers, texts, truths and lists are TOML too; tables are not."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + " }"
+    return "[" + ", ".join(map(_toml, value)) + "]" if isinstance(value, list) else json.dumps(value)
 
 
 @pytest.fixture

@@ -161,6 +161,11 @@ def outputs(asset: str, profile: Profile) -> dict[str, str]:
     return {"archive": f"data/{profile.data.file_name}"} if asset == "raw_npz" else STAGES[asset].outputs
 
 
+def lineage(asset: str) -> set[str]:
+    """The asset and all that it is made from."""
+    return {asset}.union(*(lineage(name) for name in STAGES[asset].inputs))
+
+
 def code_version(asset: str, profile: Profile) -> str:
     """Version of the stage's code and a digest of every setting and model pin that can change its result."""
     return f"{STAGES[asset].version}-{fingerprint(asset, {'asked': [_plain(value) for value in STAGES[asset].asked(profile)]})}"

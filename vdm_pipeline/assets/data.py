@@ -5,36 +5,30 @@ from typing import Any
 
 import dagster as dg
 
-from vdm_pipeline.assets.materialize import materialize
 from vdm_pipeline.assets.preview import sheet
-from vdm_pipeline.resources import Run
+from vdm_pipeline.assets.stage import stage
+from vdm_pipeline.resources import Inputs, Run
 
 
-@dg.asset(group_name="data", kinds={"numpy"})
-def raw_npz(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run]) -> dg.MaterializeResult:
+@stage(group="data", kinds={"numpy"})
+def raw_npz(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
     """Images and true labels: a MedMNIST archive from data/, MedMNIST's own download, or rendered phantoms."""
+    from vdm_pipeline.stages.archive import obtain_archive, read_archive
 
-    def work(staging: Path) -> dict[str, Any]:
-        from vdm_pipeline.stages.archive import obtain_archive, read_archive
-
-        data, classes = run.profile.data, run.profile.classes
-        path = obtain_archive(data, run.store.path("data"), context.log.info)
-        archive = read_archive(path, data, classes.names).verify()
-        if archive.status == "unverified":
-            context.log.warning(
-                f"{path.name}: MD5 {archive.md5} is not MedMNIST's; schema, classes and counts fit. Recorded as unverified."
-            )
-        counts = archive.class_counts(len(classes.names))
-        train = archive.splits["train"]
-        first = [row for label in range(len(classes.names)) for row in (train.labels == label).nonzero()[0][:8].tolist()]
-        pictures = {"preview": f"train, a row a class: {', '.join(classes.names)}\n\n{sheet(list(train.take(first)), 'train images')}"}
-        return (
-            pictures
-            | {"n": archive.n, "sha256": archive.sha256, "md5": archive.md5, "status": archive.status, "size": data.size}
-            | {
-                f"n_{split}": ", ".join(f"{count} {name}" for name, count in zip(classes.names, values, strict=True))
-                for split, values in counts.items()
-            }
-        )
-
-    return materialize(context, run, work)
+    data, classes = run.profile.data, run.profile.classes
+    path = obtain_archive(data, run.store.path("data"), context.log.info)
+    archive = read_archive(path, data, classes.names).verify()
+    if archive.status == "unverified":
+        context.log.warning(f"{path.name}: MD5 {archive.md5} is not MedMNIST's; schema, classes and counts fit. Recorded as unverified.")
+    counts = archive.class_counts(len(classes.names))
+    train = archive.splits["train"]
+    first = [row for label in range(len(classes.names)) for row in (train.labels == label).nonzero()[0][:8].tolist()]
+    pictures = {"preview": f"train, a row a class: {', '.join(classes.names)}\n\n{sheet(list(train.take(first)), 'train images')}"}
+    return (
+        pictures
+        | {"n": archive.n, "sha256": archive.sha256, "md5": archive.md5, "status": archive.status, "size": data.size}
+        | {
+            f"n_{split}": ", ".join(f"{count} {name}" for name, count in zip(classes.names, values, strict=True))
+            for split, values in counts.items()
+        }
+    )

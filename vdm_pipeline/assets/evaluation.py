@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from vdm_pipeline.assets.catalogue import MADE, STAGES
-from vdm_pipeline.assets.materialize import Ticker, materialize
 from vdm_pipeline.assets.preview import table
-from vdm_pipeline.resources import Run, Stored
+from vdm_pipeline.assets.stage import stage
+from vdm_pipeline.assets.ticker import Ticker
+from vdm_pipeline.resources import Inputs, Run
 
 if TYPE_CHECKING:
     import torch
@@ -17,50 +17,41 @@ if TYPE_CHECKING:
     from vdm_pipeline.stages.evaluation.features import Space
 
 
-@dg.asset(
-    group_name="evaluation",
-    kinds={"pytorch"},
-    pool="gpu",
-    ins={name: dg.AssetIn(name) for name in STAGES["image_metrics"].inputs},
-)
-def image_metrics(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], **made: Stored) -> dg.MaterializeResult:
+@stage(group="evaluation", kinds={"pytorch"}, gpu=True)
+def image_metrics(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
     """The arms against held-out real images: fidelity, pairs, copies of training images, and utility."""
+    import pandas as pd
 
-    def work(staging: Path) -> dict[str, Any]:
-        import pandas as pd
+    from vdm_pipeline.io.images import file_uri
+    from vdm_pipeline.io.tables import read_json, write_json
+    from vdm_pipeline.stages.archive import read_archive
+    from vdm_pipeline.stages.device import pick_device
+    from vdm_pipeline.stages.evaluation.evaluate import Compared, evaluate
+    from vdm_pipeline.stages.plots.figure import save_figure
+    from vdm_pipeline.stages.plots.images import image_figures
 
-        from vdm_pipeline.io.images import file_uri
-        from vdm_pipeline.io.tables import read_json, write_json
-        from vdm_pipeline.stages.archive import read_archive
-        from vdm_pipeline.stages.device import pick_device
-        from vdm_pipeline.stages.evaluation.evaluate import Compared, evaluate
-        from vdm_pipeline.stages.plots.figure import save_figure
-        from vdm_pipeline.stages.plots.images import image_figures
-
-        profile, device = run.profile, pick_device(run.profile.execution.device)
-        archive = read_archive(made["raw_npz"]["archive"], profile.data, profile.classes.names)
-        extra = made["extra_images"]["folder"]
-        what = Compared(
-            archive=archive,
-            faults=pd.read_csv(made["data_faults"]["table"], dtype=str),
-            subset=made["lora_subset"]["folder"],
-            arms={"baseline": made["baseline_images"]["folder"], "lora": made["generated_images"]["folder"]}
-            | {name: extra / name for name in read_json(extra / "arms.json")},
-            class_names=profile.classes.names,
-            resolution=profile.training.resolution,
-        )
-        report = evaluate(what, _spaces(context, run, archive, device), profile.evaluation, device, context.log.info)
-        write_json(staging / "metrics/image_metrics.json", {"profile": profile.name, **report})
-        plots = staging / "metrics/image_plots"
-        plots.mkdir(exist_ok=True)
-        for name, figure in image_figures(report, profile.classes.names).items():
-            save_figure(figure, plots / f"{name}.png")
-        pictures = [f"![{path.stem}]({file_uri(path)})" for path in sorted(plots.glob("*.png"))]
-        rows = pd.DataFrame({arm: _overall(report[arm]["overall"]) for arm in ("real", "baseline", "lora")})
-        kid = {f"kid_{arm}": round(found["value"], 5) for arm in rows if (found := report[arm]["overall"]["kid"])}
-        return kid | {"judge_accuracy": report["judge"]["accuracy_held_out"], "preview": "\n\n".join([table(rows, index=True), *pictures])}
-
-    return materialize(context, run, work)
+    profile, device = run.profile, pick_device(run.profile.execution.device)
+    archive = read_archive(made["raw_npz"]["archive"], profile.data, profile.classes.names)
+    extra = made["extra_images"]["folder"]
+    what = Compared(
+        archive=archive,
+        faults=pd.read_csv(made["data_faults"]["table"], dtype=str),
+        subset=made["lora_subset"]["folder"],
+        arms={"baseline": made["baseline_images"]["folder"], "lora": made["generated_images"]["folder"]}
+        | {name: extra / name for name in read_json(extra / "arms.json")},
+        class_names=profile.classes.names,
+        resolution=profile.training.resolution,
+    )
+    report = evaluate(what, _spaces(context, run, archive, device), profile.evaluation, device, context.log.info)
+    write_json(staging / "metrics/image_metrics.json", {"profile": profile.name, **report})
+    plots = staging / "metrics/image_plots"
+    plots.mkdir(exist_ok=True)
+    for name, figure in image_figures(report, profile.classes.names).items():
+        save_figure(figure, plots / f"{name}.png")
+    pictures = [f"![{path.stem}]({file_uri(path)})" for path in sorted(plots.glob("*.png"))]
+    rows = pd.DataFrame({arm: _overall(report[arm]["overall"]) for arm in ("real", "baseline", "lora")})
+    kid = {f"kid_{arm}": round(found["value"], 5) for arm in rows if (found := report[arm]["overall"]["kid"])}
+    return kid | {"judge_accuracy": report["judge"]["accuracy_held_out"], "preview": "\n\n".join([table(rows, index=True), *pictures])}
 
 
 def _spaces(context: dg.AssetExecutionContext, run: Run, archive: "Archive", device: "torch.device") -> dict[str, "Space"]:
@@ -93,21 +84,17 @@ def _overall(values: dict[str, Any]) -> dict[str, float]:
     return {key: round(value, 4) for key, value in (own | second).items()}
 
 
-@dg.asset(group_name="evaluation", kinds={"json"}, ins={name: dg.AssetIn(name) for name in MADE})
-def pipeline_summary(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], **made: Stored) -> dg.MaterializeResult:
+@stage(group="evaluation", kinds={"json"})
+def pipeline_summary(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
     """Everything about the run in one JSON: settings, models, data, seeds, versions, cost and metrics."""
+    import pandas as pd
 
-    def work(staging: Path) -> dict[str, Any]:
-        import pandas as pd
+    from vdm_pipeline.io.tables import write_json
+    from vdm_pipeline.stages.summary import summarize
 
-        from vdm_pipeline.io.tables import write_json
-        from vdm_pipeline.stages.summary import summarize
-
-        manifests = {name: m for name in made if (m := run.store.manifest(name))}
-        summary = summarize(run.profile, manifests, run.store.root)
-        write_json(staging / "pipeline_summary.json", summary)
-        cost = pd.DataFrame({key: summary[key] for key in ("durations_s", "peak_memory_mb")})
-        seconds = round(sum(summary["durations_s"].values()), 1)
-        return {"total_seconds": seconds, "num_generated": summary["num_generated"], "preview": table(cost, index=True)}
-
-    return materialize(context, run, work)
+    manifests = {name: m for name in made if (m := run.store.manifest(name))}
+    summary = summarize(run.profile, manifests, run.store.root)
+    write_json(staging / "pipeline_summary.json", summary)
+    cost = pd.DataFrame({key: summary[key] for key in ("durations_s", "peak_memory_mb")})
+    seconds = round(sum(summary["durations_s"].values()), 1)
+    return {"total_seconds": seconds, "num_generated": summary["num_generated"], "preview": table(cost, index=True)}

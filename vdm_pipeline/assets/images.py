@@ -8,52 +8,49 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vdm_pipeline.assets.catalogue import same_code
-from vdm_pipeline.assets.materialize import Ticker, materialize
 from vdm_pipeline.assets.preview import sheet
-from vdm_pipeline.resources import Run, Stored
+from vdm_pipeline.assets.stage import stage
+from vdm_pipeline.assets.ticker import Ticker
+from vdm_pipeline.resources import Inputs, Run
 
 if TYPE_CHECKING:
     from vdm_pipeline.stages.sampling.job import Job
     from vdm_pipeline.stages.sampling.plan import Arm
 
 
-@dg.asset(group_name="images", kinds={"pytorch", "huggingface"}, pool="gpu")
-def generated_images(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], lora_weights: Stored) -> dg.MaterializeResult:
+@stage(group="images", kinds={"pytorch", "huggingface"}, gpu=True)
+def generated_images(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
     """Stable Diffusion with LCM-LoRA and our LoRA."""
-    return materialize(context, run, lambda staging: _main_arm(context, run, staging / "generated_images", lora_weights["folder"]))
+    return _main_arm(context, run, staging / "generated_images", made["lora_weights"]["folder"])
 
 
-@dg.asset(group_name="images", kinds={"pytorch", "huggingface"}, pool="gpu", op_tags={"dagster/priority": "-1"})
-def baseline_images(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run]) -> dg.MaterializeResult:
+@stage(group="images", kinds={"pytorch", "huggingface"}, gpu=True, late=True)
+def baseline_images(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
     """The same prompts, seeds, steps and size with LCM-LoRA alone.
 
-    It is made from no other asset; the low priority has a bad archive told before anything is drawn.
+    It is made from no other asset, and late, so that a bad archive is told before anything is drawn.
     """
-    return materialize(context, run, lambda staging: _main_arm(context, run, staging / "generated_images_no_fine_tuning", None))
+    return _main_arm(context, run, staging / "generated_images_no_fine_tuning", None)
 
 
-@dg.asset(group_name="images", kinds={"pytorch", "huggingface"}, pool="gpu")
-def extra_images(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], lora_weights: Stored) -> dg.MaterializeResult:
+@stage(group="images", kinds={"pytorch", "huggingface"}, gpu=True)
+def extra_images(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
     """The same prompts and seeds, a folder an arm of ``generation.extra``: other schedulers, other weights of our LoRA."""
+    from vdm_pipeline.io.tables import write_json
+    from vdm_pipeline.stages.models import resolve_model
+    from vdm_pipeline.stages.sampling.plan import extra_arm
 
-    def work(staging: Path) -> dict[str, Any]:
-        from vdm_pipeline.io.tables import write_json
-        from vdm_pipeline.stages.models import resolve_model
-        from vdm_pipeline.stages.sampling.plan import extra_arm
-
-        folder, extra, generation = staging / "generated_images_extra", run.profile.generation.extra, run.profile.generation
-        previews: list[str] = []
-        counts: dict[str, Any] = {}
-        base, lcm = resolve_model(run.profile.training.base), resolve_model(generation.lcm_lora)
-        for asked in extra:
-            arm = extra_arm(run.profile, asked, base, lcm, lora_weights["folder"])
-            facts = _draw(context, run, folder / asked.name, arm, run.paths("extra_images")["folder"] / asked.name)
-            previews.append(f"{asked.name}\n\n{facts.pop('preview')}")
-            counts |= {f"{key}_{asked.name}": value for key, value in facts.items()}
-        write_json(folder / "arms.json", [asked.name for asked in extra])
-        return counts | {"arms": len(extra), "preview": "\n\n".join(previews) or "no extra arm is asked for"}
-
-    return materialize(context, run, work)
+    folder, extra, generation = staging / "generated_images_extra", run.profile.generation.extra, run.profile.generation
+    previews: list[str] = []
+    counts: dict[str, Any] = {}
+    base, lcm = resolve_model(run.profile.training.base), resolve_model(generation.lcm_lora)
+    for asked in extra:
+        arm = extra_arm(run.profile, asked, base, lcm, made["lora_weights"]["folder"])
+        facts = _draw(context, run, folder / asked.name, arm, run.paths("extra_images")["folder"] / asked.name)
+        previews.append(f"{asked.name}\n\n{facts.pop('preview')}")
+        counts |= {f"{key}_{asked.name}": value for key, value in facts.items()}
+    write_json(folder / "arms.json", [asked.name for asked in extra])
+    return counts | {"arms": len(extra), "preview": "\n\n".join(previews) or "no extra arm is asked for"}
 
 
 def _main_arm(context: dg.AssetExecutionContext, run: Run, folder: Path, lora: Path | None) -> dict[str, Any]:

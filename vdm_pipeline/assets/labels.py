@@ -6,112 +6,99 @@ from typing import Any
 
 import dagster as dg
 
-from vdm_pipeline.assets.materialize import Ticker, materialize
 from vdm_pipeline.assets.preview import table as as_table
-from vdm_pipeline.resources import Run, Stored
+from vdm_pipeline.assets.stage import stage
+from vdm_pipeline.assets.ticker import Ticker
+from vdm_pipeline.resources import Inputs, Run
 
 
-@dg.asset(group_name="labels", kinds={"pytorch"}, pool="gpu")
-def image_embeddings(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], raw_npz: Stored) -> dg.MaterializeResult:
+@stage(group="labels", kinds={"pytorch"}, gpu=True)
+def image_embeddings(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
     """What the labeller's image tower makes of every image; new prompts then cost no image pass."""
+    from vdm_pipeline.stages.archive import read_archive
+    from vdm_pipeline.stages.device import device_name, pick_device
+    from vdm_pipeline.stages.embeddings import embed_archive, read_embeddings
+    from vdm_pipeline.stages.models import resolve_model
+    from vdm_pipeline.stages.zero_shot import ZeroShot
 
-    def work(staging: Path) -> dict[str, Any]:
-        from vdm_pipeline.stages.archive import read_archive
-        from vdm_pipeline.stages.device import device_name, pick_device
-        from vdm_pipeline.stages.embeddings import embed_archive, read_embeddings
-        from vdm_pipeline.stages.models import resolve_model
-        from vdm_pipeline.stages.zero_shot import ZeroShot
-
-        profile = run.profile
-        archive = read_archive(raw_npz["archive"], profile.data, profile.classes.names)
-        device = pick_device(profile.execution.device)
-        context.log.info(f"embedding {archive.n} images on {device_name(device)}")
-        labeller = ZeroShot(resolve_model(profile.labelling.model), device)
-        begun = time.perf_counter()
-        embed_archive(
-            archive,
-            lambda images: labeller.embed(images, profile.execution.label_batch),
-            staging / "embeddings",
-            Ticker(context, "embedding"),
-        )
-        rate = round(archive.n / (time.perf_counter() - begun), 1)
-        shapes = {name: next(read_embeddings(staging / "embeddings", name)).shape[1] for name in archive.splits}
-        lines = [f"| {name} | {len(split)} | {shapes[name]} |" for name, split in archive.splits.items()]
-        return {"n": archive.n, "images_per_s": rate, "preview": "\n".join(["| split | images | numbers each |", "|---|---|---|", *lines])}
-
-    return materialize(context, run, work)
+    profile = run.profile
+    archive = read_archive(made["raw_npz"]["archive"], profile.data, profile.classes.names)
+    device = pick_device(profile.execution.device)
+    context.log.info(f"embedding {archive.n} images on {device_name(device)}")
+    labeller = ZeroShot(resolve_model(profile.labelling.model), device)
+    begun = time.perf_counter()
+    embed_archive(
+        archive,
+        lambda images: labeller.embed(images, profile.execution.label_batch),
+        staging / "embeddings",
+        Ticker(context, "embedding"),
+    )
+    rate = round(archive.n / (time.perf_counter() - begun), 1)
+    shapes = {name: next(read_embeddings(staging / "embeddings", name)).shape[1] for name in archive.splits}
+    lines = [f"| {name} | {len(split)} | {shapes[name]} |" for name, split in archive.splits.items()]
+    return {"n": archive.n, "images_per_s": rate, "preview": "\n".join(["| split | images | numbers each |", "|---|---|---|", *lines])}
 
 
-@dg.asset(group_name="labels", kinds={"pytorch", "csv"}, pool="gpu")
-def labeled_dataset(
-    context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], raw_npz: Stored, image_embeddings: Stored
-) -> dg.MaterializeResult:
+@stage(group="labels", kinds={"pytorch", "csv"}, gpu=True)
+def labeled_dataset(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
     """A zero-shot label for every image; the class is that of the prompt's position, never of its words."""
+    from functools import partial
 
-    def work(staging: Path) -> dict[str, Any]:
-        from functools import partial
+    from vdm_pipeline.io.tables import write_csv, write_json
+    from vdm_pipeline.stages.archive import read_archive
+    from vdm_pipeline.stages.device import pick_device
+    from vdm_pipeline.stages.embeddings import read_embeddings
+    from vdm_pipeline.stages.labels import label_archive, refuse_degenerate
+    from vdm_pipeline.stages.models import resolve_model
+    from vdm_pipeline.stages.prompts import negations
+    from vdm_pipeline.stages.relabel import before_and_after, flipped, last_labels
+    from vdm_pipeline.stages.zero_shot import ZeroShot
 
-        from vdm_pipeline.io.tables import write_csv, write_json
-        from vdm_pipeline.stages.archive import read_archive
-        from vdm_pipeline.stages.device import pick_device
-        from vdm_pipeline.stages.embeddings import read_embeddings
-        from vdm_pipeline.stages.labels import label_archive, refuse_degenerate
-        from vdm_pipeline.stages.models import resolve_model
-        from vdm_pipeline.stages.prompts import negations
-        from vdm_pipeline.stages.relabel import before_and_after, flipped, last_labels
-        from vdm_pipeline.stages.zero_shot import ZeroShot
-
-        profile, names = run.profile, run.profile.classes.names
-        for prompt, word in negations(profile.labelling.prompts):
-            context.log.warning(f"Prompt '{prompt}' says '{word}': models of this kind read past a negation and see what it denies.")
-        archive = read_archive(raw_npz["archive"], profile.data, names)
-        labeller = ZeroShot(resolve_model(profile.labelling.model), pick_device(profile.execution.device))
-        text = labeller.encode_prompts(profile.labelling.prompts)
-        embeddings = partial(read_embeddings, image_embeddings["folder"])
-        table, calibration = label_archive(archive, embeddings, text, labeller.scale, profile.labelling, names)
-        refuse_degenerate(table, names, as_captions=profile.subset.captions_from == "auto_label")
-        write_csv(staging / "labeled_dataset.csv", table)
-        write_json(staging / "metrics/calibration.json", calibration.as_dict())
-        old = last_labels(run.paths("labeled_dataset")["table"])
-        record = run.store.manifest("labeled_dataset")
-        comparable = record is not None and record.inputs["raw_npz"] == raw_npz.data_version
-        comparable = comparable and record is not None and tuple(record.settings["classes"]["names"]) == names
-        changed = flipped(old if comparable else None, table)
-        write_csv(staging / "metrics/relabel_diff.csv", changed)
-        same = "no earlier labels of this archive and these classes to compare with, image by image"
-        context.log.info(f"{len(changed)} labels changed since the last time" if comparable else same)
-        counts = {f"n_{name}": int((table["auto_label"] == name).sum()) for name in names}
-        facts = {"dagster/row_count": len(table), "labels_changed": len(changed), **counts, **before_and_after(old, table)}
-        return facts | {"preview": as_table(table.head(5))}
-
-    return materialize(context, run, work)
+    profile, names = run.profile, run.profile.classes.names
+    for prompt, word in negations(profile.labelling.prompts):
+        context.log.warning(f"Prompt '{prompt}' says '{word}': models of this kind read past a negation and see what it denies.")
+    archive = read_archive(made["raw_npz"]["archive"], profile.data, names)
+    labeller = ZeroShot(resolve_model(profile.labelling.model), pick_device(profile.execution.device))
+    text = labeller.encode_prompts(profile.labelling.prompts)
+    embeddings = partial(read_embeddings, made["image_embeddings"]["folder"])
+    table, calibration = label_archive(archive, embeddings, text, labeller.scale, profile.labelling, names)
+    refuse_degenerate(table, names, as_captions=profile.subset.captions_from == "auto_label")
+    write_csv(staging / "labeled_dataset.csv", table)
+    write_json(staging / "metrics/calibration.json", calibration.as_dict())
+    old = last_labels(run.paths("labeled_dataset")["table"])
+    record = run.store.manifest("labeled_dataset")
+    comparable = record is not None and record.inputs["raw_npz"] == made["raw_npz"].data_version
+    comparable = comparable and record is not None and tuple(record.settings["classes"]["names"]) == names
+    changed = flipped(old if comparable else None, table)
+    write_csv(staging / "metrics/relabel_diff.csv", changed)
+    same = "no earlier labels of this archive and these classes to compare with, image by image"
+    context.log.info(f"{len(changed)} labels changed since the last time" if comparable else same)
+    counts = {f"n_{name}": int((table["auto_label"] == name).sum()) for name in names}
+    facts = {"dagster/row_count": len(table), "labels_changed": len(changed), **counts, **before_and_after(old, table)}
+    return facts | {"preview": as_table(table.head(5))}
 
 
-@dg.asset(group_name="labels", kinds={"scikitlearn"})
-def label_metrics(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], labeled_dataset: Stored) -> dg.MaterializeResult:
+@stage(group="labels", kinds={"scikitlearn"})
+def label_metrics(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
     """How good the labels are against the true ones, by split, beside what a constant answer would score."""
+    import pandas as pd
 
-    def work(staging: Path) -> dict[str, Any]:
-        import pandas as pd
+    from vdm_pipeline.io.images import file_uri
+    from vdm_pipeline.io.tables import write_json
+    from vdm_pipeline.stages.labels import read_labels
+    from vdm_pipeline.stages.metrics.labels import label_report, true_labels_for
+    from vdm_pipeline.stages.plots.figure import save_figure
+    from vdm_pipeline.stages.plots.labels import label_figures
 
-        from vdm_pipeline.io.images import file_uri
-        from vdm_pipeline.io.tables import write_json
-        from vdm_pipeline.stages.labels import read_labels
-        from vdm_pipeline.stages.metrics.labels import label_report, true_labels_for
-        from vdm_pipeline.stages.plots.figure import save_figure
-        from vdm_pipeline.stages.plots.labels import label_figures
-
-        profile, names = run.profile, run.profile.classes.names
-        table = read_labels(labeled_dataset["table"])
-        used = true_labels_for(profile.labelling, profile.subset.captions_from)
-        report = label_report(table, names, profile.evaluation.bootstrap, profile.evaluation.seed)
-        write_json(staging / "metrics/auto_label_metrics.json", {split: {"true_labels": used[split]} | s for split, s in report.items()})
-        pictures = []
-        for name, figure in label_figures(table, names).items():
-            save_figure(figure, staging / f"metrics/label_plots/{name}.png")
-            pictures.append(f"![{name}]({file_uri(staging / f'metrics/label_plots/{name}.png')})")
-        rows = {split: {k: v for k, v in values.items() if not isinstance(v, dict | list)} for split, values in report.items()}
-        test = {f"test_{key}": round(value, 4) for key, value in rows["test"].items() if isinstance(value, float)}
-        return {"preview": "\n\n".join([" ".join(pictures), as_table(pd.DataFrame(rows).T.round(3), index=True)])} | test
-
-    return materialize(context, run, work)
+    profile, names = run.profile, run.profile.classes.names
+    table = read_labels(made["labeled_dataset"]["table"])
+    used = true_labels_for(profile.labelling, profile.subset.captions_from)
+    report = label_report(table, names, profile.evaluation.bootstrap, profile.evaluation.seed)
+    write_json(staging / "metrics/auto_label_metrics.json", {split: {"true_labels": used[split]} | s for split, s in report.items()})
+    pictures = []
+    for name, figure in label_figures(table, names).items():
+        save_figure(figure, staging / f"metrics/label_plots/{name}.png")
+        pictures.append(f"![{name}]({file_uri(staging / f'metrics/label_plots/{name}.png')})")
+    rows = {split: {k: v for k, v in values.items() if not isinstance(v, dict | list)} for split, values in report.items()}
+    test = {f"test_{key}": round(value, 4) for key, value in rows["test"].items() if isinstance(value, float)}
+    return {"preview": "\n\n".join([" ".join(pictures), as_table(pd.DataFrame(rows).T.round(3), index=True)])} | test

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import dagster as dg
 
@@ -13,13 +13,21 @@ from vdm_pipeline.freshness import stands, state
 from vdm_pipeline.io.disk import disk_faults
 from vdm_pipeline.io.manifest import Manifest, data_version
 from vdm_pipeline.io.memory import peak_resident_mb
-from vdm_pipeline.resources import Run
+from vdm_pipeline.resources import Inputs, Run
 
-Work = Callable[[Path], dict[str, Any]]
-"""Writes the outputs into a staging folder and returns metadata: numbers, texts, and markdown under ``preview``.
 
-`raw_npz`, whose archive is not ours to stage, is given the project folder and does not use it.
-"""
+class Work(Protocol):
+    """Writes a stage's outputs into a staging folder and returns metadata: numbers, texts, and markdown under ``preview``.
+
+    `raw_npz`, whose archive is not ours to stage, is given the project folder and does not use it.
+    """
+
+    __name__: str
+
+    def __call__(self, context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs, /) -> dict[str, Any]:
+        """Work; ``made`` are handles on the stage's inputs."""
+        ...
+
 
 NETWORK_WAITS_S = (30, 120)
 """Before the second and the third try of a step whose network did not answer."""
@@ -44,37 +52,33 @@ def materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> dg.M
 
 def _materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> dg.MaterializeResult:
     asset = context.asset_key.to_user_string()
+    made = run.inputs(asset)
     forced = run.forced(asset, context.run.tags)
-    looks_outside = not STAGES[asset].inputs and not STAGES[asset].outputs
     old = None if forced else stands(run, asset)
-    if old and not looks_outside:
+    if old:
         context.log.info(f"{asset}: re-used, nothing upstream changed")
         return _result(run, old, reused=True)
-    context.log.info(f"{asset}: {'looking at the archive' if old else f'computing ({_why(run, asset, forced)})'}")
-    manifest = _make(run, asset, work, looks_outside)
-    unchanged = old is not None and old.files == manifest.files
-    if unchanged:
-        context.log.info(f"{asset}: re-used, it is the same")
-    return _result(run, manifest, reused=unchanged)
+    context.log.info(f"{asset}: computing ({_why(run, asset, forced)})")
+    return _result(run, _make(run, asset, lambda staging: work(context, run, staging, made)), reused=False)
 
 
-def _make(run: Run, asset: str, work: Work, looks_outside: bool) -> Manifest:
+def _make(run: Run, asset: str, work: Callable[[Path], dict[str, Any]]) -> Manifest:
     """Work, publish, and record."""
+    stage, outputs = STAGES[asset], [str(path.relative_to(run.store.root)) for path in run.paths(asset).values()]
     run.store.try_out(asset, state(run, asset))
     print_ = run.fingerprint(asset)
-    outputs = [str(path.relative_to(run.store.root)) for path in run.paths(asset).values()]
     inputs = run.input_versions(asset)
-    staging = run.store.root if looks_outside else run.store.staging(asset, outputs, print_)
+    staging = run.store.staging(asset, outputs, print_) if stage.outputs else run.store.root
     begun = time.perf_counter()
     metadata = work(staging)
-    if not looks_outside:
+    if stage.outputs:
         run.store.publish(staging, outputs)
     files = run.store.hashes(outputs)
     manifest = Manifest(
         asset=asset,
         fingerprint=print_,
         code_version=code_version(asset, run.profile),
-        data_version=data_version({name: value for name, value in files.items() if name.startswith(STAGES[asset].identity)}),
+        data_version=data_version({name: value for name, value in files.items() if name.startswith(stage.identity)}),
         inputs=inputs,
         files=files,
         settings=run.profile.model_dump(mode="json"),
@@ -109,16 +113,3 @@ def _result(run: Run, manifest: Manifest, *, reused: bool) -> dg.MaterializeResu
     cost = {"seconds": manifest.seconds, "peak_memory_mb": manifest.peak_memory_mb}
     facts |= cost | {"reused": reused, "profile": manifest.settings["name"]}
     return dg.MaterializeResult(data_version=dg.DataVersion(manifest.data_version), metadata=facts)
-
-
-class Ticker:
-    """Progress into Dagster's log, at most every ``seconds`` and at the end."""
-
-    def __init__(self, context: dg.AssetExecutionContext, what: str, seconds: float = 5.0) -> None:
-        self.context, self.what, self.seconds, self.last = context, what, seconds, time.perf_counter()
-
-    def __call__(self, done: int, total: int) -> None:
-        """Report that ``done`` of ``total`` are done."""
-        if done >= total or time.perf_counter() - self.last >= self.seconds:
-            self.context.log.info(f"{self.what}: {done}/{total}")
-            self.last = time.perf_counter()

@@ -5,72 +5,56 @@ from typing import Any
 
 import dagster as dg
 
-from vdm_pipeline.assets.materialize import materialize
 from vdm_pipeline.assets.preview import table as as_table
-from vdm_pipeline.resources import Run, Stored
+from vdm_pipeline.assets.stage import stage
+from vdm_pipeline.resources import Inputs, Run
 
 
-@dg.asset(group_name="labels", kinds={"csv"})
-def data_faults(
-    context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], raw_npz: Stored, image_embeddings: Stored
-) -> dg.MaterializeResult:
+@stage(group="labels", kinds={"csv"})
+def data_faults(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
     """Images that stand twice, inside a split or across splits, that are blank, or burnt out; and the balance of the classes."""
+    from functools import partial
 
-    def work(staging: Path) -> dict[str, Any]:
-        from functools import partial
+    from vdm_pipeline.io.tables import write_csv, write_json
+    from vdm_pipeline.stages.archive import read_archive
+    from vdm_pipeline.stages.data_faults import count_faults, find_faults
+    from vdm_pipeline.stages.embeddings import read_embeddings
 
-        from vdm_pipeline.io.tables import write_csv, write_json
-        from vdm_pipeline.stages.archive import read_archive
-        from vdm_pipeline.stages.data_faults import count_faults, find_faults
-        from vdm_pipeline.stages.embeddings import read_embeddings
-
-        profile = run.profile
-        archive = read_archive(raw_npz["archive"], profile.data, profile.classes.names)
-        table = find_faults(archive, partial(read_embeddings, image_embeddings["folder"]), profile.faults)
-        counts = count_faults(table, archive, profile.classes.names)
-        write_csv(staging / "metrics/data_faults.csv", table)
-        write_json(staging / "metrics/data_faults.json", counts)
-        for fault, places in counts["faults"].items():
-            context.log.warning(f"{fault}: " + ", ".join(f"{count} in {place}" for place, count in places.items()))
-        return {fault: str(places) for fault, places in counts["faults"].items()} | {"preview": as_table(table.head(20))}
-
-    return materialize(context, run, work)
+    profile = run.profile
+    archive = read_archive(made["raw_npz"]["archive"], profile.data, profile.classes.names)
+    table = find_faults(archive, partial(read_embeddings, made["image_embeddings"]["folder"]), profile.faults)
+    counts = count_faults(table, archive, profile.classes.names)
+    write_csv(staging / "metrics/data_faults.csv", table)
+    write_json(staging / "metrics/data_faults.json", counts)
+    for fault, places in counts["faults"].items():
+        context.log.warning(f"{fault}: " + ", ".join(f"{count} in {place}" for place, count in places.items()))
+    return {fault: str(places) for fault, places in counts["faults"].items()} | {"preview": as_table(table.head(20))}
 
 
-@dg.asset(group_name="labels", kinds={"scikitlearn", "csv"})
-def label_noise(
-    context: dg.AssetExecutionContext,
-    run: dg.ResourceParam[Run],
-    raw_npz: Stored,
-    image_embeddings: Stored,
-    labeled_dataset: Stored,
-) -> dg.MaterializeResult:
+@stage(group="labels", kinds={"scikitlearn", "csv"})
+def label_noise(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
     """Train labels that a probe on the embeddings doubts; the labels are those that the subset captions by."""
+    import numpy as np
 
-    def work(staging: Path) -> dict[str, Any]:
-        import numpy as np
+    from vdm_pipeline.io.images import data_uri, image_grid
+    from vdm_pipeline.io.tables import write_csv
+    from vdm_pipeline.stages.archive import read_archive
+    from vdm_pipeline.stages.embeddings import read_embeddings
+    from vdm_pipeline.stages.label_noise import FOLDS, find_suspects, too_rare
+    from vdm_pipeline.stages.labels import read_labels
 
-        from vdm_pipeline.io.images import data_uri, image_grid
-        from vdm_pipeline.io.tables import write_csv
-        from vdm_pipeline.stages.archive import read_archive
-        from vdm_pipeline.stages.embeddings import read_embeddings
-        from vdm_pipeline.stages.label_noise import FOLDS, find_suspects, too_rare
-        from vdm_pipeline.stages.labels import read_labels
-
-        profile = run.profile
-        table = read_labels(labeled_dataset["table"])
-        train = table[table["split"] == "train"]
-        column = "auto_label" if profile.subset.captions_from == "auto_label" else "ground_truth_label"
-        embeddings = np.concatenate(list(read_embeddings(image_embeddings["folder"], "train")))
-        for name in too_rare(train[column], profile.classes.names):
-            context.log.warning(f"{name}: fewer than {FOLDS} train labels, too few for a second opinion; none of them is doubted.")
-        suspects = find_suspects(embeddings, train, column, profile.classes.names, profile.subset.seed)
-        write_csv(staging / "metrics/label_suspects.csv", suspects)
-        preview = as_table(suspects.head(16))
-        if len(suspects):
-            archive = read_archive(raw_npz["archive"], profile.data, profile.classes.names)
-            worst = archive.pictures("train", suspects["image_id"].head(16))
-            preview = f"![suspects, worst first]({data_uri(image_grid(list(worst), columns=8))})\n\n{preview}"
-        return {"suspects": len(suspects), "share": round(len(suspects) / len(train), 4), "doubted": column, "preview": preview}
-
-    return materialize(context, run, work)
+    profile = run.profile
+    table = read_labels(made["labeled_dataset"]["table"])
+    train = table[table["split"] == "train"]
+    column = "auto_label" if profile.subset.captions_from == "auto_label" else "ground_truth_label"
+    embeddings = np.concatenate(list(read_embeddings(made["image_embeddings"]["folder"], "train")))
+    for name in too_rare(train[column], profile.classes.names):
+        context.log.warning(f"{name}: fewer than {FOLDS} train labels, too few for a second opinion; none of them is doubted.")
+    suspects = find_suspects(embeddings, train, column, profile.classes.names, profile.subset.seed)
+    write_csv(staging / "metrics/label_suspects.csv", suspects)
+    preview = as_table(suspects.head(16))
+    if len(suspects):
+        archive = read_archive(made["raw_npz"]["archive"], profile.data, profile.classes.names)
+        worst = archive.pictures("train", suspects["image_id"].head(16))
+        preview = f"![suspects, worst first]({data_uri(image_grid(list(worst), columns=8))})\n\n{preview}"
+    return {"suspects": len(suspects), "share": round(len(suspects) / len(train), 4), "doubted": column, "preview": preview}

@@ -5,35 +5,31 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from vdm_pipeline.assets.catalogue import MADE, STAGES
-from vdm_pipeline.assets.materialize import materialize
-from vdm_pipeline.resources import Run, Stored
+from vdm_pipeline.assets.catalogue import MADE
+from vdm_pipeline.assets.stage import stage
+from vdm_pipeline.resources import Inputs, Run
 
 if TYPE_CHECKING:
     from vdm_pipeline.stages.report.page import ReportInputs
 
 
-@dg.asset(group_name="evaluation", kinds={"html"}, ins={name: dg.AssetIn(name) for name in STAGES["report"].inputs})
-def report(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], **made: Stored) -> dg.MaterializeResult:
+@stage(group="evaluation", kinds={"html"})
+def report(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
     """One self-contained page that says whether it worked."""
+    from vdm_pipeline.io.images import file_uri
+    from vdm_pipeline.stages.report.contact_sheet import contact_sheet
+    from vdm_pipeline.stages.report.page import render_report
 
-    def work(staging: Path) -> dict[str, Any]:
-        from vdm_pipeline.io.images import file_uri
-        from vdm_pipeline.stages.report.contact_sheet import contact_sheet
-        from vdm_pipeline.stages.report.page import render_report
-
-        inputs = report_inputs(run, made)
-        page = staging / "report/index.html"
-        render_report(page, inputs)
-        contact_sheet(inputs.real, inputs.baseline, inputs.generated, staging / "report/contact_sheet.png")
-        picture = f"![real, baseline and LoRA]({file_uri(staging / 'report/contact_sheet.png')})"
-        place = str(run.paths("report")["folder"] / "index.html")
-        return {"page": place, "megabytes": round(page.stat().st_size / 1e6, 2), "preview": picture}
-
-    return materialize(context, run, work)
+    inputs = report_inputs(run, made)
+    page = staging / "report/index.html"
+    render_report(page, inputs)
+    contact_sheet(inputs.real, inputs.baseline, inputs.generated, staging / "report/contact_sheet.png")
+    picture = f"![real, baseline and LoRA]({file_uri(staging / 'report/contact_sheet.png')})"
+    place = str(run.paths("report")["folder"] / "index.html")
+    return {"page": place, "megabytes": round(page.stat().st_size / 1e6, 2), "preview": picture}
 
 
-def report_inputs(run: Run, made: dict[str, Stored]) -> "ReportInputs":
+def report_inputs(run: Run, made: Inputs) -> "ReportInputs":
     """Everything that the page shows: files, records, and the real images that it needs."""
     from pandas import read_csv
 

@@ -5,54 +5,42 @@ from typing import Any
 
 import dagster as dg
 
-from vdm_pipeline.assets.materialize import materialize
 from vdm_pipeline.assets.preview import sheet
 from vdm_pipeline.assets.preview import table as as_table
-from vdm_pipeline.resources import Run, Stored
+from vdm_pipeline.assets.stage import stage
+from vdm_pipeline.resources import Inputs, Run
 
 
-@dg.asset(group_name="training", kinds={"pillow"})
-def lora_subset(
-    context: dg.AssetExecutionContext,
-    run: dg.ResourceParam[Run],
-    raw_npz: Stored,
-    image_embeddings: Stored,
-    labeled_dataset: Stored,
-    data_faults: Stored,
-    label_noise: Stored,
-) -> dg.MaterializeResult:
+@stage(group="training", kinds={"pillow"})
+def lora_subset(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
     """Balanced train images with captions, in the imagefolder format."""
+    import numpy as np
+    import pandas as pd
 
-    def work(staging: Path) -> dict[str, Any]:
-        import numpy as np
-        import pandas as pd
+    from vdm_pipeline.io.images import read_folder
+    from vdm_pipeline.stages.archive import read_archive
+    from vdm_pipeline.stages.embeddings import read_embeddings
+    from vdm_pipeline.stages.labels import read_labels
+    from vdm_pipeline.stages.near_duplicates import Whitening
+    from vdm_pipeline.stages.subset import choose, choose_held_out, left_out_ids, write_subset
 
-        from vdm_pipeline.io.images import read_folder
-        from vdm_pipeline.stages.archive import read_archive
-        from vdm_pipeline.stages.embeddings import read_embeddings
-        from vdm_pipeline.stages.labels import read_labels
-        from vdm_pipeline.stages.near_duplicates import Whitening
-        from vdm_pipeline.stages.subset import choose, choose_held_out, left_out_ids, write_subset
-
-        profile = run.profile
-        archive = read_archive(raw_npz["archive"], profile.data, profile.classes.names)
-        embeddings = np.concatenate(list(read_embeddings(image_embeddings["folder"], "train")))
-        faults = pd.read_csv(data_faults["table"])
-        left_out = left_out_ids(faults, pd.read_csv(label_noise["table"]), profile.subset)
-        table = read_labels(labeled_dataset["table"])
-        chosen = choose(table, Whitening.of(embeddings)(embeddings), left_out, profile.subset, profile.classes)
-        rows = write_subset(staging / "subset", chosen, archive, "train", profile.classes)
-        held_out = choose_held_out(table, faults, profile.subset, profile.classes)
-        write_subset(staging / "subset_held_out", held_out, archive, "val", profile.classes)
-        pure = sum(row["label"] == row["ground_truth"] for row in rows) / len(rows)
-        context.log.info(f"{len(rows)} images, {pure:.1%} of them with the true label (measured, not used)")
-        pictures = read_folder(staging / "subset", rows[:: max(1, len(rows) // 16)][:16])
-        return {
-            "n": len(rows),
-            "n_held_out": len(held_out),
-            "left_out": len(left_out),
-            "purity": round(pure, 4),
-            "preview": f"{sheet(list(pictures), 'subset')}\n\n{as_table(pd.DataFrame(rows[:5]))}",
-        }
-
-    return materialize(context, run, work)
+    profile = run.profile
+    archive = read_archive(made["raw_npz"]["archive"], profile.data, profile.classes.names)
+    embeddings = np.concatenate(list(read_embeddings(made["image_embeddings"]["folder"], "train")))
+    faults = pd.read_csv(made["data_faults"]["table"])
+    left_out = left_out_ids(faults, pd.read_csv(made["label_noise"]["table"]), profile.subset)
+    table = read_labels(made["labeled_dataset"]["table"])
+    chosen = choose(table, Whitening.of(embeddings)(embeddings), left_out, profile.subset, profile.classes)
+    rows = write_subset(staging / "subset", chosen, archive, "train", profile.classes)
+    held_out = choose_held_out(table, faults, profile.subset, profile.classes)
+    write_subset(staging / "subset_held_out", held_out, archive, "val", profile.classes)
+    pure = sum(row["label"] == row["ground_truth"] for row in rows) / len(rows)
+    context.log.info(f"{len(rows)} images, {pure:.1%} of them with the true label (measured, not used)")
+    pictures = read_folder(staging / "subset", rows[:: max(1, len(rows) // 16)][:16])
+    return {
+        "n": len(rows),
+        "n_held_out": len(held_out),
+        "left_out": len(left_out),
+        "purity": round(pure, 4),
+        "preview": f"{sheet(list(pictures), 'subset')}\n\n{as_table(pd.DataFrame(rows[:5]))}",
+    }

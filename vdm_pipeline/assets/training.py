@@ -7,59 +7,55 @@ from typing import Any
 import dagster as dg
 
 from vdm_pipeline.assets.catalogue import STAGES, code_version
-from vdm_pipeline.assets.materialize import materialize
-from vdm_pipeline.resources import Run, Stored
+from vdm_pipeline.assets.stage import stage
+from vdm_pipeline.resources import Inputs, Run
 
 
-@dg.asset(group_name="training", kinds={"pytorch", "huggingface"}, pool="gpu")
-def lora_weights(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run], lora_subset: Stored) -> dg.MaterializeResult:
+@stage(group="training", kinds={"pytorch", "huggingface"}, gpu=True)
+def lora_weights(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
     """LoRA on the base model, trained on the subset; goes on where an interrupted run stopped."""
+    import pandas as pd
 
-    def work(staging: Path) -> dict[str, Any]:
-        import pandas as pd
+    from vdm_pipeline.io.images import file_uri
+    from vdm_pipeline.stages.models import pin_name, resolve_model
+    from vdm_pipeline.stages.plots.figure import save_figure
+    from vdm_pipeline.stages.plots.training import loss_figure
+    from vdm_pipeline.stages.training.checkpoints import finished
+    from vdm_pipeline.stages.training.job import Job, resume_key
+    from vdm_pipeline.stages.training.launch import run_training
 
-        from vdm_pipeline.io.images import file_uri
-        from vdm_pipeline.stages.models import pin_name, resolve_model
-        from vdm_pipeline.stages.plots.figure import save_figure
-        from vdm_pipeline.stages.plots.training import loss_figure
-        from vdm_pipeline.stages.training.checkpoints import finished
-        from vdm_pipeline.stages.training.job import Job, resume_key
-        from vdm_pipeline.stages.training.launch import run_training
-
-        profile, folder = run.profile, staging / "lora"
-        folder.mkdir(exist_ok=True)
-        base = pin_name(profile.training.base)
-        key = resume_key(profile.training, lora_subset.data_version, base, STAGES["lora_weights"].version)
-        state = run.store.path("results/.training") / key
-        if run.forced("lora_weights", context.run.tags) and finished(state, profile.training.steps):
-            shutil.rmtree(state)
-        run_training(
-            Job(
-                base=resolve_model(profile.training.base),
-                subset=lora_subset["folder"],
-                held_out=lora_subset["held_out"],
-                cache=run.store.path("results/.cache"),
-                state=state,
-                out=folder,
-                training=profile.training,
-                execution=profile.execution,
-                note={
-                    "settings": profile.training.model_dump_json(),
-                    "data_version": lora_subset.data_version,
-                    "base_model": base,
-                    "code_version": code_version("lora_weights", profile),
-                },
-            ),
-            context.log.info,
-        )
-        for other in state.parent.iterdir():  # a training of other settings will not be gone on with
-            if other != state and other.is_dir():
-                shutil.rmtree(other)
-        log = pd.read_csv(folder / "training_log.csv")
-        save_figure(loss_figure(folder / "training_log.csv"), folder / "loss.png")
-        sheets = sorted((folder / "samples").glob("*.png"))
-        pictures = [f"![loss]({file_uri(folder / 'loss.png')})", *(f"{path.stem}\n\n![{path.stem}]({file_uri(path)})" for path in sheets)]
-        last = {key: float(value) for key, value in log.iloc[-1].items() if pd.notna(value)}
-        return last | {"preview": "\n\n".join(pictures)}
-
-    return materialize(context, run, work)
+    profile, folder = run.profile, staging / "lora"
+    folder.mkdir(exist_ok=True)
+    base = pin_name(profile.training.base)
+    key = resume_key(profile.training, made["lora_subset"].data_version, base, STAGES["lora_weights"].version)
+    state = run.store.path("results/.training") / key
+    if run.forced("lora_weights", context.run.tags) and finished(state, profile.training.steps):
+        shutil.rmtree(state)
+    run_training(
+        Job(
+            base=resolve_model(profile.training.base),
+            subset=made["lora_subset"]["folder"],
+            held_out=made["lora_subset"]["held_out"],
+            cache=run.store.path("results/.cache"),
+            state=state,
+            out=folder,
+            training=profile.training,
+            execution=profile.execution,
+            note={
+                "settings": profile.training.model_dump_json(),
+                "data_version": made["lora_subset"].data_version,
+                "base_model": base,
+                "code_version": code_version("lora_weights", profile),
+            },
+        ),
+        context.log.info,
+    )
+    for other in state.parent.iterdir():  # a training of other settings will not be gone on with
+        if other != state and other.is_dir():
+            shutil.rmtree(other)
+    log = pd.read_csv(folder / "training_log.csv")
+    save_figure(loss_figure(folder / "training_log.csv"), folder / "loss.png")
+    sheets = sorted((folder / "samples").glob("*.png"))
+    pictures = [f"![loss]({file_uri(folder / 'loss.png')})", *(f"{path.stem}\n\n![{path.stem}]({file_uri(path)})" for path in sheets)]
+    last = {key: float(value) for key, value in log.iloc[-1].items() if pd.notna(value)}
+    return last | {"preview": "\n\n".join(pictures)}

@@ -1,4 +1,4 @@
-"""Checks of the images of every arm, and of what was measured of them."""
+"""Checks of the images of every arm, and of what was measured of them: `vdm_pipeline.stages.image_findings` on what was written."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from vdm_pipeline.checks.told import ERROR, WARN, Result, look, rows_of
-from vdm_pipeline.resources import Run, Stored
+from vdm_pipeline.checks.check import ERROR, WARN, Check, Find, rows_of, warns
+from vdm_pipeline.resources import Inputs, Run, Stored
 
 if TYPE_CHECKING:
     from vdm_pipeline.stages.findings import Finding
 
 Rows = list[dict[str, Any]]
-ARMS = {name: dg.AssetIn(name) for name in ("generated_images", "baseline_images")}
+ARMS = ("generated_images", "baseline_images")
 
 
-def _complete(run: Run, folder: Path, rows: Rows) -> "Finding":
+def images_are_complete(run: Run, folder: Path, rows: Rows) -> "Finding":
     """Stops the run unless every planned image is there, and no other."""
     from vdm_pipeline.stages.image_findings import complete
     from vdm_pipeline.stages.sampling.plan import plan
@@ -27,7 +27,7 @@ def _complete(run: Run, folder: Path, rows: Rows) -> "Finding":
     return complete(there, [{"file_name": s.file_name, "label": s.label, "prompt": s.prompt, "seed": s.seed} for s in shots])
 
 
-def _not_blank(run: Run, folder: Path, rows: Rows) -> "Finding":
+def images_are_not_blank(run: Run, folder: Path, rows: Rows) -> "Finding":
     """Stops the run before blank or saturated images are scored."""
     from vdm_pipeline.io.images import read_folder
     from vdm_pipeline.stages.image_findings import sound_pixels
@@ -35,7 +35,7 @@ def _not_blank(run: Run, folder: Path, rows: Rows) -> "Finding":
     return sound_pixels(read_folder(folder, rows), run.profile.faults)
 
 
-def _different(run: Run, folder: Path, rows: Rows) -> "Finding":
+def images_are_different(run: Run, folder: Path, rows: Rows) -> "Finding":
     """Stops the run before the same image is scored twice."""
     from vdm_pipeline.io.images import read_folder
     from vdm_pipeline.stages.image_findings import all_different
@@ -43,117 +43,70 @@ def _different(run: Run, folder: Path, rows: Rows) -> "Finding":
     return all_different(read_folder(folder, rows))
 
 
-def _grey(run: Run, folder: Path, rows: Rows) -> "Finding":
+def images_are_grey(run: Run, folder: Path, rows: Rows) -> "Finding":
     """Warns of images that were drawn in colour."""
     from vdm_pipeline.stages.image_findings import grey_enough
 
     return grey_enough([row["chroma"] for row in rows], run.profile.checks.max_chroma)
 
 
-OF_AN_ARM: dict[str, Callable[[Run, Path, Rows], "Finding"]] = {
-    "images_are_complete": _complete,
-    "images_are_not_blank": _not_blank,
-    "images_are_different": _different,
-    "images_are_grey": _grey,
-}
+def in_every_arm(asset: str, find: Callable[[Run, Path, Rows], "Finding"]) -> Find:
+    """The check of one arm, in all arms of an asset's folder."""
+
+    def found(run: Run, made: Inputs) -> "Finding":
+        return _together({arm: find(run, folder, rows) for arm, folder, rows in _arms(made[asset])})
+
+    found.__name__, found.__doc__ = find.__name__, find.__doc__
+    return found
 
 
-def arm_check(asset: str, name: str) -> dg.AssetChecksDefinition:
-    """One check of all arms in an asset's folder; grey alone is a warning and stops nothing."""
-    of_arm, blocking = OF_AN_ARM[name], name != "images_are_grey"
-
-    @dg.asset_check(asset=asset, name=name, blocking=blocking, description=of_arm.__doc__)
-    def check(context: dg.AssetCheckExecutionContext, run: dg.ResourceParam[Run], images: Stored) -> Result:
-        def find() -> "Finding":
-            return _together({arm: of_arm(run, folder, rows) for arm, folder, rows in _arms(images)})
-
-        return look(context, run, find, [images], ERROR if blocking else WARN)
-
-    return check
-
-
-@dg.asset_check(asset="generated_images", additional_ins={"lora_subset": dg.AssetIn("lora_subset")})
-def prompts_are_captions(
-    context: dg.AssetCheckExecutionContext, run: dg.ResourceParam[Run], generated_images: Stored, lora_subset: Stored
-) -> Result:
+def prompts_are_captions(run: Run, made: Inputs) -> "Finding":
     """Images are asked for in words that the adapter learnt, and the text encoder reads all of them."""
+    from vdm_pipeline.stages.diffusion import load_part
+    from vdm_pipeline.stages.image_findings import prompts_fit
+    from vdm_pipeline.stages.models import resolve_model
 
-    def find() -> "Finding":
-        from vdm_pipeline.stages.diffusion import load_part
-        from vdm_pipeline.stages.image_findings import prompts_fit
-        from vdm_pipeline.stages.models import resolve_model
-
-        prompts, captions = [row["prompt"] for row in rows_of(generated_images)], [row["text"] for row in rows_of(lora_subset)]
-        tokenizer = load_part(resolve_model(run.profile.training.base), "tokenizer")
-        tokens = {text: len(tokenizer(text)["input_ids"]) for text in sorted({*prompts, *captions})}
-        return prompts_fit(prompts, captions, tokens, tokenizer.model_max_length)
-
-    return look(context, run, find, [generated_images, lora_subset])
+    prompts, captions = [row["prompt"] for row in rows_of(made["generated_images"])], [row["text"] for row in rows_of(made["lora_subset"])]
+    tokenizer = load_part(resolve_model(run.profile.training.base), "tokenizer")
+    tokens = {text: len(tokenizer(text)["input_ids"]) for text in sorted({*prompts, *captions})}
+    return prompts_fit(prompts, captions, tokens, tokenizer.model_max_length)
 
 
-@dg.asset_check(asset="image_metrics", additional_ins=ARMS)
-def arms_share_one_plan(
-    context: dg.AssetCheckExecutionContext,
-    run: dg.ResourceParam[Run],
-    image_metrics: Stored,
-    generated_images: Stored,
-    baseline_images: Stored,
-) -> Result:
+def arms_share_one_plan(run: Run, made: Inputs) -> "Finding":
     """The comparison is fair by construction; here it is proven on what was written."""
+    from vdm_pipeline.stages.image_findings import same_plan
 
-    def find() -> "Finding":
-        from vdm_pipeline.stages.image_findings import same_plan
-
-        return same_plan(rows_of(generated_images), rows_of(baseline_images))
-
-    return look(context, run, find, [image_metrics, generated_images, baseline_images])
+    return same_plan(*(rows_of(made[arm]) for arm in ARMS))
 
 
-@dg.asset_check(asset="image_metrics", additional_ins=ARMS)
-def adapter_is_active(
-    context: dg.AssetCheckExecutionContext,
-    run: dg.ResourceParam[Run],
-    image_metrics: Stored,
-    generated_images: Stored,
-    baseline_images: Stored,
-) -> Result:
+def adapter_is_active(run: Run, made: Inputs) -> "Finding":
     """Our adapter changes every image by more than rounding does."""
+    from vdm_pipeline.io.images import read_folder
+    from vdm_pipeline.stages.image_findings import adapter_acts
 
-    def find() -> "Finding":
-        from vdm_pipeline.io.images import read_folder
-        from vdm_pipeline.stages.image_findings import adapter_acts
-
-        images = [read_folder(arm["folder"], rows_of(arm)) for arm in (generated_images, baseline_images)]
-        return adapter_acts(images[0], images[1], run.profile.checks.min_adapter_change)
-
-    return look(context, run, find, [image_metrics, generated_images, baseline_images])
+    generated, baseline = (read_folder(made[arm]["folder"], rows_of(made[arm])) for arm in ARMS)
+    return adapter_acts(generated, baseline, run.profile.checks.min_adapter_change)
 
 
-@dg.asset_check(asset="image_metrics")
-def lora_beats_baseline(context: dg.AssetCheckExecutionContext, run: dg.ResourceParam[Run], image_metrics: Stored) -> Result:
+def lora_beats_baseline(run: Run, made: Inputs) -> "Finding":
     """Warns unless our adapter brings images closer to real ones, beyond the intervals."""
+    from vdm_pipeline.io.tables import read_json
+    from vdm_pipeline.stages.image_findings import closer_than_baseline
 
-    def find() -> "Finding":
-        from vdm_pipeline.io.tables import read_json
-        from vdm_pipeline.stages.image_findings import closer_than_baseline
-
-        return closer_than_baseline(read_json(image_metrics["metrics"]))
-
-    return look(context, run, find, [image_metrics], WARN)
+    return closer_than_baseline(read_json(made["image_metrics"]["metrics"]))
 
 
-@dg.asset_check(asset="image_metrics")
-def images_are_no_copies(context: dg.AssetCheckExecutionContext, run: dg.ResourceParam[Run], image_metrics: Stored) -> Result:
+def images_are_no_copies(run: Run, made: Inputs) -> "Finding":
     """Fails when images are copies of training images, and warns where that is not clear; the report, made all the same, says so."""
+    from vdm_pipeline.io.tables import read_json
+    from vdm_pipeline.stages.image_findings import copies
 
-    def find() -> "Finding":
-        from vdm_pipeline.io.tables import read_json
-        from vdm_pipeline.stages.image_findings import copies
+    found = copies(read_json(made["image_metrics"]["metrics"])["memorization"], run.profile.checks.max_copied)
+    return dataclasses.replace(found.finding, figures={**found.finding.figures, "copies": found.state})
 
-        found = copies(read_json(image_metrics["metrics"])["memorization"], run.profile.checks.max_copied)
-        return dataclasses.replace(found.finding, figures={**found.finding.figures, "copies": found.state})
 
-    return look(context, run, find, [image_metrics], lambda finding: ERROR if finding.figures["copies"] == "some" else WARN)
+def _if_copied(run: Run, finding: "Finding") -> dg.AssetCheckSeverity:
+    return ERROR if finding.figures["copies"] == "some" else WARN
 
 
 def _arms(images: Stored) -> Iterator[tuple[str, Path, Rows]]:
@@ -178,10 +131,15 @@ def _together(findings: dict[str, "Finding"]) -> "Finding":
 
 
 IMAGE_CHECKS = [
-    *(arm_check(asset, name) for asset in (*ARMS, "extra_images") for name in OF_AN_ARM),
-    prompts_are_captions,
-    arms_share_one_plan,
-    adapter_is_active,
-    lora_beats_baseline,
-    images_are_no_copies,
+    *(
+        Check(asset, in_every_arm(asset, find), blocking=True)
+        for asset in (*ARMS, "extra_images")
+        for find in (images_are_complete, images_are_not_blank, images_are_different)
+    ),
+    *(Check(asset, in_every_arm(asset, images_are_grey), severity=warns) for asset in (*ARMS, "extra_images")),
+    Check("generated_images", prompts_are_captions, reads=("lora_subset",)),
+    Check("image_metrics", arms_share_one_plan, reads=ARMS),
+    Check("image_metrics", adapter_is_active, reads=ARMS),
+    Check("image_metrics", lora_beats_baseline, severity=warns),
+    Check("image_metrics", images_are_no_copies, severity=_if_copied),
 ]

@@ -1,11 +1,11 @@
-"""Asset checks of labels and subset: the thin Dagster face of `vdm_pipeline.stages.findings`."""
+"""Checks of labels and subset: `vdm_pipeline.stages.findings` on what was written."""
 
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from vdm_pipeline.checks.told import ERROR, WARN, Result, look, rows_of
-from vdm_pipeline.resources import Run, Stored
+from vdm_pipeline.checks.check import ERROR, WARN, Check, rows_of, warns
+from vdm_pipeline.resources import Inputs, Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,134 +14,96 @@ if TYPE_CHECKING:
     from vdm_pipeline.stages.findings import Finding
 
 
-@dg.asset_check(asset="labeled_dataset", blocking=True)
-def labels_predict_every_class(context: dg.AssetCheckExecutionContext, run: dg.ResourceParam[Run], labeled_dataset: Stored) -> Result:
-    """Stops the run when a class is never predicted, or one nearly always."""
-
-    def find() -> "Finding":
-        from vdm_pipeline.stages.findings import every_class_predicted
-
-        labels = _table(labeled_dataset)["auto_label"].tolist()
-        return every_class_predicted(labels, run.profile.classes.names, run.profile.checks.max_class_share)
-
-    return look(context, run, find, [labeled_dataset], _severity(run))
-
-
-@dg.asset_check(asset="labeled_dataset", blocking=True, additional_ins={"raw_npz": dg.AssetIn("raw_npz")})
-def labels_are_sound(
-    context: dg.AssetCheckExecutionContext, run: dg.ResourceParam[Run], labeled_dataset: Stored, raw_npz: Stored
-) -> Result:
+def labels_are_sound(run: Run, made: Inputs) -> "Finding":
     """Stops the run on a damaged table."""
+    from vdm_pipeline.io.tables import read_json
+    from vdm_pipeline.stages.calibration import Calibration
+    from vdm_pipeline.stages.findings import sound_table
+    from vdm_pipeline.stages.labels import archive_columns
 
-    def find() -> "Finding":
-        from vdm_pipeline.io.tables import read_json
-        from vdm_pipeline.stages.calibration import Calibration
-        from vdm_pipeline.stages.findings import sound_table
-        from vdm_pipeline.stages.labels import archive_columns
-
-        names = run.profile.classes.names
-        expected = archive_columns(_archive(run, raw_npz), names)
-        calibration = Calibration(**read_json(labeled_dataset["calibration"]))
-        return sound_table(_table(labeled_dataset), expected, names, calibration)
-
-    return look(context, run, find, [labeled_dataset, raw_npz])
+    names = run.profile.classes.names
+    calibration = Calibration(**read_json(made["labeled_dataset"]["calibration"]))
+    return sound_table(_table(made), archive_columns(_archive(run, made), names), names, calibration)
 
 
-@dg.asset_check(asset="labeled_dataset", blocking=True)
-def labels_beat_chance(context: dg.AssetCheckExecutionContext, run: dg.ResourceParam[Run], labeled_dataset: Stored) -> Result:
+def labels_predict_every_class(run: Run, made: Inputs) -> "Finding":
+    """Stops the run when a class is never predicted, or one nearly always."""
+    from vdm_pipeline.stages.findings import every_class_predicted
+
+    return every_class_predicted(_table(made)["auto_label"].tolist(), run.profile.classes.names, run.profile.checks.max_class_share)
+
+
+def labels_beat_chance(run: Run, made: Inputs) -> "Finding":
     """Stops the run when labels that are to be captions are no better than guesses."""
+    from vdm_pipeline.stages.findings import better_than_chance
 
-    def find() -> "Finding":
-        from vdm_pipeline.stages.findings import better_than_chance
-
-        return better_than_chance(_test_scores(run, labeled_dataset), len(run.profile.classes.names))
-
-    return look(context, run, find, [labeled_dataset], _severity(run))
+    return better_than_chance(_test_scores(run, made), len(run.profile.classes.names))
 
 
-@dg.asset_check(asset="labeled_dataset")
-def labels_are_calibrated(context: dg.AssetCheckExecutionContext, run: dg.ResourceParam[Run], labeled_dataset: Stored) -> Result:
+def labels_are_calibrated(run: Run, made: Inputs) -> "Finding":
     """Warns when the confidence is not to be believed."""
+    from vdm_pipeline.stages.findings import calibrated
 
-    def find() -> "Finding":
-        from vdm_pipeline.stages.findings import calibrated
-
-        return calibrated(_test_scores(run, labeled_dataset), run.profile.checks.max_ece)
-
-    return look(context, run, find, [labeled_dataset], WARN)
+    return calibrated(_test_scores(run, made), run.profile.checks.max_ece)
 
 
-@dg.asset_check(asset="lora_subset", blocking=True)
-def subset_is_balanced(context: dg.AssetCheckExecutionContext, run: dg.ResourceParam[Run], lora_subset: Stored) -> Result:
+def subset_is_balanced(run: Run, made: Inputs) -> "Finding":
     """Stops the run before a lopsided training."""
+    from vdm_pipeline.stages.findings import balanced
 
-    def find() -> "Finding":
-        from vdm_pipeline.stages.findings import balanced
-
-        return balanced([row["label"] for row in rows_of(lora_subset)], run.profile.classes.names)
-
-    return look(context, run, find, [lora_subset])
+    return balanced([row["label"] for row in rows_of(made["lora_subset"])], run.profile.classes.names)
 
 
-@dg.asset_check(asset="lora_subset", blocking=True, additional_ins={"raw_npz": dg.AssetIn("raw_npz")})
-def subset_is_disjoint(context: dg.AssetCheckExecutionContext, run: dg.ResourceParam[Run], lora_subset: Stored, raw_npz: Stored) -> Result:
+def subset_is_disjoint(run: Run, made: Inputs) -> "Finding":
     """Stops the run before it trains on an image that it will be measured against."""
+    from vdm_pipeline.io.images import read_folder
+    from vdm_pipeline.stages.data_faults import image_keys
+    from vdm_pipeline.stages.findings import disjoint
 
-    def find() -> "Finding":
-        from vdm_pipeline.io.images import read_folder
-        from vdm_pipeline.stages.data_faults import image_keys
-        from vdm_pipeline.stages.findings import disjoint
-
-        archive = _archive(run, raw_npz)
-        held_out = [key for split in ("val", "test") for key in image_keys(archive.splits[split].images)]
-        return disjoint(image_keys(read_folder(lora_subset["folder"], rows_of(lora_subset))), held_out)
-
-    return look(context, run, find, [lora_subset, raw_npz])
+    archive, subset = _archive(run, made), made["lora_subset"]
+    held_out = [key for split in ("val", "test") for key in image_keys(archive.splits[split].images)]
+    return disjoint(image_keys(read_folder(subset["folder"], rows_of(subset))), held_out)
 
 
-@dg.asset_check(asset="lora_subset", blocking=True)
-def subset_is_pure(context: dg.AssetCheckExecutionContext, run: dg.ResourceParam[Run], lora_subset: Stored) -> Result:
+def subset_is_pure(run: Run, made: Inputs) -> "Finding":
     """Stops the run when too many captions are wrong; the true labels measure here and choose nothing."""
+    from vdm_pipeline.stages.findings import pure
 
-    def find() -> "Finding":
-        from vdm_pipeline.stages.findings import pure
-
-        rows = rows_of(lora_subset)
-        return pure([row["label"] for row in rows], [row["ground_truth"] for row in rows], run.profile.checks.min_purity)
-
-    return look(context, run, find, [lora_subset])
+    rows = rows_of(made["lora_subset"])
+    return pure([row["label"] for row in rows], [row["ground_truth"] for row in rows], run.profile.checks.min_purity)
 
 
-def _table(handle: Stored) -> "pd.DataFrame":
+def _table(made: Inputs) -> "pd.DataFrame":
     from vdm_pipeline.stages.labels import read_labels
 
-    return read_labels(handle["table"])
+    return read_labels(made["labeled_dataset"]["table"])
 
 
-def _archive(run: Run, raw_npz: Stored) -> "Archive":
+def _archive(run: Run, made: Inputs) -> "Archive":
     from vdm_pipeline.stages.archive import read_archive
 
-    return read_archive(raw_npz["archive"], run.profile.data, run.profile.classes.names)
+    return read_archive(made["raw_npz"]["archive"], run.profile.data, run.profile.classes.names)
 
 
-def _severity(run: Run) -> dg.AssetCheckSeverity:
+def _test_scores(run: Run, made: Inputs) -> dict[str, Any]:
+    from vdm_pipeline.stages.metrics.labels import as_used, score
+
+    table, names = _table(made), run.profile.classes.names
+    return score(*as_used(table[table["split"] == "test"], names), names, run.profile.evaluation.bootstrap)
+
+
+def _as_captions(run: Run, finding: "Finding") -> dg.AssetCheckSeverity:
     """Automatic labels that become captions must be good; else they are only looked at."""
     return ERROR if run.profile.subset.captions_from == "auto_label" else WARN
 
 
-def _test_scores(run: Run, handle: Stored) -> dict[str, Any]:
-    from vdm_pipeline.stages.metrics.labels import as_used, score
-
-    table, names = _table(handle), run.profile.classes.names
-    return score(*as_used(table[table["split"] == "test"], names), names, run.profile.evaluation.bootstrap)
-
-
+ARCHIVE = ("raw_npz",)
 LABEL_CHECKS = [
-    labels_predict_every_class,
-    labels_are_sound,
-    labels_beat_chance,
-    labels_are_calibrated,
-    subset_is_balanced,
-    subset_is_disjoint,
-    subset_is_pure,
+    Check("labeled_dataset", labels_are_sound, blocking=True, reads=ARCHIVE),
+    Check("labeled_dataset", labels_predict_every_class, blocking=True, severity=_as_captions),
+    Check("labeled_dataset", labels_beat_chance, blocking=True, severity=_as_captions),
+    Check("labeled_dataset", labels_are_calibrated, severity=warns),
+    Check("lora_subset", subset_is_balanced, blocking=True),
+    Check("lora_subset", subset_is_disjoint, blocking=True, reads=ARCHIVE),
+    Check("lora_subset", subset_is_pure, blocking=True),
 ]

@@ -1,0 +1,35 @@
+"""From a function that does a stage's work to the asset that Dagster knows."""
+
+from collections.abc import Callable
+
+import dagster as dg
+
+from vdm_pipeline.assets.catalogue import STAGES
+from vdm_pipeline.assets.materialize import Work, materialize
+from vdm_pipeline.resources import Run
+
+
+def stage(*, group: str, kinds: set[str], gpu: bool = False, late: bool = False) -> Callable[[Work], dg.AssetsDefinition]:
+    """The asset of the function's name, which the table of stages tells the inputs of.
+
+    Those with ``gpu`` share a pool, so that one GPU is used by one step at a time. ``late``: after all else that could be made.
+    """
+
+    def define(work: Work) -> dg.AssetsDefinition:
+        name = work.__name__
+
+        @dg.asset(
+            name=name,
+            description=work.__doc__,
+            deps=list(STAGES[name].inputs),
+            group_name=group,
+            kinds=kinds,
+            pool="gpu" if gpu else None,
+            op_tags={"dagster/priority": "-1"} if late else None,
+        )
+        def made(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run]) -> dg.MaterializeResult:
+            return materialize(context, run, work)
+
+        return made
+
+    return define
