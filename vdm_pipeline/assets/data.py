@@ -12,7 +12,11 @@ from vdm_pipeline.resources import Inputs, Run
 
 @stage(group="data", kinds={"numpy"})
 def raw_npz(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
-    """Images and true labels: a MedMNIST archive from data/, MedMNIST's own download, or rendered phantoms."""
+    """Images and true labels: a MedMNIST archive from data/, MedMNIST's own download, or rendered phantoms.
+
+    Settings: `[data]`, `[classes]`. The archive is checked before anything is made from it: names, shapes, types, labels, counts,
+    and MedMNIST's MD5 where one is known. Its content is its data version: the same archive with a new time stamp changes nothing.
+    """
     from vdm_pipeline.stages.archive import obtain_archive, read_archive
 
     data, classes = run.profile.data, run.profile.classes

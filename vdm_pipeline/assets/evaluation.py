@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 @stage(group="evaluation", kinds={"pytorch"}, gpu=True)
 def image_metrics(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
-    """The arms against held-out real images: fidelity, pairs, copies of training images, and utility."""
+    """The arms against held-out real images: fidelity, pairs, copies of training images, and utility.
+
+    Settings: `[evaluation]`. Every figure stands in two feature spaces, with an interval, and beside real images at the same
+    number, which is the floor that no generator can beat.
+    """
     import pandas as pd
 
     from vdm_pipeline.io.images import file_uri

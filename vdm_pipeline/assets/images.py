@@ -20,13 +20,17 @@ if TYPE_CHECKING:
 
 @stage(group="images", kinds={"pytorch", "huggingface"}, gpu=True)
 def generated_images(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
-    """Stable Diffusion with LCM-LoRA and our LoRA."""
+    """Stable Diffusion with LCM-LoRA and our LoRA: what all of this is for.
+
+    Settings: `[generation]`. Image i has a prompt, a seed and a record of its own, in its PNG and in `metadata.jsonl`. A larger
+    `per_class` draws the new images alone; a deleted or repainted one alone is drawn again.
+    """
     return _main_arm(context, run, staging / "generated_images", made["lora_weights"]["folder"])
 
 
 @stage(group="images", kinds={"pytorch", "huggingface"}, gpu=True, late=True)
 def baseline_images(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
-    """The same prompts, seeds, steps and size with LCM-LoRA alone.
+    """The same prompts, seeds, steps and size with LCM-LoRA alone: what the base draws without our LoRA.
 
     It is made from no other asset, and late, so that a bad archive is told before anything is drawn.
     """
@@ -35,7 +39,10 @@ def baseline_images(context: dg.AssetExecutionContext, run: Run, staging: Path, 
 
 @stage(group="images", kinds={"pytorch", "huggingface"}, gpu=True)
 def extra_images(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
-    """The same prompts and seeds, a folder an arm of ``generation.extra``: other schedulers, other weights of our LoRA."""
+    """The same prompts and seeds, a folder an arm of `generation.extra`: other schedulers, other weights of our LoRA.
+
+    They show how much of a difference is the LoRA's, and how much LCM's, whose four steps cost variety.
+    """
     from vdm_pipeline.io.tables import write_json
     from vdm_pipeline.stages.models import resolve_model
     from vdm_pipeline.stages.sampling.plan import extra_arm

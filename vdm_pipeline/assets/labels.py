@@ -14,7 +14,11 @@ from vdm_pipeline.resources import Inputs, Run
 
 @stage(group="labels", kinds={"pytorch"}, gpu=True)
 def image_embeddings(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
-    """What the labeller's image tower makes of every image; new prompts then cost no image pass."""
+    """What the labeller's image tower makes of every image; new prompts then cost no image pass.
+
+    Settings: `[labelling] model`. This is the expensive half of zero-shot labelling. Labels, duplicates, doubted labels, the choice
+    of the subset and one of the two feature spaces of the metrics come from these vectors.
+    """
     from vdm_pipeline.stages.archive import read_archive
     from vdm_pipeline.stages.device import device_name, pick_device
     from vdm_pipeline.stages.embeddings import embed_archive, read_embeddings
@@ -41,7 +45,12 @@ def image_embeddings(context: dg.AssetExecutionContext, run: Run, staging: Path,
 
 @stage(group="labels", kinds={"pytorch", "csv"}, gpu=True)
 def labeled_dataset(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
-    """A zero-shot label for every image; the class is that of the prompt's position, never of its words."""
+    """A zero-shot label for every image; the class is that of the prompt's position, never of its words.
+
+    Settings: `[labelling]`. Each class has several prompts, whose embeddings are averaged; `calibration` and `decision` say how
+    scores become probabilities and where to cut. Labels that are all alike, or no better than guesses, stop the run here.
+    `labels_changed` counts what differs from the last labels; `relabel_diff.csv` lists it.
+    """
     from functools import partial
 
     from vdm_pipeline.io.tables import write_csv, write_json
@@ -80,7 +89,11 @@ def labeled_dataset(context: dg.AssetExecutionContext, run: Run, staging: Path, 
 
 @stage(group="labels", kinds={"scikitlearn"})
 def label_metrics(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
-    """How good the labels are against the true ones, by split, beside what a constant answer would score."""
+    """How good the labels are against the true ones, by split, beside what a constant answer would score.
+
+    Look at balanced accuracy and ROC AUC with their intervals, and at the calibration error; accuracy alone praises a constant
+    answer. Made even when a check stopped the labels, as it shows what is wrong with them.
+    """
     import pandas as pd
 
     from vdm_pipeline.io.images import file_uri

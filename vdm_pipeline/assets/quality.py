@@ -12,7 +12,11 @@ from vdm_pipeline.resources import Inputs, Run
 
 @stage(group="labels", kinds={"csv"})
 def data_faults(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
-    """Images that stand twice, inside a split or across splits, that are blank, or burnt out; and the balance of the classes."""
+    """Images that stand twice, inside a split or across splits, that are blank, or burnt out; and the balance of the classes.
+
+    Settings: `[faults]`. Nothing is removed from the archive; the subset leaves these images out, and no training image that also
+    stands in val or test is ever learnt from.
+    """
     from functools import partial
 
     from vdm_pipeline.io.tables import write_csv, write_json
@@ -33,7 +37,11 @@ def data_faults(context: dg.AssetExecutionContext, run: Run, staging: Path, made
 
 @stage(group="labels", kinds={"scikitlearn", "csv"})
 def label_noise(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
-    """Train labels that a probe on the embeddings doubts; the labels are those that the subset captions by."""
+    """Train labels that a probe on the embeddings doubts; the labels are those that the subset captions by.
+
+    Confident learning (Northcutt et al. 2021) on cross-validated probabilities, worst first. A doubt is no proof: look at the
+    pictures. The subset leaves the doubted ones out.
+    """
     import numpy as np
 
     from vdm_pipeline.io.images import data_uri, image_grid

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 @stage(group="evaluation", kinds={"html"})
 def report(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
-    """One self-contained page that says whether it worked."""
+    """One self-contained page that says whether it worked: open `results/report/index.html`.
+
+    Pairs of images, metrics with their intervals, copies, doubted labels, lineage, cost and licences, and what the figures do not
+    say.
+    """
     from vdm_pipeline.io.images import file_uri
     from vdm_pipeline.stages.report.contact_sheet import contact_sheet
     from vdm_pipeline.stages.report.page import render_report

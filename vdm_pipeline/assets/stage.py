@@ -1,5 +1,6 @@
 """From a function that does a stage's work to the asset that Dagster knows."""
 
+import inspect
 from collections.abc import Callable
 
 import dagster as dg
@@ -20,10 +21,12 @@ def stage(*, group: str, kinds: set[str], gpu: bool = False, late: bool = False)
 
         @dg.asset(
             name=name,
-            description=work.__doc__,
+            description=inspect.getdoc(work),
             deps=list(STAGES[name].inputs),
             group_name=group,
             kinds=kinds,
+            owners=["team:vdm_pipeline"],
+            tags={"device": "gpu" if gpu else "cpu"},
             pool="gpu" if gpu else None,
             op_tags={"dagster/priority": "-1"} if late else None,
         )

@@ -13,7 +13,11 @@ from vdm_pipeline.resources import Inputs, Run
 
 @stage(group="training", kinds={"pillow"})
 def lora_subset(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
-    """Balanced train images with captions, in the imagefolder format."""
+    """Balanced train images with captions, in the imagefolder format.
+
+    Settings: `[subset]`, `[classes]`. Automatic labels choose confident images that differ from one another; the true labels only
+    measure (`purity`). Beside it, `data/subset_held_out` holds val images for the validation loss.
+    """
     import numpy as np
     import pandas as pd
 

@@ -13,7 +13,11 @@ from vdm_pipeline.resources import Inputs, Run
 
 @stage(group="training", kinds={"pytorch", "huggingface"}, gpu=True)
 def lora_weights(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
-    """LoRA on the base model, trained on the subset; goes on where an interrupted run stopped."""
+    """LoRA on the base model, trained on the subset; goes on where an interrupted run stopped.
+
+    Settings: `[training]`. `training_log.csv` and the plot show loss, validation loss, learning rate and speed; a sheet of samples
+    is drawn at the end. With `schedule = "constant"`, more `steps` go on from those that were made.
+    """
     import pandas as pd
 
     from vdm_pipeline.io.images import file_uri
