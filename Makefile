@@ -1,5 +1,6 @@
 PYTHON ?= python3
 PYTEST_ARGS ?=
+PORT ?= 3000
 
 BIN := .venv/bin
 MODULE := vdm_pipeline.definitions
@@ -7,7 +8,8 @@ MODULE := vdm_pipeline.definitions
 DAGSTER := PYTHONWARNINGS='ignore:Function' $(BIN)/dagster
 
 # The instance of the root dagster.yaml, whatever the shell says.
-unexport DAGSTER_HOME DAGSTER_MODULE_NAME
+export DAGSTER_HOME =
+unexport DAGSTER_MODULE_NAME
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
@@ -16,7 +18,7 @@ export TOKENIZERS_PARALLELISM = false
 help:
 	@echo 'make demo    install, run offline on rendered phantoms, write results/report/index.html'
 	@echo 'make run     the same with the profile that VDM_PROFILE names'
-	@echo 'make ui      Dagster UI on http://127.0.0.1:3000'
+	@echo 'make ui      Dagster UI on http://127.0.0.1:3000, or another PORT'
 	@echo 'make test    tests with coverage; PYTEST_ARGS="-k npz" for some'
 	@echo 'make check   lint, format and types'
 	@echo 'make clean   remove caches; data/, results/ and .venv/ stay'
@@ -37,8 +39,10 @@ run: .venv/.installed
 	$(DAGSTER) asset materialize -m $(MODULE) --select '*report'
 	@echo 'The report: results/report/index.html'
 
+# With a home of its own, Dagster keeps nothing in the user's.
+ui: export DAGSTER_HOME = $(CURDIR)
 ui: .venv/.installed
-	$(DAGSTER) dev -m $(MODULE) -h 127.0.0.1 -p 3000
+	$(DAGSTER) dev -m $(MODULE) -h 127.0.0.1 -p $(PORT)
 
 test: .venv/.installed
 	$(BIN)/python -m pytest -q --cov $(PYTEST_ARGS)
@@ -49,5 +53,5 @@ check: .venv/.installed
 	$(BIN)/mypy
 
 clean:
-	rm -rf .coverage .mypy_cache .pytest_cache .ruff_cache build *.egg-info .tmp_dagster_home_*
+	rm -rf .coverage .mypy_cache .pytest_cache .ruff_cache build *.egg-info .tmp_dagster_home_* .logs_queue logs
 	find vdm_pipeline vdm_pipeline_tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -19,3 +19,7 @@ class ModelError(PipelineError):
 
 class NetworkError(PipelineError):
     """A server that cannot be reached, or breaks off: the one fault that may be gone in a minute."""
+
+
+class OutdatedError(PipelineError):
+    """An upstream asset that is not as it would be made now."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vdm_pipeline.assets.catalogue import MEASURES, STAGES, code_version, lineage, make_command, outputs
-from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.errors import OutdatedError, PipelineError
 from vdm_pipeline.io.manifest import Manifest
 from vdm_pipeline.io.store import Store
 from vdm_pipeline.settings import Profile, fingerprint
@@ -90,7 +90,7 @@ class Run:
         if not self.store.is_whole(manifest):
             raise PipelineError(f"Files of asset {asset} were changed since they were made; run: {make_command(asset)}")
         if not self._is_of_now(asset):
-            raise PipelineError(f"Asset {asset} was made with other settings or from other inputs; run: {make_command(asset)}")
+            raise OutdatedError(f"Asset {asset} was made with other settings or from other inputs; run: {make_command(asset)}")
         return Stored(asset, paths, manifest.data_version)
 
     def stops(self, asset: str) -> dict[str, str]:

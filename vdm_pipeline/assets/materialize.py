@@ -1,14 +1,14 @@
 """The one way in which an asset is made or re-used, whichever door asked for it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import dagster as dg
 
-from vdm_pipeline.assets.catalogue import STAGES, code_version, same_code
-from vdm_pipeline.errors import NetworkError, PipelineError
+from vdm_pipeline.assets.catalogue import STAGES, code_version, lineage, same_code
+from vdm_pipeline.errors import NetworkError, OutdatedError, PipelineError
 from vdm_pipeline.freshness import stands, state
 from vdm_pipeline.io.disk import disk_faults
 from vdm_pipeline.io.manifest import Manifest, data_version
@@ -29,25 +29,40 @@ class Work(Protocol):
         ...
 
 
+FROM_UI = "dagster/from_ui"
 NETWORK_WAITS_S = (30, 120)
 """Before the second and the third try of a step whose network did not answer."""
 
 
-def materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> dg.MaterializeResult:
+def materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> Iterator[dg.MaterializeResult]:
     """Re-use the asset if its settings, code, inputs and files are those of its record; else do ``work`` and publish.
 
     A fault of the user's becomes a `dagster.Failure` with its sentence; nothing that stood before is touched by it. A network
-    that does not answer, and that alone, is tried again.
+    that does not answer, and that alone, is tried again. Nothing is yielded by an asset that waits for the next click.
     """
     try:
         with disk_faults(run.store.root):
-            return _materialize(context, run, work)
+            yield _materialize(context, run, work)
     except PipelineError as error:
+        if isinstance(error, OutdatedError) and _is_a_step_of_several(context):
+            context.log.warning(f"{context.asset_key.to_user_string()}: waits. {error} Or press 'Materialize unsynced' again.")
+            return
         if isinstance(error, NetworkError) and context.retry_number < len(NETWORK_WAITS_S):
             wait = NETWORK_WAITS_S[context.retry_number]
             context.log.warning(f"{error} Trying again in {wait} s.")
             raise dg.RetryRequested(max_retries=len(NETWORK_WAITS_S), seconds_to_wait=wait) from error
         raise dg.Failure(str(error), allow_retries=False) from None
+
+
+def _is_a_step_of_several(context: dg.AssetExecutionContext) -> bool:
+    """Whether the UI asked for this asset and for something that it is made from, but perhaps not for all in between.
+
+    What Dagster calls unsynced is one step: the assets whose settings changed, not yet those that will change with them. So its
+    button takes as many clicks as there are steps, and the report is not refused in the first.
+    """
+    asked = {key.to_user_string() for key in context.run.asset_selection or ()}
+    asset = context.asset_key.to_user_string()
+    return FROM_UI in context.run.tags and bool(asked & (lineage(asset) - {asset}))
 
 
 def _materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> dg.MaterializeResult:

@@ -1,7 +1,7 @@
 """From a function that does a stage's work to the asset that Dagster knows."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import dagster as dg
 
@@ -28,10 +28,11 @@ def stage(*, group: str, kinds: set[str], gpu: bool = False, late: bool = False)
             owners=["team:vdm_pipeline"],
             tags={"device": "gpu" if gpu else "cpu"},
             pool="gpu" if gpu else None,
+            output_required=False,
             op_tags={"dagster/priority": "-1"} if late else None,
         )
-        def made(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run]) -> dg.MaterializeResult:
-            return materialize(context, run, work)
+        def made(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run]) -> Iterator[dg.MaterializeResult]:
+            yield from materialize(context, run, work)
 
         return made
 

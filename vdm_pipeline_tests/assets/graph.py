@@ -1,5 +1,6 @@
 """The graph in a process of the test: run it, and ask what it did and what is thought of it."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import dagster as dg
@@ -18,15 +19,17 @@ def lasting(home: Path) -> dg.DagsterInstance:
 
 
 def materialize(
-    profile: Profile, root: Path, selection: list[str] | None = None, instance: dg.DagsterInstance | None = None
+    profile: Profile,
+    root: Path,
+    selection: list[str] | None = None,
+    instance: dg.DagsterInstance | None = None,
+    tags: dict[str, str] | None = None,
 ) -> dg.ExecuteInProcessResult:
     """All of the graph, or some assets; with an instance that forgets, if none is given."""
     job = definitions(profile, Store(root)).resolve_implicit_global_asset_job_def()
     keys = [dg.AssetKey(name) for name in selection] if selection else None
-    if instance:
-        return job.execute_in_process(asset_selection=keys, raise_on_error=False, instance=instance)
-    with dg.DagsterInstance.ephemeral() as forgetful:
-        return job.execute_in_process(asset_selection=keys, raise_on_error=False, instance=forgetful)
+    with nullcontext(instance) if instance else dg.DagsterInstance.ephemeral() as events:
+        return job.execute_in_process(asset_selection=keys, raise_on_error=False, instance=events, tags=tags)
 
 
 def computed(result: dg.ExecuteInProcessResult) -> set[str]:

@@ -212,3 +212,22 @@ def test_weights_that_are_made_again_are_not_trained_again(made, capsys):
     assert materialize(made.profile, made.root, ["lora_weights"]).success
     assert weights.read_bytes() == before
     assert "going on from step 6 of 6" in capsys.readouterr().err
+
+
+def test_the_uis_button_for_what_is_unsynced_goes_step_by_step(made):
+    made.change(generation={"adapter_weight": 0.5})
+    with lasting(made.home) as instance:
+        clicks = []
+        while asked := unsynced(made.profile, made.root, instance):
+            result = materialize(made.profile, made.root, sorted(asked), instance, tags={"dagster/from_ui": "true"})
+            assert result.success, sentence(result)
+            clicks.append(computed(result))
+        assert clicks == [{"generated_images"}, MEASURED]
+        assert made.stale() == set()
+
+
+def test_the_same_choice_on_the_command_line_is_refused(made):
+    made.change(generation={"adapter_weight": 0.5})
+    result = materialize(made.profile, made.root, ["generated_images", "pipeline_summary"])
+    assert not result.success
+    assert "Asset image_metrics was made with other settings or from other inputs; run: dagster" in sentence(result)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vdm_pipeline_tests.stages.report.browser import CHROMIUM, Page, browser
+from vdm_pipeline_tests.browser import CHROMIUM, Page, browser
 
 pytestmark = [
     pytest.mark.browser,

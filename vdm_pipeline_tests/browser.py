@@ -30,13 +30,26 @@ class Page:
 
     session = None
 
-    def open(self, path: Path, width: int, height: int = 900, dark: bool = False) -> None:
-        """Load the file and wait until all of it is there."""
+    def open(self, address: Path | str, width: int, height: int = 900, dark: bool = False) -> None:
+        """Load a file or an address and wait until all of it is there."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
         self.events.clear()
-        self.call("Page.navigate", url=path.as_uri())
+        self.call("Page.navigate", url=address.as_uri() if isinstance(address, Path) else address)
         self.until(lambda: any(event["method"] == "Page.loadEventFired" for event in self.events))
+
+    def wait(self, expression: str, seconds: float = SECONDS) -> None:
+        """Until a JavaScript expression holds, which a page that draws itself makes true in its own time."""
+        end = time.monotonic() + seconds
+        while not self.value(f"(() => {{ try {{ return {expression} }} catch (error) {{ return false }} }})()"):
+            assert time.monotonic() < end, f"not so after {seconds} s: {expression}; the page says: {self.value('document.body.innerText')}"
+            time.sleep(0.2)
+
+    def click(self, text: str) -> None:
+        """The button or link with this text, once it is there and may be pressed."""
+        button = f"[...document.querySelectorAll('button, a')].find(b => b.innerText.trim() == {json.dumps(text)} && !b.disabled)"
+        self.wait(f"!!{button}")
+        self.value(f"{button}.click()")
 
     def value(self, expression: str) -> Any:
         """What a JavaScript expression has for a value."""
