@@ -117,10 +117,10 @@ def fingerprint(*values: BaseModel | str | int | dict | None) -> str:
 
 
 def _first_fault(error: ValidationError) -> str:
-    faults = error.errors()
+    faults = [fault for fault in error.errors() if fault["type"] != "too_short"] or error.errors()  # a list is short of a refused entry
     fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])  # a misspelt key is also a missing one
     field = ".".join(str(part) for part in fault["loc"]) or "the profile"
-    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
     if fault["type"] == "extra_forbidden":
         return f"unknown key '{field}'; remove it or correct its spelling{more}"
     if fault["type"] == "missing":

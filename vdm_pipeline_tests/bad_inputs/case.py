@@ -1,0 +1,42 @@
+"""A case of the catalogue docs/bad_inputs.md: its title, the sentence that it gets, and how it is made."""
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+
+class Case(NamedTuple):
+    """``said`` is the sentence as the document shows it: whole, but for what ``…`` stands for."""
+
+    title: str
+    said: str
+    make: Callable[..., Any]
+
+
+def each(cases: Iterable[Case]) -> pytest.MarkDecorator:
+    """A test for every case, called by its title."""
+    return pytest.mark.parametrize("case", [pytest.param(case, id=case.title) for case in cases])
+
+
+def check(case: Case, sentence: str) -> None:
+    """The sentence is the one of the document, and one line."""
+    pattern = ".+".join(re.escape(part) for part in case.said.split("…"))
+    assert re.fullmatch(pattern, sentence), f"{case.title}: {sentence}"
+
+
+def snapshot(root: Path) -> dict[str, bytes | str]:
+    """What stands in a folder: bytes of files, targets of links, kinds of the rest; empty working folders do not count."""
+    found: dict[str, bytes | str] = {}
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if path.is_symlink():
+            found[name] = f"link to {os.readlink(path)}"
+        elif path.is_file():
+            found[name] = path.read_bytes()
+        elif not name.startswith("results/.staging"):
+            found[name] = "folder" if path.is_dir() else "other"
+    return found
