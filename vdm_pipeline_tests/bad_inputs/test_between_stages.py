@@ -1,0 +1,146 @@
+"""What stands between stages, by way of the graph: edited files and damaged records are refused, and stay."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from vdm_pipeline_tests.assets.graph import materialize, sentence
+from vdm_pipeline_tests.bad_inputs.case import Case, check, each, snapshot
+
+COMMAND = "run: dagster asset materialize -m vdm_pipeline.definitions --select"
+TABLE, SUBSET = "results/labeled_dataset.csv", "data/subset/metadata.jsonl"
+RECORD = "results/.manifests/labeled_dataset.json"
+
+
+def changed(asset: str) -> str:
+    return f"Files of asset {asset} were changed since they were made; {COMMAND} '*{asset}'"
+
+
+def write(name: str, content: bytes) -> Callable[[Path], None]:
+    return lambda root: ((root / name).write_bytes(content), None)[1]
+
+
+def edit(name: str, old: bytes, new: bytes) -> Callable[[Path], None]:
+    def make(root: Path) -> None:
+        content = (root / name).read_bytes()
+        assert old in content
+        (root / name).write_bytes(content.replace(old, new, 1))
+
+    return make
+
+
+def drop_a_row(root: Path) -> None:
+    lines = (root / TABLE).read_bytes().splitlines(keepends=True)
+    (root / TABLE).write_bytes(b"".join(lines[:5] + lines[6:]))
+
+
+def folder_instead(name: str) -> Callable[[Path], None]:
+    return lambda root: ((root / name).unlink(), (root / name).mkdir())[1]
+
+
+def link_instead(root: Path) -> None:
+    """To a table of somebody else's."""
+    other = root.parent / "other.csv"
+    other.write_bytes((root / TABLE).read_bytes() + b"phantom_train_999999,normal,0,normal,1,train,1,0,1,0\n")
+    (root / TABLE).unlink()
+    (root / TABLE).symlink_to(other)
+
+
+def half(pattern: str) -> Callable[[Path], None]:
+    def make(root: Path) -> None:
+        path = min(root.glob(pattern))
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    return make
+
+
+def record(**changes: object) -> Callable[[Path], None]:
+    """The record with other values; None drops a key."""
+
+    def make(root: Path) -> None:
+        values = json.loads((root / RECORD).read_bytes()) | changes
+        (root / RECORD).write_text(json.dumps({key: value for key, value in values.items() if value is not None}))
+
+    return make
+
+
+def giant(root: Path) -> None:
+    with (root / RECORD).open("ab") as file:
+        file.truncate(2**33)
+
+
+LABELS = [
+    Case("labels without a row", changed("labeled_dataset"), drop_a_row),
+    Case("labels emptied", changed("labeled_dataset"), write(TABLE, b"")),
+    Case(
+        "labels deleted",
+        f"…labeled_dataset.csv, made by asset labeled_dataset, is gone; {COMMAND} '*labeled_dataset'",
+        lambda root: (root / TABLE).unlink(),
+    ),
+    Case("folder in the place of the labels", changed("labeled_dataset"), folder_instead(TABLE)),
+    Case("link to other labels", changed("labeled_dataset"), link_instead),
+]
+DAMAGED = "…labeled_dataset.json is damaged; delete it, and the asset is made again."
+RECORDS = [
+    Case("record cut short", DAMAGED, half(RECORD)),
+    Case("record that is a list", DAMAGED, write(RECORD, b"[]")),
+    Case("record that is not UTF-8", DAMAGED, write(RECORD, b"\xff\xfe{}")),
+    Case("record nested 100,000 deep", DAMAGED, write(RECORD, b"[" * 100_000 + b"]" * 100_000)),
+    Case("record of wrong types", DAMAGED, record(seconds="long")),
+    Case("record without its fingerprint", DAMAGED, record(fingerprint=None)),
+    Case("record with a further key", DAMAGED, record(more=1)),
+    Case("record of 8 GiB", DAMAGED, giant),
+    Case("record of a file above the project", DAMAGED, record(files={"../../etc/passwd": "0" * 64})),
+    Case("record of an absolute file", DAMAGED, record(files={"/etc/passwd": "0" * 64})),
+    Case("record of a file whose name has NUL", DAMAGED, record(files={"results/\0": "0" * 64})),
+    Case("record of another asset", DAMAGED, record(asset="label_metrics")),
+    Case("folder in the place of a record", DAMAGED, folder_instead(RECORD)),
+]
+OTHERS = {
+    "image_embeddings": [Case("archive changed after it was looked at", changed("raw_npz"), half("data/*.npz"))],
+    "data_faults": [Case("embeddings cut short", changed("image_embeddings"), half("results/embeddings/train_*"))],
+    "lora_subset": [
+        Case(
+            "note of a stopped check that is damaged",
+            "…labeled_dataset.stopped.json is damaged; delete it, and run the checks of labeled_dataset again.",
+            write("results/.manifests/labeled_dataset.stopped.json", b"{"),
+        )
+    ],
+    "lora_weights": [
+        Case("caption edited in `metadata.jsonl`", changed("lora_subset"), edit(SUBSET, b"pneumonia", b"normal")),
+        Case("`metadata.jsonl` that names a file above its folder", changed("lora_subset"), edit(SUBSET, b"images/", b"../../")),
+        Case("training image cut short", changed("lora_subset"), half("data/subset/images/*.png")),
+    ],
+    "generated_images": [
+        Case(
+            "pickle in the place of the trained adapter",
+            changed("lora_weights"),
+            write("results/lora/pytorch_lora_weights.safetensors", b"\x80\x04\x95\x05\x00\x00\x00\x00\x00\x00\x00K\x01."),
+        )
+    ],
+    "pipeline_summary": [Case("metrics that are no JSON", changed("image_metrics"), write("results/metrics/image_metrics.json", b"{"))],
+}
+ASKED = {"label_metrics": [*LABELS, *RECORDS], **OTHERS}
+CASES = [case for cases in ASKED.values() for case in cases]
+
+
+@each(CASES)
+def test_what_was_edited_between_stages_is_refused_and_stays(case, copied):
+    profile, root = copied
+    asked = next(asset for asset, cases in ASKED.items() if case in cases)
+    case.make(root)
+    sizes = {path: path.lstat().st_size for path in root.rglob("*")}
+    before = None if case.make is giant else snapshot(root)
+    result = materialize(profile, root, [asked])
+    assert not result.success
+    check(case, sentence(result))
+    assert {path: path.lstat().st_size for path in root.rglob("*") if ".staging" not in path.parts} == sizes
+    assert before is None or snapshot(root) == before
+
+
+def test_markup_of_a_profile_stays_text_wherever_it_is_shown(finished):
+    _, root = finished
+    page = (root / "results/report/index.html").read_text(encoding="utf-8")
+    assert "<img src=x" not in page and "&lt;img src=x onerror=alert(1)&gt;" in page
+    for path in (root / "results/.manifests").glob("*.json"):
+        assert "<img src=x" not in str(json.loads(path.read_bytes()).get("metadata", {}).get("preview", "")), path
