@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from vdm_pipeline.settings import Profile, load_profile
+from vdm_pipeline.stages.training import samples
 from vdm_pipeline_tests.assets.graph import materialize, sentence
 from vdm_pipeline_tests.conftest import shrink
 
@@ -28,7 +29,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Profile, Path]:
     """Profile and folder of a run from end to end; nobody writes there."""
     profile, root = marked_up(), tmp_path_factory.mktemp("finished")
     (root / "data").mkdir()
-    result = materialize(profile, root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samples, "STEPS", 2)
+        result = materialize(profile, root)
     assert result.success, sentence(result)
     return profile, root
 
