@@ -112,7 +112,7 @@ def evaluate(what: Compared, spaces: Mapping[str, Space], evaluation: Evaluation
 def read_arm(folder: Path, class_names: Sequence[str], measures: Measures) -> Sample:
     """Measure the images of an arm's folder; raises `PipelineError` if its table is damaged."""
     rows = read_rows(folder / "metadata.jsonl", ("file_name", "label"))
-    if not all(isinstance(row.get("chroma"), float) for row in rows):
+    if not all(isinstance(row.get("chroma"), int | float) for row in rows):
         raise PipelineError(f"{folder / 'metadata.jsonl'} lacks 'chroma', or it is no number; materialize its asset again.")
     labels = class_indices(rows, "label", class_names, folder)
     return measures.of(read_folder(folder, rows), labels, np.array([row["chroma"] for row in rows]))
