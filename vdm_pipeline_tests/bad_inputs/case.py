@@ -37,6 +37,6 @@ def snapshot(root: Path) -> dict[str, bytes | str]:
             found[name] = f"link to {os.readlink(path)}"
         elif path.is_file():
             found[name] = path.read_bytes()
-        elif not name.startswith("results/.staging"):
+        elif name != "results" and not name.startswith("results/.staging"):
             found[name] = "folder" if path.is_dir() else "other"
     return found

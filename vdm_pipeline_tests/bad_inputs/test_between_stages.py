@@ -138,7 +138,7 @@ def test_what_was_edited_between_stages_is_refused_and_stays(case, copied):
     assert before is None or snapshot(root) == before
 
 
-def test_markup_of_a_profile_stays_text_wherever_it_is_shown(finished):
+def test_markup_stays_text_wherever_it_is_shown(finished):
     _, root = finished
     page = (root / "results/report/index.html").read_text(encoding="utf-8")
     assert "<img src=x" not in page and "&lt;img src=x onerror=alert(1)&gt;" in page
