@@ -5,11 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-import torch
-
 from vdm_pipeline_tests.bad_inputs.case import Case, check, each, snapshot
-from vdm_pipeline_tests.bad_inputs.test_profiles import DEMO
 
 DAGSTER = [str(Path(sys.executable).with_name("dagster")), "asset", "materialize", "-m", "vdm_pipeline.definitions", "--select"]
 DIGEST = [sys.executable, "-m", "vdm_pipeline.stages.models"]
@@ -18,17 +14,12 @@ Made = tuple[list[str], dict[str, str]]
 """The command, and what it finds in its environment."""
 
 
-def on_cuda(root: Path) -> Made:
-    (root / "mine.toml").write_text(f'{DEMO}\n[execution]\ndevice = "cuda"\n', encoding="utf-8")
-    return [*DAGSTER, "baseline_images"], {"VDM_PROFILE": str(root / "mine.toml")}
-
-
 def bad_archive(root: Path) -> Made:
     (root / "data/pneumoniamnist.npz").write_bytes(b"<html>404</html>")
     return [*DAGSTER, "raw_npz"], {"VDM_PROFILE": "pneumoniamnist"}
 
 
-COMMANDS = [
+CASES = [
     Case(
         "`dagster asset materialize` with a bad archive",
         "…Failure: …pneumoniamnist.npz: it is no .npz file (a zip); put an intact pneumoniamnist.npz of MedMNIST there.",
@@ -57,12 +48,6 @@ COMMANDS = [
     ),
     Case("`python -m vdm_pipeline.stages.models` of nothing", f"0 arguments were given; {HOW}", lambda root: (DIGEST, {})),
 ]
-CUDA = Case(
-    '`execution.device = "cuda"` where there is none',
-    "…Failure: execution.device is 'cuda' but torch finds no CUDA device; set it to 'auto' or 'cpu'.",
-    on_cuda,
-)
-CASES = [*COMMANDS, CUDA]
 
 
 def run(case: Case, project: Path, home: Path) -> None:
@@ -83,11 +68,6 @@ def run(case: Case, project: Path, home: Path) -> None:
     assert snapshot(project) == before
 
 
-@each(COMMANDS)
+@each(CASES)
 def test_a_command_says_it_and_fails(case, project, tmp_path_factory):
     run(case, project, tmp_path_factory.mktemp("home"))
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_command_that_asks_for_cuda_says_it_and_fails(project, tmp_path_factory):
-    run(CUDA, project, tmp_path_factory.mktemp("home"))

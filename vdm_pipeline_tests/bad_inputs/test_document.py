@@ -21,7 +21,7 @@ DOORS: dict[str, list[Case]] = {
     "The archive in `data/`": test_archives.ALL,
     "What stands between the stages": test_between_stages.CASES,
     "Folders and tables, read by a stage without the graph": test_folders.CASES,
-    "Models and adapters": test_models.CASES,
+    "Models, adapters and the device": test_models.CASES,
     "The commands": test_commands.CASES,
 }
 TAKEN = {

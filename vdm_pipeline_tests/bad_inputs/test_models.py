@@ -14,6 +14,7 @@ from vdm_pipeline.settings import ModelPin, Profile
 from vdm_pipeline.stages.models import EMBEDDED, folder_digest
 from vdm_pipeline_tests.assets.graph import materialize, sentence
 from vdm_pipeline_tests.bad_inputs.case import Case, check, each, snapshot
+from vdm_pipeline_tests.conftest import shrink
 
 CLIP, UNET, LORA = "open_clip_model.safetensors", "unet/diffusion_pytorch_model.safetensors", "pytorch_lora_weights.safetensors"
 MEND = "put intact files of the model there, and pin them in the profile."
@@ -168,7 +169,12 @@ PINS = {
 KINDS = {"labelling.model": ("clip", LABELLER), "training.base": ("sd", BASE), "generation.lcm_lora": ("lcm_lora", ADAPTER)}
 LOADED_BY = {"labelling.model": "image_embeddings", "evaluation.features": "image_metrics"}
 FOLDERS = [case for _, cases in KINDS.values() for case in cases]
-CASES = [*FOLDERS, *PINS.values()]
+DEVICE = Case(
+    '`execution.device = "cuda"` where there is none',
+    "execution.device is 'cuda' but torch finds no CUDA device; set it to 'auto' or 'cpu'.",
+    lambda profile: shrink(profile, execution={"device": "cuda"}),
+)
+CASES = [*FOLDERS, *PINS.values(), DEVICE]
 
 
 def pinned(profile: Profile, field: str, pin: ModelPin) -> Profile:
@@ -198,3 +204,9 @@ def test_a_damaged_model_is_a_sentence(case, copied, tmp_path):
 def test_a_model_that_is_another_is_a_sentence(field, copied):
     profile, root = copied
     refused(pinned(profile, field, PINS[field].make()), root, field, PINS[field])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_a_sentence(copied):
+    profile, root = copied
+    refused(DEVICE.make(profile), root, "", DEVICE)
