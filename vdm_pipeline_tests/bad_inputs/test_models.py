@@ -207,6 +207,5 @@ def test_a_model_that_is_another_is_a_sentence(field, copied):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_device_that_is_not_there_is_a_sentence(copied):
-    profile, root = copied
-    refused(DEVICE.make(profile), root, "", DEVICE)
+def test_a_device_that_is_not_there_is_a_sentence(tiny, project):
+    refused(DEVICE.make(tiny), project, "", DEVICE)
