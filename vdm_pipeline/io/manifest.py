@@ -62,7 +62,7 @@ def read_manifest(path: Path) -> Manifest | None:
         if manifest.asset != path.stem:
             raise ValueError(f"of {manifest.asset}")
         return manifest
-    except (ValueError, OSError):  # among the former is what pydantic and the decoder raise
+    except ValueError:  # also what pydantic and the decoder raise
         raise PipelineError(f"{path} is damaged; delete it, and the asset is made again.") from None
 
 

@@ -164,13 +164,13 @@ CASES = [
     ),
     Case(
         "schedule of a day that never comes",
-        "automation.look_cron is '0 0 31 2 *', which is no cron schedule of five fields; write one such as '*/10 * * * *'.",
-        with_more('[automation]\nlook_cron = "0 0 31 2 *"'),
+        "automation.relabel_cron is '0 0 31 2 *', which is no cron schedule of five fields; write one such as '0 3 * * 1'.",
+        with_more('[automation]\nrelabel_cron = "0 0 31 2 *"'),
     ),
     Case(
         "schedule with seconds",
-        "automation.look_cron is '*/5 * * * * *', which is no cron schedule of five fields; write one such as '*/10 * * * *'.",
-        with_more('[automation]\nlook_cron = "*/5 * * * * *"'),
+        "automation.relabel_cron is '*/5 * * * * *', which is no cron schedule of five fields; write one such as '0 3 * * 1'.",
+        with_more('[automation]\nrelabel_cron = "*/5 * * * * *"'),
     ),
     Case(
         "device that there is none of",
