@@ -28,15 +28,18 @@ def check(case: Case, sentence: str) -> None:
     assert re.fullmatch(pattern, sentence), f"{case.title}: {sentence}"
 
 
+OWN_NOTES = re.compile(r"results(/\.lock|/\.manifests(/\w+\.tried)?|/\.staging(/.*)?)?")
+"""What a run that stopped may leave: the lock, that it was tried, and an empty working folder."""
+
+
 def snapshot(root: Path) -> dict[str, bytes | str]:
-    """What stands in a folder: bytes of files, targets of links, kinds of the rest; empty working folders do not count."""
+    """What stands in a folder: bytes of files, targets of links, kinds of the rest; notes of our own do not count."""
     found: dict[str, bytes | str] = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
-        if path.is_symlink():
-            found[name] = f"link to {os.readlink(path)}"
-        elif path.is_file():
-            found[name] = path.read_bytes()
-        elif name != "results" and not name.startswith("results/.staging"):
-            found[name] = "folder" if path.is_dir() else "other"
+        whole = path.is_file() and not path.is_symlink()
+        if OWN_NOTES.fullmatch(name) and not (whole and ".staging" in name):
+            continue
+        kind = f"link to {os.readlink(path)}" if path.is_symlink() else "folder" if path.is_dir() else "other"
+        found[name] = path.read_bytes() if whole else kind
     return found

@@ -171,8 +171,9 @@ def test_what_is_in_the_way_of_phantoms_is_a_sentence_and_stays(case, tiny, proj
 
 def test_an_archive_without_permission_is_a_sentence(tiny, tmp_path_factory):
     root = tmp_path_factory.mktemp("open")
-    for parent in (root, *list(root.parents)[:2]):
+    for parent in list(root.parents)[:2]:
         parent.chmod(0o755)
+    root.chmod(0o777)
     (root / "data").mkdir()
     path = root / "data/mine.npz"
     UNREADABLE.make(path)

@@ -117,7 +117,7 @@ BASE = [
 ADAPTER = [
     Case(
         "adapter's folder emptied",
-        f"…{LORA} cannot be read (No such file or directory); put the file there, or correct what names it.",
+        f"…{LORA} is no file; put the file there, or correct what names it.",
         emptied("."),
     ),
     Case("adapter that is a pickle", f"…{LORA} {HEADER}header too large); {MEND}", file(LORA, pickle.dumps({"weight": 1}))),
@@ -157,7 +157,7 @@ PINS = {
     ),
     "generation.lcm_lora": Case(
         "labeller in the place of the LCM-LoRA",
-        f"…{LORA} cannot be read (No such file or directory); put the file there, or correct what names it.",
+        f"…{LORA} is no file; put the file there, or correct what names it.",
         lambda: ModelPin(id="embedded:clip", licence="MIT"),
     ),
     "evaluation.features": Case(
@@ -190,19 +190,25 @@ def refused(profile: Profile, root: Path, field: str, case: Case) -> None:
     assert snapshot(root) == before
 
 
+@pytest.fixture
+def where(request, tiny, project) -> Callable[[str], tuple[Profile, Path]]:
+    """Profile and folder for a field: the base and its adapters are loaded in an empty project, the others need what stands upstream."""
+    return lambda field: request.getfixturevalue("copied") if field in LOADED_BY else (tiny, project)
+
+
 @each(FOLDERS)
-def test_a_damaged_model_is_a_sentence(case, copied, tmp_path):
+def test_a_damaged_model_is_a_sentence(case, where, tmp_path):
     field, kind = next((field, kind) for field, (kind, cases) in KINDS.items() if case in cases)
-    folder = tmp_path / kind
+    folder = tmp_path / "models" / kind
     shutil.copytree(EMBEDDED / kind, folder)
     case.make(folder)
-    profile, root = copied
+    profile, root = where(field)
     refused(pinned(profile, field, ModelPin(id=str(folder), sha256=folder_digest(folder), licence="MIT")), root, field, case)
 
 
 @pytest.mark.parametrize("field", PINS)
-def test_a_model_that_is_another_is_a_sentence(field, copied):
-    profile, root = copied
+def test_a_model_that_is_another_is_a_sentence(field, where):
+    profile, root = where(field)
     refused(pinned(profile, field, PINS[field].make()), root, field, PINS[field])
 
 
