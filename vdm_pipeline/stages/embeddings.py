@@ -38,6 +38,13 @@ def embed_archive(archive: Archive, embed: Embed, folder: Path, progress: Callab
             progress(done, archive.n)
 
 
+def one_an_image(embeddings: NDArray[np.float32], images: int, split: str) -> NDArray[np.float32]:
+    """The embeddings of a split; raises `PipelineError` if there are not as many as images, such as where a shard was put in."""
+    if len(embeddings) != images:
+        raise PipelineError(f"{len(embeddings)} embeddings for {images} images of {split}; materialize image_embeddings again.")
+    return embeddings
+
+
 def read_embeddings(folder: Path, split: str) -> Iterator[NDArray[np.float32]]:
     """The embeddings of a split in order, a shard ``[n, d]`` at a time."""
     from safetensors.numpy import load_file

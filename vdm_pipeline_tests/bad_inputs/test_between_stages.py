@@ -1,8 +1,11 @@
 """What stands between stages, by way of the graph: edited files and damaged records are refused, and stay."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from vdm_pipeline_tests.assets.graph import materialize, sentence
 from vdm_pipeline_tests.bad_inputs.case import Case, check, each, snapshot
@@ -121,10 +124,15 @@ OTHERS = {
     "pipeline_summary": [Case("metrics that are no JSON", changed("image_metrics"), write("results/metrics/image_metrics.json", b"{"))],
 }
 ASKED = {"label_metrics": [*LABELS, *RECORDS], **OTHERS}
-CASES = [case for cases in ASKED.values() for case in cases]
+SHARD = Case(
+    "shard of embeddings too many",
+    "128 embeddings for 64 images of train; materialize image_embeddings again.",
+    lambda root: shutil.copy(root / "results/embeddings/train_00000.safetensors", root / "results/embeddings/train_00001.safetensors"),
+)
+CASES = [*(case for cases in ASKED.values() for case in cases), SHARD]
 
 
-@each(CASES)
+@each(CASES[:-1])
 def test_what_was_edited_between_stages_is_refused_and_stays(case, copied):
     profile, root = copied
     asked = next(asset for asset, cases in ASKED.items() if case in cases)
@@ -134,6 +142,16 @@ def test_what_was_edited_between_stages_is_refused_and_stays(case, copied):
     assert not result.success
     check(case, sentence(result))
     assert before == (snapshot(root) if case.make is not giant else (root / RECORD).stat().st_size)
+
+
+@pytest.mark.parametrize("asked", ["labeled_dataset", "data_faults", "label_noise", "lora_subset"])
+def test_embeddings_of_no_image_are_refused_and_stay(asked, copied, monkeypatch):
+    profile, root = copied
+    SHARD.make(root)
+    monkeypatch.setenv("VDM_FORCE", asked)
+    before = snapshot(root)
+    check(SHARD, sentence(materialize(profile, root, [asked])))
+    assert snapshot(root) == before
 
 
 def test_markup_stays_text_wherever_it_is_shown(finished):
