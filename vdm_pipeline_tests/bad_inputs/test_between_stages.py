@@ -12,6 +12,7 @@ from vdm_pipeline_tests.bad_inputs.case import Case, check, each, snapshot
 
 COMMAND = "run: dagster asset materialize -m vdm_pipeline.definitions --select"
 TABLE, SUBSET = "results/labeled_dataset.csv", "data/subset/metadata.jsonl"
+MARKUP = "<img src=x onerror=alert(1)>"
 RECORD = "results/.manifests/labeled_dataset.json"
 
 
@@ -126,7 +127,7 @@ OTHERS = {
 ASKED = {"label_metrics": [*LABELS, *RECORDS], **OTHERS}
 SHARD = Case(
     "shard of embeddings too many",
-    "128 embeddings for 64 images of train; materialize image_embeddings again.",
+    "160 embeddings for 80 images of train; materialize image_embeddings again.",
     lambda root: shutil.copy(root / "results/embeddings/train_00000.safetensors", root / "results/embeddings/train_00001.safetensors"),
 )
 CASES = [*(case for cases in ASKED.values() for case in cases), SHARD]
@@ -154,9 +155,14 @@ def test_embeddings_of_no_image_are_refused_and_stay(asked, copied, monkeypatch)
     assert snapshot(root) == before
 
 
-def test_markup_stays_text_wherever_it_is_shown(finished):
-    _, root = finished
+def test_markup_stays_text_wherever_it_is_shown(copied):
+    profile, root = copied
+    model = profile.labelling.model.model_copy(update={"licence": MARKUP})
+    named = profile.model_copy(update={"name": MARKUP, "labelling": profile.labelling.model_copy(update={"model": model})})
+    assert materialize(named, root).success
     page = (root / "results/report/index.html").read_text(encoding="utf-8")
-    assert "<img src=x" not in page and "&lt;img src=x onerror=alert(1)&gt;" in page
-    for path in (root / "results/.manifests").glob("*.json"):
-        assert "<img src=x" not in str(json.loads(path.read_bytes()).get("metadata", {}).get("preview", "")), path
+    assert "<img src=x" not in page and page.count("&lt;img src=x onerror=alert(1)&gt;") > 2
+    captioned = profile.model_copy(update={"classes": profile.classes.model_copy(update={"template": f"{MARKUP} {{phrase}}"})})
+    assert materialize(captioned, root, ["labeled_dataset", "lora_subset"]).success
+    shown = json.loads((root / "results/.manifests/lora_subset.json").read_bytes())["metadata"]["preview"]
+    assert "<img src=x" not in shown and "&lt;img src=x" in shown

@@ -27,9 +27,9 @@ CASES = [
     ),
     Case(
         "`dagster asset materialize` of an asset whose inputs were never made",
-        "…Failure: Asset image_embeddings has not been materialized; "
-        "run: dagster asset materialize -m vdm_pipeline.definitions --select '*image_embeddings'",
-        lambda root: ([*DAGSTER, "data_faults"], {"VDM_PROFILE": "demo"}),
+        "…Failure: Asset labeled_dataset has not been materialized; "
+        "run: dagster asset materialize -m vdm_pipeline.definitions --select '*labeled_dataset'",
+        lambda root: ([*DAGSTER, "label_metrics"], {"VDM_PROFILE": "demo"}),
     ),
     Case(
         "`VDM_FORCE` of what is no asset",

@@ -26,7 +26,7 @@ DOORS: dict[str, list[Case]] = {
 }
 TAKEN = {
     test_profiles.test_any_script_and_markup_are_welcome_in_texts: "Texts of any script, with slashes, dots and markup",
-    test_between_stages.test_markup_stays_text_wherever_it_is_shown: "Markup in the profile's name, captions, prompts and licences",
+    test_between_stages.test_markup_stays_text_wherever_it_is_shown: "Markup in the profile's name, captions and licences",
     test_profile_files.test_a_byte_order_mark_is_passed_over: "A profile that begins with a byte order mark",
     test_archives.test_a_link_to_an_archive_elsewhere_is_read_and_stays: "A link in `data/` to an archive elsewhere",
     test_folders.test_an_image_with_transparency_is_read_grey: "An image with transparency",
