@@ -11,6 +11,7 @@ from vdm_pipeline_tests.bad_inputs import (
     test_models,
     test_profile_files,
     test_profiles,
+    test_root,
 )
 from vdm_pipeline_tests.bad_inputs.case import Case
 
@@ -18,6 +19,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs/bad_inputs.md"
 DOORS: dict[str, list[Case]] = {
     "A value of the profile": test_profiles.CASES,
     "The profile's file, and `VDM_PROFILE`": test_profile_files.CASES,
+    "The project folder, and `VDM_ROOT`": test_root.ALL,
     "The archive in `data/`": test_archives.ALL,
     "What stands between the stages": test_between_stages.CASES,
     "Folders and tables, read by a stage without the graph": test_folders.CASES,
