@@ -1,6 +1,7 @@
 """What every asset is given: the profile, the project folder, and handles on what stands upstream."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,14 +40,14 @@ class Run:
     store: Store
 
     def forced(self, asset: str = "", tags: Mapping[str, str] | None = None) -> bool:
-        """Whether ``$VDM_FORCE`` or the run's tag ``vdm/force`` (names with commas, or ``all``) asks to make the asset again.
+        """Whether ``$VDM_FORCE`` or the run's tag ``vdm/force`` (names with commas or blanks, or ``all``) asks to make the asset again.
 
         Raises `PipelineError` for a name that is no asset's.
         """
         asked = {"VDM_FORCE": os.environ.get("VDM_FORCE", ""), FORCE_TAG: (tags or {}).get(FORCE_TAG, "")}
         wanted: set[str] = set()
         for door, names in asked.items():
-            named = {name.strip() for name in names.split(",")} - {""}
+            named = set(re.split(r"[,\s]+", names)) - {""}
             unknown = named - {"all", *STAGES}
             if unknown:
                 raise PipelineError(

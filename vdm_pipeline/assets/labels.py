@@ -76,8 +76,8 @@ def labeled_dataset(context: dg.AssetExecutionContext, run: Run, staging: Path, 
     write_json(staging / "metrics/calibration.json", calibration.as_dict())
     old = last_labels(run.paths("labeled_dataset")["table"])
     record = run.store.manifest("labeled_dataset")
-    comparable = record is not None and record.inputs["raw_npz"] == made["raw_npz"].data_version
-    comparable = comparable and record is not None and tuple(record.settings["classes"]["names"]) == names
+    comparable = record is not None and record.inputs.get("raw_npz") == made["raw_npz"].data_version
+    comparable = comparable and record is not None and tuple(record.settings.get("classes", {}).get("names", ())) == names
     changed = flipped(old if comparable else None, table)
     write_csv(staging / "metrics/relabel_diff.csv", changed)
     same = "no earlier labels of this archive and these classes to compare with, image by image"

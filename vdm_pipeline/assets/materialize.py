@@ -126,5 +126,5 @@ def _result(run: Run, manifest: Manifest, *, reused: bool) -> dg.MaterializeResu
         facts["preview"] = dg.MetadataValue.md(manifest.metadata["preview"])
     facts |= {role: dg.MetadataValue.path(path) for role, path in run.paths(manifest.asset).items()}
     cost = {"seconds": manifest.seconds, "peak_memory_mb": manifest.peak_memory_mb}
-    facts |= cost | {"reused": reused, "profile": manifest.settings["name"]}
+    facts |= cost | {"reused": reused, "profile": manifest.settings.get("name", "unknown")}
     return dg.MaterializeResult(data_version=dg.DataVersion(manifest.data_version), metadata=facts)

@@ -9,6 +9,8 @@ from vdm_pipeline.errors import PipelineError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+TAKEN = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+"""A file stands where a folder is to stand, or a folder where a file is."""
 
 
 @contextmanager
@@ -22,4 +24,6 @@ def disk_faults(place: Path) -> Iterator[None]:
             raise PipelineError(f"The disk is full ({where}); make room, and the next run goes on from where it was.") from None
         if error.errno in CLOSED:
             raise PipelineError(f"{where}: {error.strerror}; make it writable, or set VDM_ROOT to a folder that is.") from None
+        if error.errno in TAKEN:
+            raise PipelineError(f"{where}: {error.strerror}; something else stands in its place, move it away.") from None
         raise

@@ -15,6 +15,8 @@ from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import atomic_file
 
 MAX_SIDE = 4096
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
+"""Of eight bits a channel; to make the others grey would clip them."""
 
 
 def write_png(path: Path, image: NDArray[np.uint8], text: Mapping[str, str] | None = None, *, sync_folder: bool = True) -> None:
@@ -27,22 +29,36 @@ def write_png(path: Path, image: NDArray[np.uint8], text: Mapping[str, str] | No
 
 
 def read_png(folder: Path, name: str) -> NDArray[np.uint8]:
-    """Read ``folder/name``; raises `PipelineError` if the name leaves the folder or the file is no sane image."""
+    """Read ``folder/name``; raises `PipelineError` if the name leaves the folder or the file is no sane PNG of eight bits."""
+    if not isinstance(name, str) or not name.isprintable():
+        raise PipelineError(f"{name!r} in {folder} is no file's name; materialize its asset again.")
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise PipelineError(f"'{name}' in {folder} leaves that folder; correct its metadata.jsonl.")
     try:
-        with Image.open(path) as image:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise OSError
+        with Image.open(path, formats=["PNG"]) as image:
             if max(image.size) > MAX_SIDE:
                 raise PipelineError(f"{path} is {image.size[0]} x {image.size[1]} pixels; at most {MAX_SIDE} a side are read.")
+            if image.mode not in MODES:
+                raise PipelineError(f"{path} has more than eight bits a channel; save it with eight.")
             return np.asarray(image.convert("L") if image.mode not in ("L", "RGB") else image)
     except (Image.DecompressionBombError, UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise PipelineError(f"{path} cannot be read as an image ({type(error).__name__}); materialize its asset again.") from None
 
 
 def read_folder(folder: Path, rows: list[dict[str, Any]]) -> NDArray[np.uint8]:
-    """The images that ``rows`` name, ``[n, h, w]`` or ``[n, h, w, 3]``."""
-    return np.stack([read_png(folder, row["file_name"]) for row in rows])
+    """The images that ``rows`` name, ``[n, h, w]`` or ``[n, h, w, 3]``; raises `PipelineError` if there are none, or of several shapes."""
+    images = [read_png(folder, row["file_name"]) for row in rows]
+    if not images:
+        raise PipelineError(f"{folder} holds no image; materialize its asset again.")
+    other = next((row["file_name"] for row, image in zip(rows, images, strict=True) if image.shape != images[0].shape), None)
+    if other is not None:
+        raise PipelineError(
+            f"{folder / other} has another size or other channels than {rows[0]['file_name']}; materialize its asset again."
+        )
+    return np.stack(images)
 
 
 def resize(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

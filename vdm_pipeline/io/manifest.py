@@ -7,13 +7,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import write_text
 
 SETTLED_S = 2.0
 """A file that was touched later than this long ago may be touched again without a new time stamp, so it is read anew."""
+MAX_BYTES = 64 * 2**20
+"""Of a record; the pictures in one take some hundred kB."""
 
 
 class Manifest(BaseModel):
@@ -32,6 +34,14 @@ class Manifest(BaseModel):
     seconds: float
     peak_memory_mb: float
 
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: dict[str, str]) -> dict[str, str]:
+        for name in files:
+            if name.startswith("/") or ".." in name.split("/") or "\0" in name:
+                raise ValueError(f"{name!r} leaves the project folder")
+        return files
+
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Write atomically."""
@@ -41,18 +51,28 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 def read_manifest(path: Path) -> Manifest | None:
     """The manifest, or None where there is none.
 
-    Raises `PipelineError` if the file is damaged: it is for the user to see, not to be passed over.
+    Raises `PipelineError` if the file is damaged, or of another asset: it is for the user to see, not to be passed over.
     """
     if not path.exists():
         return None
     try:
-        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError):
+        if path.stat().st_size > MAX_BYTES or not path.is_file():
+            raise ValueError("no record")
+        manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+        if manifest.asset != path.stem:
+            raise ValueError(f"of {manifest.asset}")
+        return manifest
+    except ValueError:  # also what pydantic and the decoder raise
         raise PipelineError(f"{path} is damaged; delete it, and the asset is made again.") from None
 
 
 def file_sha256(path: Path) -> str:
-    """Sha256 of a file's bytes, hex; a file that was not touched since is read once a process."""
+    """Sha256 of a file's bytes, hex; a file that was not touched since is read once a process.
+
+    Raises `PipelineError` if there is no file.
+    """
+    if not path.is_file():
+        raise PipelineError(f"{path} is no file; put the file there, or correct what names it.")
     found = path.stat()
     if time.time() - found.st_ctime < SETTLED_S:
         return _read_sha256(path)

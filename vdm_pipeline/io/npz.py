@@ -148,9 +148,15 @@ def read_comment(path: Path) -> str:
 
 
 def digest(path: Path, algorithm: str) -> str:
-    """Hex digest of a file: ``md5`` to compare with published values, ``sha256`` for everything else."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+    """Hex digest of a file: ``md5`` to compare with published values, ``sha256`` for everything else.
+
+    Raises `ArchiveError` if it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+    except OSError as error:
+        raise ArchiveError(f"{path}: it cannot be read ({error.strerror}); correct its permissions, or move it away.") from None
 
 
 def _members(archive: zipfile.ZipFile, keys: Sequence[str], file_size: int) -> dict[str, zipfile.ZipInfo]:

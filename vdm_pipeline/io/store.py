@@ -24,8 +24,13 @@ class Store:
 
     @classmethod
     def from_environment(cls) -> "Store":
-        """``$VDM_ROOT``, or the working directory."""
-        return cls(Path(os.environ.get("VDM_ROOT") or Path.cwd()).resolve())
+        """``$VDM_ROOT``, or the working directory; raises `PipelineError` if it is no folder, or one whose name has a line break."""
+        root = Path(os.environ.get("VDM_ROOT") or Path.cwd()).resolve()
+        if not root.is_dir():
+            raise PipelineError(f"VDM_ROOT is {str(root)!r}, which is no folder; make it, or name another.")
+        if len(str(root).splitlines()) > 1:
+            raise PipelineError(f"VDM_ROOT is {str(root)!r}, whose name has a line break; name another folder.")
+        return cls(root)
 
     def path(self, name: str) -> Path:
         """Absolute path of ``name`` such as ``results/labeled_dataset.csv``; raises `PipelineError` if it leaves the folder."""

@@ -1,7 +1,7 @@
 """CSV, JSON and JSON-lines files, written atomically and read with a sentence when they are damaged."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,22 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; raises `PipelineError` naming a damaged file."""
+    """Read JSON; raises `PipelineError` naming a file that is missing or damaged."""
+    return _parsed(_bytes(path), str(path))
+
+
+def _bytes(path: Path) -> bytes:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise PipelineError(f"{path} is no valid JSON ({error}); materialize its asset again.") from None
+        return path.read_bytes()
+    except OSError as error:
+        raise PipelineError(f"{path} cannot be read ({error.strerror}); materialize its asset again.") from None
+
+
+def _parsed(content: bytes, where: str) -> Any:
+    try:
+        return json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or numbers of thousands of digits; nested for ever
+        raise PipelineError(f"{where} is no valid JSON ({error}); materialize its asset again.") from None
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -35,12 +46,15 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n" for row in rows))
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read one JSON object a line; raises `PipelineError` naming file and line."""
-    rows, content = [], path.read_bytes()
+def read_rows(path: Path, texts: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Read one JSON object a line; raises `PipelineError` naming file and line, also where one of ``texts`` is missing or no text."""
+    rows, content = [], _bytes(path)
     for number, line in enumerate(content.removesuffix(b"\n").split(b"\n") if content else [], 1):
-        try:
-            rows.append(json.loads(line.decode("utf-8")))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise PipelineError(f"{path} line {number} is no valid JSON ({error}); materialize its asset again.") from None
+        row = _parsed(line, f"{path} line {number}")
+        if not isinstance(row, dict):
+            raise PipelineError(f"{path} line {number} is no JSON object; materialize its asset again.")
+        lacking = next((key for key in texts if not isinstance(row.get(key), str)), None)
+        if lacking:
+            raise PipelineError(f"{path} line {number} lacks '{lacking}', or it is no text; materialize its asset again.")
+        rows.append(row)
     return rows

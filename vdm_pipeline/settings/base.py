@@ -3,8 +3,32 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+LONGEST_NAME, LONGEST_TEXT = 64, 1000
+"""Characters; names become parts of file names, which systems limit to 255 bytes."""
+
+
+def _one_line(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be blank")
+    if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", text):
+        raise ValueError("must be one line without control characters")
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"must have {LONGEST_TEXT} characters at most, and has {len(text)}")
+    return text
+
+
+def _plain_name(name: str) -> str:
+    if not re.fullmatch(rf"[a-z0-9][a-z0-9_-]{{0,{LONGEST_NAME - 1}}}", name):
+        raise ValueError(f"must be lower-case letters, digits, '-' and '_', {LONGEST_NAME} at most")
+    return name
+
+
+Text = Annotated[str, AfterValidator(_one_line)]
+"""Words of any script, and markup too, which is escaped wherever it is shown."""
+Name = Annotated[str, AfterValidator(_plain_name)]
+"""What becomes a column, a folder or part of a file name."""
 Count = Annotated[int, Field(gt=0, le=10_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=1_000_000)]
@@ -19,10 +43,10 @@ class Section(BaseModel):
 class ModelPin(Section):
     """One model, pinned: ``embedded:<name>``, a hub id with its commit, or a local folder with its sha256."""
 
-    id: str = Field(description="embedded:<name>, a hub id (owner/name), or the path of a local folder")
+    id: Text = Field(description="embedded:<name>, a hub id (owner/name), or the path of a local folder")
     revision: str | None = Field(None, description="commit of a hub repository, 40 hex digits")
     sha256: str | None = Field(None, description="digest of a local folder, as `python -m vdm_pipeline.stages.models PATH` prints it")
-    licence: str = Field(description="licence of the weights, for the report")
+    licence: Text = Field(description="licence of the weights, for the report")
 
     @property
     def source(self) -> Literal["embedded", "folder", "hub"]:

@@ -10,7 +10,7 @@ from typing import Self
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from vdm_pipeline.errors import SettingsError
-from vdm_pipeline.settings.base import ModelPin, Section
+from vdm_pipeline.settings.base import ModelPin, Section, Text
 from vdm_pipeline.settings.running import Automation, Checks, Execution
 from vdm_pipeline.settings.sections import (
     Classes,
@@ -25,12 +25,16 @@ from vdm_pipeline.settings.sections import (
 
 PROFILES = Path(__file__).parents[1] / "profiles"
 DEFAULT_PROFILE = "demo"
+MAX_BYTES = 2**20
+"""Of a profile; nobody writes a longer one."""
+SHOWN = 80
+"""Characters of a refused value that its sentence repeats."""
 
 
 class Profile(Section):
     """Every value of a run."""
 
-    name: str = Field(description="stands on everything that the run writes")
+    name: Text = Field(description="stands on everything that the run writes")
     data: Data
     classes: Classes
     labelling: Labelling
@@ -67,16 +71,36 @@ def load_profile(name: str | None = None) -> Profile:
     Raises `SettingsError` with one sentence for an unknown name, a file that is no TOML, or a value that is refused.
     """
     name = name or os.environ.get("VDM_PROFILE") or DEFAULT_PROFILE
-    path = Path(name) if name.endswith(".toml") else PROFILES / f"{name}.toml"
-    if not _is_file(path):
-        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
-        raise SettingsError(f"VDM_PROFILE is '{name}', which is neither a shipped profile ({known}) nor a .toml file that exists.")
+    shipped = {path.stem: path for path in sorted(PROFILES.glob("*.toml"))}
+    path = Path(name) if name.endswith(".toml") else shipped.get(name)
+    if path is None or not _is_file(path):
+        known = ", ".join(shipped)
+        raise SettingsError(f"VDM_PROFILE is {name!r}, which is neither a shipped profile ({known}) nor a .toml file that exists.")
     try:
-        return Profile.model_validate_json(json.dumps(tomllib.loads(path.read_text(encoding="utf-8")), default=str))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is no valid TOML: {error}.") from None
+        return Profile.model_validate_json(_as_json(path))
     except ValidationError as error:
         raise SettingsError(f"{path}: {_first_fault(error)}.") from None
+
+
+def _as_json(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise SettingsError(f"{path} is longer than {MAX_BYTES} bytes, so it is no profile; name another file.")
+        return json.dumps(tomllib.loads(content.decode("utf-8-sig")))  # some editors begin a file with a byte order mark
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read ({error.strerror}); correct its permissions.") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is no valid TOML: byte {error.start} is not UTF-8; save it as UTF-8.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path} is no valid TOML: {error}.") from None
+    except RecursionError:
+        raise SettingsError(f"{path} is nested too deeply; a profile has sections, keys and lists alone.") from None
+    except TypeError:
+        raise SettingsError(f"{path} holds a date or a time, which no key takes; put it in quotes.") from None
+    except ValueError:
+        raise SettingsError(f"{path} holds a number of thousands of digits, which no key takes; write a smaller one.") from None
 
 
 def _is_file(path: Path) -> bool:
@@ -93,14 +117,20 @@ def fingerprint(*values: BaseModel | str | int | dict | None) -> str:
 
 
 def _first_fault(error: ValidationError) -> str:
-    faults = error.errors()
+    faults = [fault for fault in error.errors() if fault["type"] != "too_short"] or error.errors()  # a list is short of a refused entry
     fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])  # a misspelt key is also a missing one
     field = ".".join(str(part) for part in fault["loc"]) or "the profile"
-    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
     if fault["type"] == "extra_forbidden":
         return f"unknown key '{field}'; remove it or correct its spelling{more}"
     if fault["type"] == "missing":
         return f"'{field}' is missing{more}"
+    if fault["type"] == "too_short":
+        return f"'{field}' has {fault['ctx']['actual_length']} entries and needs {fault['ctx']['min_length']} at least{more}"
     value = fault["input"]
-    given = f" (it is {value!r})" if isinstance(value, str | int | float | bool) else ""
+    given = f" (it is {_shortened(repr(value))})" if isinstance(value, str | int | float | bool) else ""
     return f"{field}: {fault['msg'].removeprefix('Value error, ')}{given}{more}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}… and so on"

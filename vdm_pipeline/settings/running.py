@@ -4,13 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vdm_pipeline.settings.base import Count, Section, Share
+from vdm_pipeline.settings.base import Count, Section, Share, Text
 
 
 class Automation(Section):
     """When the daemon works by itself; it changes no result, so it is part of no fingerprint."""
 
-    relabel_cron: str = Field("0 3 * * 1", description="when the re-labelling schedule ticks, five cron fields, UTC")
+    relabel_cron: Text = Field("0 3 * * 1", description="when the re-labelling schedule ticks, five cron fields, UTC")
 
 
 class Checks(Section):

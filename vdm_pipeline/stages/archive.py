@@ -1,5 +1,6 @@
 """`raw_npz`: the archive of images, had from where the profile says and checked; images are read when they are asked for."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -140,25 +141,36 @@ def obtain_archive(data: Data, folder: Path, log: Callable[[str], None]) -> Path
     """
     facts = facts_of(data)
     path = folder / data.file_name
+    _refuse_obstacles(folder, path)
     if data.source == "phantom":
         if not is_rendered_from(data, path):
             remove_leftovers(folder, f".{path.name}.*")
             render_archive(data, path, log)
     elif data.source == "file":
-        if not path.is_file():
-            raise ArchiveError(
-                f'{path} is missing; put the archive there, set data.source = "download" in the profile, '
-                "or use the demo profile (VDM_PROFILE=demo)."
-            )
+        if not path.exists():
+            download = "" if data.own else ' set data.source = "download" in the profile,'
+            raise ArchiveError(f"{path} is missing; put the archive there,{download} or use the demo profile (VDM_PROFILE=demo).")
     elif not path.exists():
         log(f"{path.name}: downloading {facts.url}")
         fetch(facts.url, path, facts.md5, log)
-    elif not path.is_file() or digest(path, "md5") != facts.md5:
+    elif digest(path, "md5") != facts.md5:
         raise ArchiveError(
             f"{path} stands in the way of the download and has not the official MD5 {facts.md5}; move it away, "
             'or set data.source = "file" to use it as it is.'
         )
     return path
+
+
+def _refuse_obstacles(folder: Path, path: Path) -> None:
+    """Raise `ArchiveError` if something that is no file stands where the archive is to stand, or a file in the place of its folder."""
+    if folder.exists() and not folder.is_dir():
+        raise ArchiveError(f"{folder} is no folder, and the archive is to stand in it; move it away.")
+    if path.is_file() or not os.path.lexists(path):
+        return
+    found = (
+        "a folder" if path.is_dir() else "a pipe or a device" if path.exists() else f"a link to {os.readlink(path)!r}, which is not there"
+    )
+    raise ArchiveError(f"{path} is {found}, and the archive is to stand there; move it away.")
 
 
 def read_archive(path: Path, data: Data, class_names: Sequence[str]) -> Archive:

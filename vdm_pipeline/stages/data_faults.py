@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vdm_pipeline.settings import Faults
 from vdm_pipeline.stages.archive import READ_ROWS, Archive
+from vdm_pipeline.stages.embeddings import one_an_image
 from vdm_pipeline.stages.near_duplicates import Whitening, close_pairs
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def find_faults(archive: Archive, embeddings: Embeddings, faults: Faults) -> "pd
                 rows += [_row(ids, place, "duplicate", original, 1.0) for original in originals]
             rows += _poor(batch, at, ids, faults)
             at += len(batch)
-    parts = {split: np.concatenate(list(embeddings(split))) for split in ORDER}
+    parts = {split: one_an_image(np.concatenate(list(embeddings(split))), len(archive.splits[split]), split) for split in ORDER}
     whiten = Whitening.of(parts["train"])
     single = np.setdiff1d(np.arange(len(ids)), list(copies))
     vectors = np.concatenate([whiten(parts[split]) for split in ORDER])[single]

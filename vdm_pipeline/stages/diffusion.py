@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vdm_pipeline.errors import ModelError
 from vdm_pipeline.io.images import resize
+from vdm_pipeline.stages.models import loading
 
 
 @contextmanager
@@ -41,24 +42,29 @@ def hushed_libraries() -> Iterator[None]:
 def load_part(folder: Path, part: str, dtype: torch.dtype = torch.float32) -> Any:
     """Load ``unet``, ``vae``, ``text_encoder``, ``tokenizer`` or ``scheduler`` of the folder; weights from safetensors alone.
 
-    Raises `ModelError` if the folder lacks the part, or the part lacks weights: the libraries would fill these in at random.
+    Raises `ModelError` if the folder lacks the part, or the part is damaged or lacks weights or words: the libraries would fill
+    these in at random.
     """
+    if not (folder / part).is_dir():
+        raise ModelError(f"{folder} is no Stable Diffusion folder: it lacks '{part}'; correct training.base in the profile.")
+    if part == "tokenizer" and not any((folder / part / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        raise ModelError(f"{folder / part} lacks its vocabulary, tokenizer.json or vocab.json; fetch it again.")
+    with loading(folder / part), hushed_libraries():
+        return _load(folder / part, dtype)
+
+
+def _load(folder: Path, dtype: torch.dtype) -> Any:
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    if not (folder / part).is_dir():
-        raise ModelError(f"{folder} is no Stable Diffusion folder: it lacks '{part}'; correct training.base in the profile.")
-    if part == "tokenizer":
-        return CLIPTokenizer.from_pretrained(folder / part, model_max_length=77)
-    if part == "scheduler":
-        return DDPMScheduler.from_pretrained(folder / part)
-    kinds = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
-    with hushed_libraries():
-        model, report = kinds[part].from_pretrained(folder / part, use_safetensors=True, torch_dtype=dtype, output_loading_info=True)
+    if folder.name == "tokenizer":
+        return CLIPTokenizer.from_pretrained(folder, model_max_length=77, local_files_only=True)
+    if folder.name == "scheduler":
+        return DDPMScheduler.from_pretrained(folder, local_files_only=True)
+    kind = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}[folder.name]
+    model, report = kind.from_pretrained(folder, use_safetensors=True, torch_dtype=dtype, output_loading_info=True, local_files_only=True)
     if report["missing_keys"]:
-        raise ModelError(
-            f"{folder / part} lacks {len(report['missing_keys'])} weights, such as {min(report['missing_keys'])}; fetch it again."
-        )
+        raise ModelError(f"{folder} lacks {len(report['missing_keys'])} weights, such as {min(report['missing_keys'])}; fetch it again.")
     return model.eval().requires_grad_(False)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import atomic_file
 from vdm_pipeline.stages.archive import Archive
 
@@ -16,7 +17,10 @@ Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 def embed_archive(archive: Archive, embed: Embed, folder: Path, progress: Callable[[int, int], None]) -> None:
-    """Write ``<split>_<shard>.safetensors`` with ``embeddings`` ``[n, d]``, float32; shards that stand are kept."""
+    """Write ``<split>_<shard>.safetensors`` with ``embeddings`` ``[n, d]``, float32; shards that stand are kept.
+
+    Raises `PipelineError` for embeddings that are not finite.
+    """
     from safetensors.numpy import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -25,10 +29,20 @@ def embed_archive(archive: Archive, embed: Embed, folder: Path, progress: Callab
         for index, images in enumerate(split.batches(SHARD)):
             path = folder / f"{name}_{index:05d}.safetensors"
             if not path.exists():
+                vectors = embed(images)
+                if not np.isfinite(vectors).all():
+                    raise PipelineError(f"Embeddings of {name} images are not finite; look at labelling.model and its weights.")
                 with atomic_file(path) as temporary:
-                    save_file({"embeddings": embed(images)}, temporary)
+                    save_file({"embeddings": vectors}, temporary)
             done += len(images)
             progress(done, archive.n)
+
+
+def one_an_image(embeddings: NDArray[np.float32], images: int, split: str) -> NDArray[np.float32]:
+    """The embeddings of a split; raises `PipelineError` if there are not as many as images, such as where a shard was put in."""
+    if len(embeddings) != images:
+        raise PipelineError(f"{len(embeddings)} embeddings for {images} images of {split}; materialize image_embeddings again.")
+    return embeddings
 
 
 def read_embeddings(folder: Path, split: str) -> Iterator[NDArray[np.float32]]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from vdm_pipeline.stages.embeddings import one_an_image
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -19,7 +21,7 @@ def find_suspects(
 
     The second opinion is a linear probe on the embeddings ``[n, d]`` that has not seen the image it judges; the labeller's own
     probabilities would agree with their own argmax. ``quality`` is the probe's probability of the label as it stands.
-    Labels that are too rare to be judged (`too_rare`) are not.
+    Labels that are too rare to be judged (`too_rare`) are not. Raises `PipelineError` unless there is one embedding a row.
     """
     import pandas as pd
     from cleanlab.filter import find_label_issues
@@ -29,7 +31,7 @@ def find_suspects(
     labels = table[column].iloc[rows].map({name: label for label, name in enumerate(judged)}).to_numpy(np.int64)
     if len(judged) < 2:
         return pd.DataFrame(columns=["image_id", "label", "suggested", "quality"])
-    probabilities = out_of_sample(embeddings[rows], labels, seed)
+    probabilities = out_of_sample(one_an_image(embeddings, len(table), "train")[rows], labels, seed)
     worst = find_label_issues(labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
     return pd.DataFrame(
         {

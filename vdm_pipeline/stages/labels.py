@@ -85,12 +85,22 @@ TEXTS = ("image_id", "auto_label", "ground_truth_label", "split")
 
 
 def read_labels(path: Path) -> "pd.DataFrame":
-    """Read the table back; classes may be called ``0``, ``null`` or ``true`` and stay texts."""
+    """Read the table back; classes may be called ``0``, ``null`` or ``true`` and stay texts.
+
+    Raises `PipelineError` if it is damaged or lacks a column.
+    """
     import pandas as pd
 
-    columns = pd.read_csv(path, nrows=0).columns
-    numbers = {column: ["", "nan"] for column in columns if column not in TEXTS}
-    return pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=numbers)
+    try:
+        columns = pd.read_csv(path, nrows=0).columns
+        numbers = {column: ["", "nan"] for column in columns if column not in TEXTS}
+        table = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=numbers)
+    except (ValueError, OSError) as error:  # pandas raises ValueErrors for damage
+        raise PipelineError(f"{path} is no table of labels ({type(error).__name__}); materialize labeled_dataset again.") from None
+    lacking = [column for column in (*TEXTS, "ground_truth", "confidence_score") if column not in table]
+    if lacking:
+        raise PipelineError(f"{path} lacks the column {lacking[0]}; materialize labeled_dataset again.")
+    return table
 
 
 def refuse_degenerate(table: "pd.DataFrame", class_names: Sequence[str], *, as_captions: bool) -> None:

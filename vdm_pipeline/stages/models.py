@@ -4,14 +4,18 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from vdm_pipeline.errors import ModelError, NetworkError
+from vdm_pipeline.errors import ModelError, NetworkError, PipelineError
 from vdm_pipeline.settings import ModelPin
 
 EMBEDDED = Path(__file__).parents[1] / "embedded"
 WANTED = ("*.safetensors", "*.json", "*.txt")
 """What is fetched from a hub: no pickle is ever asked for."""
+SHOWN = 160
+"""Characters of a library's complaint that a sentence repeats."""
 
 
 def resolve_model(pin: ModelPin) -> Path:
@@ -65,6 +69,29 @@ def folder_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
+@contextmanager
+def loading(what: Path) -> Iterator[None]:
+    """Turn whatever the libraries raise of a damaged or foreign model into a `ModelError`; memory that does not suffice passes."""
+    try:
+        yield
+    except (PipelineError, MemoryError):
+        raise
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        cause = _cause(error)
+        said = " ".join(str(cause).split())[:SHOWN]
+        raise ModelError(
+            f"{what} cannot be loaded ({type(cause).__name__}: {said}); put intact files of the model there, and pin them in the profile."
+        ) from None
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What the libraries' own error came from: it says more than they do."""
+    earlier = error.__cause__ or error.__context__
+    return _cause(earlier) if earlier else error
+
+
 def _from_hub(pin: ModelPin) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -81,5 +108,15 @@ def _from_hub(pin: ModelPin) -> Path:
         ) from error
 
 
+def main(arguments: list[str]) -> int:
+    """Print the digest of a folder; the exit status."""
+    if len(arguments) != 1 or not Path(arguments[0]).is_dir():
+        given = repr(arguments[0]) + " is no folder" if len(arguments) == 1 else f"{len(arguments)} arguments were given"
+        print(f"{given}; name the folder of one model: python -m vdm_pipeline.stages.models PATH", file=sys.stderr)
+        return 2
+    print(folder_digest(Path(arguments[0])))
+    return 0
+
+
 if __name__ == "__main__":
-    print(folder_digest(Path(sys.argv[1])))
+    sys.exit(main(sys.argv[1:]))

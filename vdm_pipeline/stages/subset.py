@@ -11,6 +11,7 @@ from vdm_pipeline.io.images import write_png
 from vdm_pipeline.io.tables import write_rows
 from vdm_pipeline.settings import Classes, Subset
 from vdm_pipeline.stages.archive import Archive
+from vdm_pipeline.stages.embeddings import one_an_image
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,13 +29,14 @@ def choose(
     ``vectors`` are unit vectors ``[train images, d]`` in the table's order, whose cosine says how alike two images are;
     ``left_out`` holds image ids. With automatic labels, sure images come first, and of these the ones unlike what is chosen
     already; with ``captions_from = "ground_truth"`` the true label chooses, in a seeded order. Raises `PipelineError` if a
-    class has too few images.
+    class has too few images, or there is not one vector an image.
     """
     import pandas as pd
 
     automatic = subset.captions_from == "auto_label"
     label = "auto_label" if automatic else "ground_truth_label"
     train = table[table["split"] == "train"].reset_index(drop=True)
+    one_an_image(vectors, len(train), "train")
     usable = train[~train["image_id"].isin(left_out)]
     chosen = []
     for index, name in enumerate(classes.names):

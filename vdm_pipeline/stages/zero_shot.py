@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from vdm_pipeline.errors import ModelError
+from vdm_pipeline.stages.models import loading
 
 Progress = Callable[[int, int], None]
 
@@ -21,16 +22,20 @@ class ZeroShot:
     """An open_clip model from a local folder."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
-        """Load the model. Raises `ModelError` if the folder holds no open_clip model."""
+        """Load the model. Raises `ModelError` if the folder holds no open_clip model, a damaged one, or a pickle."""
         import open_clip
 
         if not (folder / "open_clip_config.json").is_file() or not any(folder.glob("*.safetensors")):
             raise ModelError(f"{folder} is no open_clip model: it needs open_clip_config.json and a .safetensors file.")
+        pickled = next((path for pattern in ("*.bin", "*.pth") for path in folder.glob(pattern)), None)
+        if pickled:  # open_clip would rather read it than a .safetensors file of some names
+            raise ModelError(f"{pickled} may be a pickle, which is never read; keep the .safetensors file alone, and pin the folder anew.")
         name = f"local-dir:{folder}"
         self.device = device
-        self.model = open_clip.create_model(name, precision="fp32", device=device).eval()
-        self.tokenizer = open_clip.get_tokenizer(name)
-        config = open_clip.get_model_preprocess_cfg(self.model)
+        with loading(folder):
+            self.model = open_clip.create_model(name, precision="fp32", device=device).eval()
+            self.tokenizer = open_clip.get_tokenizer(name)
+            config = open_clip.get_model_preprocess_cfg(self.model)
         self.size = config["size"] if isinstance(config["size"], int) else config["size"][0]
         self.interpolation = config["interpolation"]
         self.mean, self.std = (torch.tensor(config[key]).view(1, 3, 1, 1) for key in ("mean", "std"))

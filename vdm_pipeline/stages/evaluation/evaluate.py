@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.images import read_folder
 from vdm_pipeline.io.tables import read_rows
 from vdm_pipeline.settings import Evaluation
@@ -24,7 +25,14 @@ from vdm_pipeline.stages.evaluation.memorisation import (
     share_alike,
 )
 from vdm_pipeline.stages.evaluation.pairs import compare_pairs
-from vdm_pipeline.stages.evaluation.real_images import RealImages, fresh_images, reference_images, subset_images, unseen_images
+from vdm_pipeline.stages.evaluation.real_images import (
+    RealImages,
+    class_indices,
+    fresh_images,
+    reference_images,
+    subset_images,
+    unseen_images,
+)
 from vdm_pipeline.stages.evaluation.samples import Measures, Sample
 from vdm_pipeline.stages.evaluation.utility import training_sets, utility
 from vdm_pipeline.stages.judge import train_judge
@@ -61,7 +69,7 @@ def evaluate(what: Compared, spaces: Mapping[str, Space], evaluation: Evaluation
     the same images with test.
     """
     names, size = what.class_names, what.resolution
-    planned = read_rows(what.arms["lora"] / "metadata.jsonl")
+    planned = read_rows(what.arms["lora"] / "metadata.jsonl", ("file_name", "label"))
     counts = [sum(row["label"] == name for row in planned) for name in names]
     subset, captioned = subset_images(what.subset, names, size)
     reference_set = reference_images(what.archive, what.faults, size)
@@ -102,9 +110,11 @@ def evaluate(what: Compared, spaces: Mapping[str, Space], evaluation: Evaluation
 
 
 def read_arm(folder: Path, class_names: Sequence[str], measures: Measures) -> Sample:
-    """Measure the images of an arm's folder."""
-    rows = read_rows(folder / "metadata.jsonl")
-    labels = np.array([class_names.index(row["label"]) for row in rows])
+    """Measure the images of an arm's folder; raises `PipelineError` if its table is damaged."""
+    rows = read_rows(folder / "metadata.jsonl", ("file_name", "label"))
+    if not all(isinstance(row.get("chroma"), int | float) for row in rows):
+        raise PipelineError(f"{folder / 'metadata.jsonl'} lacks 'chroma', or it is no number; materialize its asset again.")
+    labels = class_indices(rows, "label", class_names, folder)
     return measures.of(read_folder(folder, rows), labels, np.array([row["chroma"] for row in rows]))
 
 

@@ -1,9 +1,9 @@
 """Which real images are compared with what: never one that the adapter was trained on, and none twice."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,9 +64,17 @@ def fresh_images(archive: Archive, faults: "pd.DataFrame", taken: set[str], coun
 
 def subset_images(folder: Path, class_names: Sequence[str], size: int) -> tuple[RealImages, Labels]:
     """What the adapter was trained on, with the true labels; and the labels of its captions ``[n]``."""
-    rows = read_rows(folder / "metadata.jsonl")
-    truth, captioned = (np.array([class_names.index(row[key]) for row in rows]) for key in ("ground_truth", "label"))
+    rows = read_rows(folder / "metadata.jsonl", ("file_name", "image_id", "ground_truth", "label"))
+    truth, captioned = (class_indices(rows, key, class_names, folder) for key in ("ground_truth", "label"))
     return RealImages(resize(read_folder(folder, rows), size), truth, [row["image_id"] for row in rows]), captioned
+
+
+def class_indices(rows: Sequence[Mapping[str, Any]], key: str, class_names: Sequence[str], folder: Path) -> Labels:
+    """The places of the rows' classes in ``class_names``; raises `PipelineError` for what is no class."""
+    stranger = next((row[key] for row in rows if row[key] not in class_names), None)
+    if stranger is not None:
+        raise PipelineError(f"{folder} has an image of '{stranger}', which is none of classes.names; materialize its asset again.")
+    return np.array([class_names.index(row[key]) for row in rows])
 
 
 def unseen_images(archive: Archive, size: int) -> RealImages:

@@ -53,8 +53,8 @@ def gallery(
 
 def paired_rows(theirs: Path, ours: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
     """Rows of ``ours``; raises `PipelineError` unless ``theirs`` has an image of the same name for each, the same in ``keys``."""
-    twins = {row["file_name"]: row for row in read_rows(theirs / "metadata.jsonl")}
-    rows = read_rows(ours / "metadata.jsonl")
+    twins = {row["file_name"]: row for row in read_rows(theirs / "metadata.jsonl", ("file_name",))}
+    rows = read_rows(ours / "metadata.jsonl", ("file_name", "label", "prompt"))
     for row in rows:
         twin = twins.get(row["file_name"], {})
         differing = [key for key in keys if twin.get(key) != row.get(key)]

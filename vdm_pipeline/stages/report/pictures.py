@@ -54,7 +54,7 @@ def spread(rows: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
 
 def learnt_from(subset: Path) -> list[dict[str, str]]:
     """Images of the subset, with caption and true label."""
-    rows = spread(read_rows(subset / "metadata.jsonl"), LEARNT_FROM)
+    rows = spread(read_rows(subset / "metadata.jsonl", ("file_name", "text", "ground_truth")), LEARNT_FROM)
     return [
         {"uri": data_uri(modest(read_png(subset, row["file_name"]))), "text": row["text"], "truth": row["ground_truth"]} for row in rows
     ]

@@ -1,5 +1,6 @@
 """Stable Diffusion for one arm: adapters in the UNet's weights, its scheduler, floats out."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from vdm_pipeline.errors import ModelError
 from vdm_pipeline.stages.diffusion import hushed_libraries, load_part
+from vdm_pipeline.stages.models import loading
 from vdm_pipeline.stages.sampling.plan import Adapter, Arm
 
 LEAST_CHANGE = 1e-5
@@ -66,7 +68,7 @@ def load_mixed(base: Path, adapters: Sequence[Adapter]) -> Any:
     """The base's UNet in fp32 with the adapters beside its weights.
 
     In fp32 on any device, as in half precision the sum of weight and update would lose most of a small update. Raises
-    `ModelError` if an adapter changes nothing: a run without it would look like one with it.
+    `ModelError` if an adapter is damaged, of another base, or changes nothing: a run without it would look like one with it.
     """
     from diffusers import StableDiffusionPipeline
 
@@ -76,12 +78,28 @@ def load_mixed(base: Path, adapters: Sequence[Adapter]) -> Any:
     parts = dict.fromkeys(("vae", "text_encoder", "tokenizer", "scheduler", "safety_checker", "feature_extractor"))
     pipe = StableDiffusionPipeline(unet=unet, **parts, requires_safety_checker=False)
     for adapter in adapters:
-        with hushed_libraries():
+        with loading(adapter.file), hushed_libraries():
+            wanted = _layers_in(adapter.file)
             pipe.load_lora_weights(adapter.file.parent, weight_name=adapter.file.name, adapter_name=adapter.name, use_safetensors=True)
+        found = sum(adapter.name in getattr(module, "lora_A", {}) for module in unet.modules())
+        if found < wanted:
+            raise ModelError(f"{adapter.file} has {wanted} layers, of which the UNet in {base} has {found}; take an adapter of this base.")
     if adapters:
         pipe.set_adapters([adapter.name for adapter in adapters], [adapter.weight for adapter in adapters])
     refuse_idle(unet, adapters)
     return unet
+
+
+def _layers_in(file: Path) -> int:
+    """How many layers of a UNet the adapter's file is for, whoever named its matrices; raises `ModelError` if there are none."""
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as tensors:
+        names = [name for name in tensors.keys() if name.endswith(("lora_A.weight", "lora_down.weight", "lora.down.weight"))]  # noqa: SIM118
+    count = sum(not name.startswith(("text_encoder", "lora_te")) for name in names)
+    if not count:
+        raise ModelError(f"{file} holds no layer of a LoRA for a UNet; take another adapter.")
+    return count
 
 
 def fuse(unet: Any, adapters: Sequence[Adapter]) -> None:
@@ -92,10 +110,15 @@ def fuse(unet: Any, adapters: Sequence[Adapter]) -> None:
 
 
 def refuse_idle(unet: Any, adapters: Sequence[Adapter]) -> None:
-    """Raise `ModelError` if an adapter is not active on any layer, or changes none by as much as `LEAST_CHANGE`."""
+    """Raise `ModelError` if an adapter holds NaN, is not active on any layer, or changes none by as much as `LEAST_CHANGE`."""
     for adapter in adapters:
         layers = [m for m in unet.modules() if adapter.name in getattr(m, "lora_B", {}) and adapter.name in m.active_adapters]
-        if not any(_relative_change(layer, adapter.name) >= LEAST_CHANGE for layer in layers):
+        changes = [_relative_change(layer, adapter.name) for layer in layers]
+        if not all(map(math.isfinite, changes)):
+            raise ModelError(
+                f"Weights of adapter '{adapter.name}' from {adapter.path}, or of its base, are not finite; train or fetch it again."
+            )
+        if not any(change >= LEAST_CHANGE for change in changes):
             raise ModelError(
                 f"Adapter '{adapter.name}' from {adapter.path} is not active: it changes no layer of the UNet; train it again."
             )

@@ -221,7 +221,7 @@ class _Window:
 
 
 def _encoded(encoder: Encoder, folder: Path, *, flip: bool, log: Log) -> Encoded:
-    rows = read_rows(folder / "metadata.jsonl")
+    rows = read_rows(folder / "metadata.jsonl", ("file_name", "text"))
     return encoder.encode(read_folder(folder, rows), [row["text"] for row in rows], flip=flip, log=log)
 
 
