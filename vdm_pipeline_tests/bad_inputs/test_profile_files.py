@@ -102,18 +102,15 @@ def as_nobody() -> Iterator[None]:
             os.seteuid(was)
 
 
-def test_a_file_without_permission_is_a_sentence(tmp_path_factory, monkeypatch):
-    folder = tmp_path_factory.mktemp("open")
-    for parent in (folder, *list(folder.parents)[:2]):
-        parent.chmod(0o755)
-    path = folder / "mine.toml"
+def test_a_file_without_permission_is_a_sentence(open_folder, monkeypatch):
+    path = open_folder / "mine.toml"
     path.write_text(DEMO, encoding="utf-8")
-    before = snapshot(folder)
+    before = snapshot(open_folder)
     UNREADABLE.make(path)
     with as_nobody():
         check(UNREADABLE, refusal(monkeypatch, str(path)))
     path.chmod(0o644)
-    assert snapshot(folder) == before
+    assert snapshot(open_folder) == before
 
 
 def test_a_byte_order_mark_is_passed_over(tmp_path):
