@@ -63,5 +63,5 @@ def remake_on_change() -> dg.AutomationConditionSensorDefinition:
     with warnings.catch_warnings():  # conditions of one's own are evaluated here, not in the daemon, and that is called beta
         warnings.simplefilter("ignore", dg.BetaWarning)
         return dg.AutomationConditionSensorDefinition(
-            "remake_on_change", target=dg.AssetSelection.all(), use_user_code_server=True, minimum_interval_seconds=30
+            "remake_on_change", target=dg.AssetSelection.all(), use_user_code_server=True, minimum_interval_seconds=15
         )

@@ -27,7 +27,7 @@ def wanted(run: Run) -> set[str]:
     """Assets that are to be made now, and what may have to follow them.
 
     Not what was tried as it is now and failed or was stopped by hand; not what an input of it stands in the way of, because that
-    is itself not to be had or a check stopped it; and no archive that is still being written.
+    is itself not to be had or a check stopped it; and no archive that the user has yet to put there, or is still writing.
     """
     found: set[str] = set()
     good = {asset for asset in STAGES if stands(run, asset)}
@@ -51,6 +51,10 @@ def _inputs_are_known(run: Run, asset: str) -> bool:
 
 
 def _settled(run: Run, asset: str) -> bool:
+    """Whether what lies outside can be looked at: an archive that the user puts there is there, and nobody writes to it."""
     if STAGES[asset].inputs:
         return True
-    return not any(abs(time.time() - path.stat().st_ctime) < SETTLED_S for path in run.paths(asset).values() if path.exists())
+    paths = run.paths(asset).values()
+    if asset == "raw_npz" and run.profile.data.source == "file" and not all(path.exists() for path in paths):
+        return False
+    return not any(abs(time.time() - path.stat().st_ctime) < SETTLED_S for path in paths if path.exists())

@@ -1,0 +1,85 @@
+"""The real daemon: an archive is dropped into data/, and everything down to the report re-makes itself, once."""
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vdm_pipeline.io.npz import write_npz
+from vdm_pipeline.settings import Profile, load_profile
+from vdm_pipeline.stages.phantom.film import render
+from vdm_pipeline_tests.conftest import shrink
+from vdm_pipeline_tests.ui.server import Server, project, serving
+
+pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="no make is installed")
+COUNTS = {"train": 546, "val": 78, "test": 156}
+"""Those of BreastMNIST, the smallest archive that MedMNIST lists."""
+SECONDS = 240
+TICKS_S = 50
+"""Long enough for the sensor to look twice."""
+LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "vdm_pipeline.definitions"}
+
+
+def archive(path: Path, first: int) -> Path:
+    """Phantoms, as an archive of that name that is not MedMNIST's file."""
+    arrays = {}
+    for index, (split, count) in enumerate(COUNTS.items()):
+        labels = np.arange(count) % 2
+        arrays[f"{split}_images"] = render(first + index, np.arange(count), labels == 1, 28)
+        arrays[f"{split}_labels"] = labels.astype(np.uint8)[:, None]
+    write_npz(path, arrays)
+    return path
+
+
+def profile() -> Profile:
+    return shrink(load_profile("demo"), data={"dataset": "breastmnist", "source": "file", "size": 28}, checks={"min_purity": 0.3})
+
+
+def switch_on(server: Server) -> None:
+    """The schedule and the sensor, as the UI's switches do."""
+    sensor = LOCATION | {"sensorName": "remake_on_change"}
+    started = server.ask("mutation($s: SensorSelector!) { startSensor(sensorSelector: $s) { __typename } }", s=sensor)
+    assert started["startSensor"]["__typename"] == "Sensor"
+    schedule = LOCATION | {"scheduleName": "relabel"}
+    started = server.ask("mutation($s: ScheduleSelector!) { startSchedule(scheduleSelector: $s) { __typename } }", s=schedule)
+    assert started["startSchedule"]["__typename"] == "ScheduleStateResult"
+
+
+def until(holds: Callable[[], bool], what: str, seconds: float = SECONDS) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"{what}: not after {seconds} s"
+        time.sleep(1)
+
+
+def succeeded(server: Server) -> list[str]:
+    runs = server.runs()
+    assert not [run for run in runs if run["status"] in ("FAILURE", "CANCELED")], runs
+    return [run["runId"] for run in runs if run["status"] == "SUCCESS"]
+
+
+def test_a_new_archive_re_makes_everything_once(tmp_path):
+    one, other = archive(tmp_path / "one.npz", 0), archive(tmp_path / "other.npz", 10)
+    root = project(tmp_path / "project", profile())
+    page = root / "results/report/index.html"
+    with serving(root) as server:
+        switch_on(server)
+        until(lambda: (root / "results/generated_images_no_fine_tuning").is_dir(), "what needs no archive is made")
+        until(lambda: len(succeeded(server)) == 1, "the first run ends")
+        assert not page.exists(), "an archive that is not there yet is waited for"
+
+        shutil.copy(one, root / "data/breastmnist.npz")
+        until(page.exists, "the report is there")
+        until(lambda: len(succeeded(server)) == 2, "the second run ends")
+        assert server.unsynced() == set()
+        made = page.stat().st_ino
+
+        shutil.copy(other, root / "data/breastmnist.npz")
+        until(lambda: page.exists() and page.stat().st_ino != made, "the report of the new archive is there")
+        until(lambda: len(succeeded(server)) == 3, "the third run ends")
+        time.sleep(TICKS_S)
+        assert len(server.runs()) == 3, "once is enough"
+        assert server.unsynced() == set()
