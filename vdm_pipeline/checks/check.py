@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.io.disk import disk_faults
 from vdm_pipeline.io.verdicts import Verdict
 from vdm_pipeline.resources import Inputs, Run, Stored
 from vdm_pipeline.settings import fingerprint
@@ -64,7 +65,8 @@ def checks_of(asset: str, checks: Sequence[Check]) -> dg.AssetChecksDefinition:
             if name not in selected:
                 continue
             try:
-                verdict = _verdict(run, name, check, run.forced(asset, context.run.tags))
+                with disk_faults(run.store.root):
+                    verdict = _verdict(run, name, check, run.forced(asset, context.run.tags))
             except PipelineError as error:
                 raise dg.Failure(str(error), allow_retries=False) from None
             yield dg.AssetCheckResult(

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,3 +44,16 @@ def snapshot(root: Path) -> dict[str, bytes | str]:
         kind = f"link to {os.readlink(path)}" if path.is_symlink() else "folder" if path.is_dir() else "other"
         found[name] = path.read_bytes() if whole else kind
     return found
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Without root's right to read everything."""
+    was = os.geteuid()
+    if was == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if was == 0:
+            os.seteuid(was)

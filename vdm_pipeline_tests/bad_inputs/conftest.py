@@ -1,8 +1,6 @@
 """A project in which everything was made, for all of the catalogue."""
 
 import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,11 +21,3 @@ def copied(finished, tmp_path) -> tuple[Profile, Path]:
     profile, root = finished
     shutil.copytree(root, tmp_path / "project", ignore=shutil.ignore_patterns(".cache", ".training", ".staging"))
     return profile, tmp_path / "project"
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that every user reaches; pytest's own is closed to others than its owner."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o777)
-        yield Path(name)

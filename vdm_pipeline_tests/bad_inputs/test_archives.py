@@ -8,9 +8,8 @@ import numpy as np
 
 from vdm_pipeline.settings import Data, Profile
 from vdm_pipeline_tests.assets.graph import materialize, sentence
-from vdm_pipeline_tests.bad_inputs.case import Case, check, each, snapshot
+from vdm_pipeline_tests.bad_inputs.case import Case, as_nobody, check, each, snapshot
 from vdm_pipeline_tests.bad_inputs.npz_files import GOOD, bomb, changed_inside, encrypted, other_zip, overlapping, saved, without
-from vdm_pipeline_tests.bad_inputs.test_profile_files import as_nobody
 from vdm_pipeline_tests.conftest import shrink
 
 OWN = {"dataset": "mine", "size": 28, "source": "file", "own": {"channels": 1, "sha256": "0" * 64, "licence": "CC0"}}

@@ -1,15 +1,14 @@
 """What VDM_PROFILE names: a file that can be read as a profile, or a sentence."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from vdm_pipeline.errors import SettingsError
 from vdm_pipeline.settings import load_profile
-from vdm_pipeline_tests.bad_inputs.case import Case, check, each, snapshot
+from vdm_pipeline_tests.bad_inputs.case import Case, as_nobody, check, each, snapshot
 from vdm_pipeline_tests.bad_inputs.test_profiles import DEMO
 
 UNKNOWN = "which is neither a shipped profile (demo, pneumoniamnist, sd15) nor a .toml file that exists."
@@ -87,19 +86,6 @@ def test_a_file_that_is_no_profile_is_a_sentence(case, tmp_path, monkeypatch):
 @each(NAMES)
 def test_a_name_that_is_no_profile_is_a_sentence(case, monkeypatch):
     check(case, refusal(monkeypatch, case.make()))
-
-
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    """Without root's right to read everything."""
-    was = os.geteuid()
-    if was == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if was == 0:
-            os.seteuid(was)
 
 
 def test_a_file_without_permission_is_a_sentence(open_folder, monkeypatch):

@@ -1,0 +1,138 @@
+"""Two runs at once, a disk that is full or closed, a network that stalls, a clock that goes back."""
+
+import errno
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vdm_pipeline.assets import materialize as module
+from vdm_pipeline.errors import ArchiveError, NetworkError
+from vdm_pipeline.io import atomic
+from vdm_pipeline.settings import load_profile
+from vdm_pipeline.stages import archive
+from vdm_pipeline_tests.assets.graph import computed, lasting, materialize, sentence, unsynced
+from vdm_pipeline_tests.bad_inputs.case import as_nobody, snapshot
+from vdm_pipeline_tests.conftest import shrink, write_profile
+
+LABELS = ["raw_npz", "image_embeddings", "labeled_dataset", "label_metrics"]
+
+
+def start(root: Path, log: Path) -> subprocess.Popen:
+    """The command line, on the whole graph."""
+    command = [str(Path(sys.executable).with_name("dagster")), "asset", "materialize", "-m", "vdm_pipeline.definitions", "--select", "*"]
+    environment = {key: value for key, value in os.environ.items() if key != "DAGSTER_HOME"} | {"VDM_PROFILE": "small.toml"}
+    environment |= {"PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.Popen(command, cwd=root, env=environment, stdout=log.open("w"), stderr=subprocess.STDOUT)
+
+
+def test_of_two_runs_at_once_the_second_waits_and_re_uses(project, tmp_path):
+    write_profile(project / "small.toml", shrink(load_profile("demo")))
+    logs = [tmp_path / f"{index}.log" for index in (0, 1)]
+    runs = [start(project, log) for log in logs]
+    assert [run.wait(300) for run in runs] == [0, 0], logs[0].read_text()[-2000:] + logs[1].read_text()[-2000:]
+    said = [log.read_text() for log in logs]
+    assert sorted(text.count(": computing (") for text in said) == [0, 14]
+    assert sorted(f"works in {project / 'results'}; waiting for its end." in text for text in said) == [False, True]
+    materialized = materialize(shrink(load_profile("demo")), project)
+    assert materialized.success and computed(materialized) == set()
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Have the look at the archive fail so many times; how often it was tried."""
+    tries: list[int] = []
+    obtain = archive.obtain_archive
+    monkeypatch.setattr(module, "NETWORK_WAITS_S", (0, 0))
+
+    def set_up(error: Exception, times: int) -> list[int]:
+        def fail(*given):
+            tries.append(len(tries))
+            if len(tries) <= times:
+                raise error
+            return obtain(*given)
+
+        monkeypatch.setattr(archive, "obtain_archive", fail)
+        return tries
+
+    return set_up
+
+
+def test_a_network_that_comes_back_is_waited_for(tiny, project, failing, capsys):
+    tries = failing(NetworkError("The hub does not answer."), 2)
+    assert materialize(tiny, project, ["raw_npz"]).success
+    assert len(tries) == 3
+    assert capsys.readouterr().err.count("The hub does not answer. Trying again in 0 s.") == 2
+
+
+@pytest.mark.parametrize(("error", "tried"), [(NetworkError("It is gone."), 3), (ArchiveError("It is bad."), 1)])
+def test_a_network_that_stays_away_and_any_other_fault_are_told(tiny, project, failing, error, tried):
+    tries = failing(error, 99)
+    result = materialize(tiny, project, ["raw_npz"])
+    assert sentence(result) == str(error)
+    assert len(tries) == tried
+
+
+def test_a_fault_of_our_own_is_not_tried_again(tiny, project, failing):
+    tries = failing(ZeroDivisionError("ours"), 99)
+    assert not materialize(tiny, project, ["raw_npz"]).success
+    assert len(tries) == 1
+
+
+@pytest.mark.parametrize("writes", range(0, 37, 4))
+def test_a_disk_that_fills_up_at_any_write_is_told_and_gone_on_from(made, monkeypatch, writes):
+    """Nothing that stood is touched by what could not be written; the next run makes what it would have made."""
+    before = {name: content for name, content in snapshot(made.root).items() if "/." not in f"/{name}"}
+    made.change(labelling={"templates": ("a film of {phrase}",)})
+    done: list[Path] = []
+    sync = atomic.sync
+
+    def full(path: Path) -> None:
+        done.append(path)
+        if len(done) > writes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        sync(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, "sync", full)
+        result = materialize(made.profile, made.root, ["labeled_dataset", "label_metrics", "data_faults"])
+    assert not result.success
+    assert sentence(result).startswith("The disk is full (")
+    after = {name: content for name, content in snapshot(made.root).items() if "/." not in f"/{name}"}
+    assert after.keys() == before.keys()
+    again = materialize(made.profile, made.root, ["labeled_dataset", "label_metrics", "data_faults"])
+    assert again.success, sentence(again)
+
+
+def test_a_folder_that_may_not_be_written_to_is_told(tiny, project, open_folder):
+    assert materialize(tiny, project, ["raw_npz"]).success  # all is imported while that is allowed
+    (open_folder / "data").mkdir()
+    (open_folder / "results").mkdir()
+    with as_nobody():
+        result = materialize(tiny, open_folder, ["raw_npz"])
+    assert not result.success
+    (fault,) = [event for event in result.all_events if event.event_type_value == "RESOURCE_INIT_FAILURE"]
+    said = f"{open_folder / 'results/.lock'}: Permission denied; make it writable, or set VDM_ROOT to a folder that is."
+    assert said in fault.event_specific_data.error.message
+    assert set(open_folder.rglob("*")) == {open_folder / "data", open_folder / "results"}
+
+
+def test_a_clock_that_goes_back_makes_nothing_old_or_new(made, monkeypatch):
+    past = time.time() - 100_000
+    monkeypatch.setattr(time, "time", lambda: past)
+    with lasting(made.home) as instance:
+        assert made.stale() == unsynced(made.profile, made.root, instance) == set()
+        assert computed(materialize(made.profile, made.root, instance=instance)) == set()
+        made.change(evaluation={"judge_epochs": 2})
+        assert made.stale() == unsynced(made.profile, made.root, instance) == {"image_metrics", "pipeline_summary", "report"}
+        assert computed(materialize(made.profile, made.root, instance=instance)) == {"image_metrics", "pipeline_summary", "report"}
+        assert made.stale() == unsynced(made.profile, made.root, instance) == set()
+
+
+def test_files_with_time_stamps_of_any_time_are_read_by_their_content(made):
+    for path in made.results.rglob("*.png"):
+        os.utime(path, (4_000_000_000, 4_000_000_000))
+    assert made.stale() == set()
