@@ -12,7 +12,7 @@ from vdm_pipeline.errors import NetworkError, OutdatedError, PipelineError
 from vdm_pipeline.freshness import stands, state
 from vdm_pipeline.io.disk import disk_faults
 from vdm_pipeline.io.manifest import Manifest, data_version
-from vdm_pipeline.io.memory import peak_resident_mb
+from vdm_pipeline.io.memory import forget_peak, peak_resident_mb
 from vdm_pipeline.resources import Inputs, Run
 
 
@@ -84,6 +84,7 @@ def _make(run: Run, asset: str, work: Callable[[Path], dict[str, Any]]) -> Manif
     print_ = run.fingerprint(asset)
     inputs = run.input_versions(asset)
     staging = run.store.staging(asset, outputs, print_) if stage.outputs else run.store.root
+    forget_peak()
     begun = time.perf_counter()
     metadata = work(staging)
     if stage.outputs:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vdm_pipeline.settings import Faults
 from vdm_pipeline.stages.data_faults import image_keys
+from vdm_pipeline.stages.evaluation.spaces import SPACES
 from vdm_pipeline.stages.findings import Finding
 
 SURE = 0.01
@@ -18,7 +19,6 @@ LEAST_HELD_OUT = 100
 PLANNED = ("file_name", "label", "prompt", "seed")
 SHARED = (*PLANNED, "scheduler", "steps", "guidance_scale", "size", "grey", "base_model", "lcm_sha256")
 """What the arms of a fair comparison have in common."""
-SPACES = ("labeller", "independent")
 
 
 def same_plan(generated: Sequence[dict[str, Any]], baseline: Sequence[dict[str, Any]]) -> Finding:

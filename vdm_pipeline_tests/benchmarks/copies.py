@@ -25,14 +25,10 @@ from vdm_pipeline.stages.image_findings import copies
 from vdm_pipeline.stages.models import EMBEDDED
 from vdm_pipeline.stages.zero_shot import ZeroShot
 from vdm_pipeline_tests.benchmarks.planted import PER_CLASS, SIZE
+from vdm_pipeline_tests.planted import blurred, noisy
 
 COPIED_PER_CLASS = 400
 Images = np.ndarray
-
-
-def noisy(images: Images, seed: int, deviation: float = 6.0) -> Images:
-    noise = np.random.default_rng(seed).normal(0, deviation, images.shape)
-    return np.clip(np.round(images + noise), 0, 255).astype(np.uint8)
 
 
 def partly(new: Images, train: Images, share: float, change: Callable[[Images], Images]) -> Images:
@@ -46,11 +42,10 @@ def partly(new: Images, train: Images, share: float, change: Callable[[Images], 
 
 def generators(new: Images, train: Images, seed: int) -> dict[str, Images]:
     """Images in the place of a model's, by what is wrong with them."""
-    blurred = np.stack([ndimage.gaussian_filter(image.astype(float), 1.2) for image in new]).astype(np.uint8)
     turned = [ndimage.rotate(image, 5, reshape=False, mode="nearest") for image in train[: len(new)]]
     return {
         "new images": new,
-        "new images, blurred": blurred,
+        "new images, blurred": blurred(new),
         "3 % copies with noise": partly(new, train, 0.03, lambda images: noisy(images, seed)),
         "5 % copies with noise": partly(new, train, 0.05, lambda images: noisy(images, seed)),
         "5 % copies of one image, with noise": partly(new, np.repeat(train[:1], len(new), 0), 0.05, lambda images: noisy(images, seed)),

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from vdm_pipeline.settings import Evaluation
 from vdm_pipeline.stages.evaluation.samples import Sample
+from vdm_pipeline.stages.evaluation.spaces import INDEPENDENT, LABELLER
 from vdm_pipeline.stages.metrics.diversity import ms_ssim_within, vendi_score
 from vdm_pipeline.stages.metrics.frechet import frechet_distance
 from vdm_pipeline.stages.metrics.images import mean_with_interval
@@ -17,8 +18,6 @@ from vdm_pipeline.stages.metrics.manifold import LEAST, Manifolds
 
 FEWEST = LEAST + 2
 """Images a set: with one left out there are still as many neighbours as are asked for, and one more."""
-LABELLER, INDEPENDENT = "labeller", "independent"
-"""The two spaces; the figures of the first stand directly in a group, those of the second under its name."""
 NEIGHBOURHOOD = {"precision": (0.0, 1.0), "recall": (0.0, 1.0), "density": (0.0, np.inf), "coverage": (0.0, 1.0)}
 """Metrics of `Manifolds`, and between what they lie."""
 SET_METRICS = ("kid", "cmmd", "fid", "precision", "recall", "density", "coverage", "diversity")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vdm_pipeline.stages.evaluation.spaces import SPACES
 from vdm_pipeline.stages.report.tables import Block, Cell, Row, Table, metric_cell
 from vdm_pipeline.stages.report.wording import NOT_MEASURED, chance, find
 
@@ -13,7 +14,6 @@ ARMS = {
 }
 OTHER_REAL = {"real_to_test": "the same real images, against test"}
 """How far two real sets can lie apart; it stands last."""
-SPACES = ("labeller", "independent")
 FEW = 50
 """Held-out images below which it is said why no more are compared."""
 SET_METRICS = {

@@ -29,7 +29,7 @@ def cost_table(manifests: Mapping[str, Manifest]) -> Table:
     ]
     if manifests:
         rows.append(Row("together", [Cell(number(sum(record.seconds for record in manifests.values()))), Cell(""), Cell("")]))
-    return Table("Cost of each asset", ["seconds", "peak memory of its process so far, MB", "images a second"], _blocks(rows, 3))
+    return Table("Cost of each asset", ["seconds", "peak memory of its process meanwhile, MB", "images a second"], _blocks(rows, 3))
 
 
 def images_per_second(record: Manifest) -> float | None:

@@ -90,8 +90,9 @@ def made(job: Job, shot: Shot) -> dict[str, Any] | None:
     if not png.endswith(PNG_END) or not isinstance(record, dict):
         return None
     spread = record.get("chroma")
-    known = isinstance(spread, float) and math.isfinite(spread)
-    return record if known and record == _record(job, shot, pixels, record["chroma"]) else None
+    if not isinstance(spread, float) or not math.isfinite(spread):
+        return None
+    return record if record == _record(job, shot, pixels, spread) else None
 
 
 def _record(job: Job, shot: Shot, pixels: NDArray[np.uint8], spread: float) -> dict[str, Any]:
