@@ -1,6 +1,7 @@
 """The daemon's doors: re-labelling by the clock, and whatever changed; both are off until they are switched on in the UI."""
 
 import warnings
+from collections.abc import Callable
 
 import dagster as dg
 
@@ -27,13 +28,19 @@ def relabelling(profile: Profile) -> dg.ScheduleDefinition:
 
 
 class Wanted(dg.AutomationCondition):
-    """What `freshness.wanted` names: Dagster's daemon and a run go by the same records."""
+    """What `freshness.wanted` names: Dagster's daemon and a run go by the same records.
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    Nothing, once the profile was edited: a run would read it anew, and find other things to do than are asked for here.
+    """
+
+    def __init__(self, run: Run, edited: Callable[[], bool]) -> None:
+        self.run, self.edited = run, edited
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
         """All of the asset, or nothing."""
+        if self.edited():
+            context.log.warning("The profile was edited: press 'Reload definitions', and the sensor goes on.")
+            return _all_if(False, context)
         return _all_if(context.key.to_user_string() in wanted(self.run), context)
 
 
@@ -52,10 +59,13 @@ def _all_if(holds: bool, context: dg.AutomationContext) -> dg.AutomationResult:
     return dg.AutomationResult(context, context.candidate_subset if holds else context.get_empty_subset())
 
 
-def when_changed(run: Run) -> dg.AutomationCondition:
-    """Ask for what is wanted, and for what stands and Dagster does not know of, such as with a new instance."""
+def when_changed(run: Run, edited: Callable[[], bool]) -> dg.AutomationCondition:
+    """Ask for what is wanted, and for what stands and Dagster does not know of, such as with a new instance.
+
+    ``edited`` says whether the profile is another by now than the run's.
+    """
     unknown = Stands(run) & RULE.missing() & ~RULE.execution_failed()
-    return ((Wanted(run) | unknown) & ~RULE.in_progress()).with_label("changed, and not tried like this before")
+    return ((Wanted(run, edited) | unknown) & ~RULE.in_progress()).with_label("changed, and not tried like this before")
 
 
 def remake_on_change() -> dg.AutomationConditionSensorDefinition:

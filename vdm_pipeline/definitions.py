@@ -1,6 +1,6 @@
 """The one object that Dagster loads; it only assembles, and imports no torch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import click
 import dagster as dg
@@ -40,11 +40,11 @@ ASSETS = [
 ]
 
 
-def definitions(profile: Profile, store: Store) -> dg.Definitions:
-    """All assets and checks for a profile, in a project folder."""
+def definitions(profile: Profile, store: Store, edited: Callable[[], bool] = lambda: False) -> dg.Definitions:
+    """All assets and checks for a profile, in a project folder; ``edited`` says whether the profile is another by now."""
     run = Run(profile, store)
     run.forced()  # a misspelt name is told before anything runs
-    changed = when_changed(run)
+    changed = when_changed(run, edited)
 
     def specify(spec: dg.AssetSpec) -> dg.AssetSpec:
         name = spec.key.to_user_string()
@@ -66,7 +66,15 @@ def definitions(profile: Profile, store: Store) -> dg.Definitions:
     )
 
 
+def _profile_was_edited() -> bool:
+    try:
+        return load_profile() != PROFILE
+    except PipelineError:  # not whole yet, or gone
+        return True
+
+
 try:
-    defs = definitions(load_profile(), Store.from_environment())
+    PROFILE = load_profile()
+    defs = definitions(PROFILE, Store.from_environment(), _profile_was_edited)
 except PipelineError as error:  # click prints the sentence alone; a code server shows it in the UI
     raise click.ClickException(str(error)) from None

@@ -47,7 +47,7 @@ class Daemon:
     """What Dagster's daemon asks for from tick to tick, and the runs that it starts."""
 
     def __init__(self, project: Project, instance: dg.DagsterInstance) -> None:
-        self.project, self.instance, self.cursor = project, instance, None
+        self.project, self.instance, self.cursor, self.edited = project, instance, None, False
         self.time = datetime(2026, 1, 1, 0, 5, tzinfo=UTC)
 
     def tick(self) -> set[str]:
@@ -55,7 +55,10 @@ class Daemon:
         self.time += timedelta(seconds=30)
         project = self.project
         asked = dg.evaluate_automation_conditions(
-            definitions(project.profile, Store(project.root)), self.instance, cursor=self.cursor, evaluation_time=self.time
+            definitions(project.profile, Store(project.root), lambda: self.edited),
+            self.instance,
+            cursor=self.cursor,
+            evaluation_time=self.time,
         )
         self.cursor = asked.cursor
         return {result.key.to_user_string() for result in asked.results if result.true_subset.size}
@@ -145,6 +148,15 @@ def test_from_nothing_everything_is_made_in_one_run(tiny, project, monkeypatch):
     with lasting(project / "home") as instance:
         daemon = Daemon(Project(tiny, project, project / "home", monkeypatch), instance)
         assert daemon.settle() == [ALL]
+
+
+def test_a_profile_that_was_edited_is_waited_for_until_it_is_loaded(daemon):
+    """A run would read the new one, and find nothing to do for what the old one asks."""
+    daemon.project.change(evaluation={"judge_epochs": 2})
+    daemon.edited = True
+    assert daemon.settle() == []
+    daemon.edited = False
+    assert daemon.settle() == [MEASURED]
 
 
 def test_who_failed_is_asked_again_when_its_settings_changed(daemon):
