@@ -7,6 +7,7 @@ import dagster as dg
 
 from vdm_pipeline.errors import SettingsError
 from vdm_pipeline.freshness import stands, wanted
+from vdm_pipeline.io.manifest import Manifest
 from vdm_pipeline.resources import Run
 from vdm_pipeline.settings import Profile
 
@@ -35,24 +36,36 @@ class Wanted(dg.AutomationCondition):
 
     def __init__(self, run: Run, edited: Callable[[], bool]) -> None:
         self.run, self.edited = run, edited
+        self.tick, self.names = -1, frozenset[str]()
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
-        """All of the asset, or nothing."""
-        if self.edited():
-            context.log.warning("The profile was edited: press 'Reload definitions', and the sensor goes on.")
-            return _all_if(False, context)
-        return _all_if(context.key.to_user_string() in wanted(self.run), context)
+        """All of the asset, or nothing; one answer a tick for all assets, so that none is asked for without its inputs."""
+        if context.evaluation_id != self.tick:
+            edited = self.edited()
+            self.tick, self.names = context.evaluation_id, frozenset() if edited else frozenset(wanted(self.run))
+            if edited:
+                context.log.warning("The profile was edited: press 'Reload definitions', and the sensor goes on.")
+        return _all_if(context.key.to_user_string() in self.names, context)
 
 
-class Stands(dg.AutomationCondition):
-    """What `freshness.stands` says."""
+class Untold(dg.AutomationCondition):
+    """What stands, and Dagster does not know of as it stands: a new instance, or a run that was killed before it told."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
         """All of the asset, or nothing."""
-        return _all_if(stands(self.run, context.key.to_user_string()) is not None, context)
+        manifest = stands(self.run, context.key.to_user_string())
+        event = context.asset_graph_view.instance.get_latest_materialization_event(context.key)
+        told = (event.asset_materialization.tags if event and event.asset_materialization else None) or {}
+        return _all_if(manifest is not None and any(told.get(tag) != value for tag, value in _tags(manifest).items()), context)
+
+
+def _tags(manifest: Manifest) -> dict[str, str]:
+    """What Dagster writes beside a materialization of this record."""
+    inputs = {f"dagster/input_data_version/{name}": version for name, version in manifest.inputs.items()}
+    return {"dagster/code_version": manifest.code_version, "dagster/data_version": manifest.data_version, **inputs}
 
 
 def _all_if(holds: bool, context: dg.AutomationContext) -> dg.AutomationResult:
@@ -60,12 +73,9 @@ def _all_if(holds: bool, context: dg.AutomationContext) -> dg.AutomationResult:
 
 
 def when_changed(run: Run, edited: Callable[[], bool]) -> dg.AutomationCondition:
-    """Ask for what is wanted, and for what stands and Dagster does not know of, such as with a new instance.
-
-    ``edited`` says whether the profile is another by now than the run's.
-    """
-    unknown = Stands(run) & RULE.missing() & ~RULE.execution_failed()
-    return ((Wanted(run, edited) | unknown) & ~RULE.in_progress()).with_label("changed, and not tried like this before")
+    """Ask for what is wanted, and for what Dagster is to be told of; ``edited`` says whether the profile is another by now."""
+    untold = Untold(run) & ~RULE.execution_failed()
+    return ((Wanted(run, edited) | untold) & ~RULE.in_progress()).with_label("changed, and not tried like this before")
 
 
 def remake_on_change() -> dg.AutomationConditionSensorDefinition:

@@ -1,5 +1,6 @@
 """The one object that Dagster loads; it only assembles, and imports no torch."""
 
+import os
 from collections.abc import Callable, Iterator
 
 import click
@@ -51,6 +52,8 @@ def definitions(profile: Profile, store: Store, edited: Callable[[], bool] = lam
         return spec.replace_attributes(code_version=code_version(name, profile), automation_condition=changed)
 
     def start(context: dg.InitResourceContext) -> Iterator[Run]:
+        os.environ.setdefault("MPLCONFIGDIR", str(store.own("results/.cache/matplotlib")))  # else it is kept in the user's home
+        run.made.clear()
         if context.instance:
             fail_dead_runs(context.instance, store)
         with store.working(context.run.run_id if context.run else "outside Dagster", context.log.info if context.log else print):

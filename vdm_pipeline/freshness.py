@@ -7,10 +7,13 @@ were recorded. Who edits, deletes or exchanges a file, or a setting, has it made
 import time
 
 from vdm_pipeline.assets.catalogue import MEASURES, STAGES
+from vdm_pipeline.gates import gates_of
 from vdm_pipeline.io.manifest import Manifest
-from vdm_pipeline.resources import Run
+from vdm_pipeline.resources import NOT_LOOKED, Run
 from vdm_pipeline.settings import fingerprint
 
+TIMES = 3
+"""So often is work begun that was killed each time; a process that runs out of memory is killed for ever."""
 SETTLED_S = 5.0
 """A file that was written to later than this long ago may still be on its way, and is waited for."""
 
@@ -20,30 +23,50 @@ def stands(run: Run, asset: str) -> Manifest | None:
     manifest = run.store.manifest(asset)
     if manifest is None or not _inputs_are_known(run, asset) or manifest.fingerprint != run.fingerprint(asset):
         return None
-    return manifest if run.store.is_whole(manifest) else None
+    there = all(path.exists() for path in run.paths(asset).values())
+    return manifest if there and run.store.is_whole(manifest) else None
 
 
 def wanted(run: Run) -> set[str]:
-    """Assets that are to be made now, and what may have to follow them.
+    """Assets that are to be made or checked now, and what may have to follow them.
 
-    Not what was tried as it is now and failed or was stopped by hand; not what an input of it stands in the way of, because that
-    is itself not to be had or a check stopped it; and no archive that the user has yet to put there, or is still writing.
+    Not what failed as it is now, was stopped by hand, or was killed three times; not what an input of it stands in the way of,
+    because that is itself not to be had or a check stopped it; and no archive that the user has yet to put there, or is still
+    writing.
     """
     found: set[str] = set()
     good = {asset for asset in STAGES if stands(run, asset)}
+    held = {asset: run.stops(asset) for asset in good}
     for asset, stage in STAGES.items():
         at_rest = [name for name in stage.inputs if name not in found]
-        blocked = any(name not in good or (asset not in MEASURES and run.stops(name)) for name in at_rest)
-        follows = len(at_rest) < len(stage.inputs)
-        if not blocked and (follows or (asset not in good and run.store.tried(asset) != state(run, asset) and _settled(run, asset))):
+        blocked = any(name not in good or (held[name] and asset not in MEASURES) for name in at_rest)
+        if not blocked and (len(at_rest) < len(stage.inputs) or _is_due(run, asset, held.get(asset))):
             found.add(asset)
     return found
 
 
+def _is_due(run: Run, asset: str, held: dict[str, str] | None) -> bool:
+    """Whether an asset that does not stand (``held`` is None), or that a check has not looked at, is to be asked for."""
+    if held is None:
+        return _settled(run, asset) and not _is_given_up(run, asset, state(run, asset))
+    return NOT_LOOKED in held.values() and not _is_given_up(run, f"{asset}_checks", check_state(run, asset))
+
+
+def _is_given_up(run: Run, work: str, now: str) -> bool:
+    tried = run.store.tried(work)
+    return tried is not None and tried.state == now and (tried.failed or tried.times >= TIMES)
+
+
 def state(run: Run, asset: str) -> str:
-    """Of all that decides what comes of making the asset: its fingerprint, and what lies outside, of an asset that looks there."""
+    """Of all that decides what comes of making the asset: fingerprint, execution, and what lies outside, if it looks there."""
     outside = [path.stat() for path in run.paths(asset).values() if path.exists()] if not STAGES[asset].inputs else []
-    return fingerprint(run.fingerprint(asset), *(f"{found.st_ino} {found.st_size} {found.st_mtime_ns}" for found in outside))
+    seen = [f"{found.st_ino} {found.st_size} {found.st_mtime_ns}" for found in outside]
+    return fingerprint(run.fingerprint(asset), run.profile.execution, *seen)
+
+
+def check_state(run: Run, asset: str) -> str:
+    """Of all that decides what the asset's checks find."""
+    return fingerprint(*(run.gate_fingerprint(gate) for gate in gates_of(asset)))
 
 
 def _inputs_are_known(run: Run, asset: str) -> bool:

@@ -3,16 +3,18 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from vdm_pipeline.assets.catalogue import MEASURES, STAGES, code_version, lineage, make_command, outputs
+from vdm_pipeline.assets.catalogue import MEASURES, STAGES, code_version, lineage, make_command, outputs, plain
 from vdm_pipeline.errors import OutdatedError, PipelineError
+from vdm_pipeline.gates import Gate, gates_of
 from vdm_pipeline.io.manifest import Manifest
 from vdm_pipeline.io.store import Store
 from vdm_pipeline.settings import Profile, fingerprint
 
 FORCE_TAG = "vdm/force"
+NOT_LOOKED = "has not looked at"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Run:
 
     profile: Profile
     store: Store
+    made: set[str] = field(default_factory=set, compare=False)
+    """Assets that were made, not re-used, since the run began."""
 
     def forced(self, asset: str = "", tags: Mapping[str, str] | None = None) -> bool:
         """Whether ``$VDM_FORCE`` or the run's tag ``vdm/force`` (names with commas or blanks, or ``all``) asks to make the asset again.
@@ -72,11 +76,14 @@ class Run:
         """Handles on all that the asset is made from.
 
         Raises `PipelineError`, a sentence with the command that mends it, for an input that was never made, is not as it was
-        made, was not made under this profile from what stands now, or was stopped by a check (measures may look at that).
+        made, was not made under this profile from what stands now, or that a blocking check stopped or did not look at
+        (measures may look at what was stopped).
         """
         found = {name: self.stored(name) for name in STAGES[asset].inputs}
         for name in found if asset not in MEASURES else ():
             for check, fault in self.stops(name).items():
+                if fault == NOT_LOOKED:
+                    raise PipelineError(f"Check {check} {fault} {name} as it stands; run: {make_command(name)}")
                 raise PipelineError(
                     f"Check {check} stopped {name}: {fault}. Mend that, or look at its figures, and run: {make_command(name)}"
                 )
@@ -94,14 +101,23 @@ class Run:
             raise OutdatedError(f"Asset {asset} was made with other settings or from other inputs; run: {make_command(asset)}")
         return Stored(asset, paths, manifest.data_version)
 
+    def gate_fingerprint(self, gate: Gate) -> str:
+        """Of all that decides what a check finds: its version and settings, and the content of what it looks at."""
+        records = {name: self.store.manifest(name) for name in (gate.asset, *gate.reads)}
+        versions = {name: record.data_version if record else "" for name, record in records.items()}
+        return fingerprint(gate.version, gate.name, versions, {"asked": plain(gate.asked(self.profile))})
+
     def stops(self, asset: str) -> dict[str, str]:
-        """What blocking checks found wrong with the asset as it stands, in whatever run that was, by check."""
-        manifest, verdicts = self.store.manifest(asset), self.store.verdicts(asset)
-        return {
-            check: found.sentence
-            for check, found in verdicts.items()
-            if found.stops and manifest and found.data_version == manifest.data_version
-        }
+        """What keeps an asset that stands from being read, by blocking check: what it found, or that it has not looked."""
+        verdicts = self.store.verdicts(asset)
+        found: dict[str, str] = {}
+        for gate in gates_of(asset):
+            verdict = verdicts.get(gate.name)
+            if gate.blocking and (verdict is None or verdict.fingerprint != self.gate_fingerprint(gate)):
+                found[gate.name] = NOT_LOOKED
+            elif gate.blocking and verdict and verdict.stops:
+                found[gate.name] = verdict.sentence
+        return found
 
     def _record(self, asset: str) -> Manifest:
         manifest = self.store.manifest(asset)

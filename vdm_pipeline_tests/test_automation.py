@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
-from vdm_pipeline import freshness
+from vdm_pipeline import automation, freshness
 from vdm_pipeline.assets.catalogue import STAGES
 from vdm_pipeline.definitions import definitions, defs
 from vdm_pipeline.errors import SettingsError
 from vdm_pipeline.freshness import wanted
 from vdm_pipeline.io.store import Store
 from vdm_pipeline.resources import Run
-from vdm_pipeline_tests.assets.graph import computed, lasting, materialize, unsynced
+from vdm_pipeline_tests.assets.graph import computed, lasting, materialize, sentence, unsynced
 from vdm_pipeline_tests.assets.project import Project
 from vdm_pipeline_tests.assets.test_changes import ALL, MEASURED, TABLE
 from vdm_pipeline_tests.conftest import shrink
@@ -136,6 +136,77 @@ def test_a_failed_blocking_check_stops_the_chain_and_better_labels_set_it_going(
     project.profile = good
     assert daemon.settle() == [{"labeled_dataset", "label_metrics"}]
     assert project.stale() == unsynced(good, project.root, daemon.instance) == set()
+
+
+def test_another_limit_has_the_check_look_again(daemon):
+    """Relaxed, the chain goes on; tightened, it stops, though the asset itself stands."""
+    project, good = daemon.project, daemon.project.profile
+    project.change(checks={"max_class_share": 0.4}, subset={"per_class": 6})
+    assert daemon.settle() == [set()]
+    assert "lora_subset" in project.stale()
+    project.change(checks={"max_class_share": 0.95})
+    (run,) = daemon.settle()
+    assert {"lora_subset", "lora_weights", *MEASURED} <= run
+    project.profile = good
+    daemon.settle()
+    assert project.stale() == set()
+
+
+def test_what_no_blocking_check_has_looked_at_is_looked_at_first(daemon):
+    """A run that was killed between an asset and its checks: nobody reads the asset until they were made up for."""
+    project = daemon.project
+    (project.results / ".manifests/lora_subset.checks.json").unlink()
+    result = materialize(project.profile, project.root, ["lora_weights"])
+    assert sentence(result).startswith("Check subset_is_balanced has not looked at lora_subset as it stands; run: dagster asset")
+    assert daemon.settle() == [set()]
+    assert materialize(project.profile, project.root, ["lora_weights"]).success
+
+
+def test_a_check_that_crashes_stops_what_comes_after_it_and_is_not_asked_for_ever(daemon, monkeypatch):
+    from vdm_pipeline.stages import findings
+
+    project = daemon.project
+    project.change(subset={"per_class": 6})
+    with monkeypatch.context() as patch:
+        patch.setattr(findings, "balanced", lambda *_: 1 / 0)
+        (run,) = daemon.settle()
+        assert run == {"lora_subset"}
+    assert daemon.settle() == []
+    assert materialize(project.profile, project.root, instance=daemon.instance).success
+
+
+def test_what_was_killed_is_gone_on_with_three_times_and_what_failed_is_not(daemon):
+    """A killed process notes no failure; one that is killed each time is given up."""
+    project = daemon.project
+    run = Run(project.profile, Store(project.root))
+    shutil.rmtree(project.results / "lora")
+    for _ in range(3):
+        assert "lora_weights" in wanted(run)
+        run.store.begin("lora_weights", freshness.state(run, "lora_weights"))
+    assert wanted(run) == set()
+    run.store.done("lora_weights")
+    run.store.begin("lora_weights", freshness.state(run, "lora_weights"))
+    assert "lora_weights" in wanted(run)
+    run.store.fail("lora_weights", freshness.state(run, "lora_weights"))
+    assert wanted(run) == set()
+    assert "lora_weights" in wanted(Run(shrink(project.profile, execution={"micro_batch": 1}), run.store)), "it may be done otherwise"
+
+
+def test_what_another_instance_did_is_told_to_this_one(daemon):
+    project = daemon.project
+    project.change(evaluation={"judge_epochs": 2})
+    assert materialize(project.profile, project.root).success
+    assert unsynced(project.profile, project.root, daemon.instance) == MEASURED
+    assert daemon.settle() == [set()]
+    assert unsynced(project.profile, project.root, daemon.instance) == set()
+
+
+def test_one_tick_has_one_answer(daemon, monkeypatch):
+    """An archive that settles in the middle of a tick is not left out of what is asked for."""
+    asked: list[int] = []
+    monkeypatch.setattr(automation, "wanted", lambda run: asked.append(1) or set())
+    daemon.tick()
+    assert len(asked) == 1
 
 
 def test_what_a_new_instance_does_not_know_is_told_to_it(made):

@@ -28,7 +28,7 @@ def changed(before: Profile, after: Profile) -> set[str]:
         ("classes", "template", "{phrase}", {"lora_subset", *ARMS}),
         ("classes", "names", ("x", "y"), {"raw_npz", "image_metrics", *(LABELS - {"image_embeddings"}), "lora_subset", *ARMS}),
         ("subset", "per_class", 9, {"lora_subset"}),
-        ("subset", "captions_from", "ground_truth", {"label_noise", "label_metrics", "lora_subset"}),
+        ("subset", "captions_from", "ground_truth", {"labeled_dataset", "label_noise", "label_metrics", "lora_subset"}),
         ("faults", "blank_deviation", 5.0, {"data_faults"}),
         ("subset", "seed", 9, {"label_noise", "lora_subset"}),
         ("training", "steps", 7, {"lora_weights"}),
@@ -65,9 +65,9 @@ def test_how_it_runs_changes_nothing(tiny, key, value):
     assert changed(tiny, other) == set()
 
 
-def test_a_limit_that_the_report_judges_by_changes_the_report_alone(tiny):
-    assert changed(tiny, shrink(tiny, checks={"max_copied": 0.5})) == {"report"}
-    assert changed(tiny, shrink(tiny, checks={"max_ece": 0.5, "max_chroma": 1.0, "min_adapter_change": 2.0})) == set()
+def test_limits_of_checks_stand_in_summary_and_report_and_change_nothing_else(tiny):
+    for limit, value in {"max_copied": 0.5, "max_ece": 0.5, "max_chroma": 1.0, "min_adapter_change": 2.0}.items():
+        assert changed(tiny, shrink(tiny, checks={limit: value})) == ALWAYS
 
 
 def test_the_name_of_the_profile_changes_what_carries_it(tiny):

@@ -49,7 +49,7 @@ def _drawn(profile: Profile) -> list:
 
 def _everything(profile: Profile) -> list:
     digests = {role: pinned_digest(pin) for role, pin in profile.models().items()}
-    return [profile.model_dump(mode="json", exclude={"checks", "automation", "execution"}), digests]
+    return [profile.model_dump(mode="json", exclude={"automation", "execution"}), digests]
 
 
 MEASURES = ("label_metrics",)
@@ -84,7 +84,7 @@ STAGES = {
                 "calibration": "results/metrics/calibration.json",
                 "diff": "results/metrics/relabel_diff.csv",
             },
-            lambda p: [p.labelling, *_embedded(p), list(p.classes.names)],
+            lambda p: [p.labelling, *_embedded(p), list(p.classes.names), p.subset.captions_from],
             ("results/labeled_dataset.csv", "results/metrics/calibration.json"),
             version=2,
         ),
@@ -144,13 +144,14 @@ STAGES = {
             MADE,
             {"summary": "results/pipeline_summary.json"},
             _everything,
+            version=2,
         ),
         Stage(
             "report",
             (*MADE, "pipeline_summary"),
             {"folder": "results/report"},
-            lambda p: [*_everything(p), p.checks.max_copied],
-            version=4,
+            _everything,
+            version=5,
         ),
     )
 }
@@ -168,7 +169,7 @@ def lineage(asset: str) -> set[str]:
 
 def code_version(asset: str, profile: Profile) -> str:
     """Version of the stage's code and a digest of every setting and model pin that can change its result."""
-    return f"{STAGES[asset].version}-{fingerprint(asset, {'asked': [_plain(value) for value in STAGES[asset].asked(profile)]})}"
+    return f"{STAGES[asset].version}-{fingerprint(asset, {'asked': plain(STAGES[asset].asked(profile))})}"
 
 
 def same_code(asset: str, code_version: str) -> bool:
@@ -176,8 +177,9 @@ def same_code(asset: str, code_version: str) -> bool:
     return code_version.split("-")[0] == str(STAGES[asset].version)
 
 
-def _plain(value: object) -> object:
-    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+def plain(values: list) -> list:
+    """Settings as JSON has them."""
+    return [value.model_dump(mode="json") if hasattr(value, "model_dump") else value for value in values]
 
 
 def make_command(asset: str) -> str:

@@ -1,5 +1,6 @@
 """`image_embeddings`, `labeled_dataset` and `label_metrics`."""
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import dagster as dg
 from vdm_pipeline.assets.preview import table as as_table
 from vdm_pipeline.assets.stage import stage
 from vdm_pipeline.assets.ticker import Ticker
+from vdm_pipeline.io.manifest import file_sha256
 from vdm_pipeline.resources import Inputs, Run
 
 
@@ -53,6 +55,8 @@ def labeled_dataset(context: dg.AssetExecutionContext, run: Run, staging: Path, 
     """
     from functools import partial
 
+    import pandas as pd
+
     from vdm_pipeline.io.tables import write_csv, write_json
     from vdm_pipeline.stages.archive import read_archive
     from vdm_pipeline.stages.device import pick_device
@@ -78,13 +82,26 @@ def labeled_dataset(context: dg.AssetExecutionContext, run: Run, staging: Path, 
     record = run.store.manifest("labeled_dataset")
     comparable = record is not None and record.inputs.get("raw_npz") == made["raw_npz"].data_version
     comparable = comparable and record is not None and tuple(record.settings.get("classes", {}).get("names", ())) == names
-    changed = flipped(old if comparable else None, table)
-    write_csv(staging / "metrics/relabel_diff.csv", changed)
+    diff = staging / "metrics/relabel_diff.csv"
+    _take_over_diff(run, staging / "labeled_dataset.csv", diff)
+    if not diff.is_file():
+        write_csv(diff, flipped(old if comparable else None, table))
+    changed = pd.read_csv(diff)
     same = "no earlier labels of this archive and these classes to compare with, image by image"
     context.log.info(f"{len(changed)} labels changed since the last time" if comparable else same)
     counts = {f"n_{name}": int((table["auto_label"] == name).sum()) for name in names}
     facts = {"dagster/row_count": len(table), "labels_changed": len(changed), **counts, **before_and_after(old, table)}
     return facts | {"preview": as_table(table.head(5))}
+
+
+def _take_over_diff(run: Run, table: Path, diff: Path) -> None:
+    """What these labels changed, as a run told that was killed after it had put them in the place of the recorded ones."""
+    paths, record = run.paths("labeled_dataset"), run.store.manifest("labeled_dataset")
+    if diff.is_file() or not paths["table"].is_file() or not paths["diff"].is_file() or record is None:
+        return
+    new = file_sha256(table)
+    if file_sha256(paths["table"]) == new and new not in record.files.values():
+        shutil.copyfile(paths["diff"], diff)
 
 
 @stage(group="labels", kinds={"scikitlearn"})

@@ -44,7 +44,7 @@ def materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> Iter
         with disk_faults(run.store.root):
             yield _materialize(context, run, work)
     except PipelineError as error:
-        if isinstance(error, OutdatedError) and _is_a_step_of_several(context):
+        if isinstance(error, OutdatedError) and _is_a_step_of_several(context, run):
             context.log.warning(f"{context.asset_key.to_user_string()}: waits. {error} Or press 'Materialize unsynced' again.")
             return
         if isinstance(error, NetworkError) and context.retry_number < len(NETWORK_WAITS_S):
@@ -54,15 +54,13 @@ def materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> Iter
         raise dg.Failure(str(error), allow_retries=False) from None
 
 
-def _is_a_step_of_several(context: dg.AssetExecutionContext) -> bool:
-    """Whether the UI asked for this asset and for something that it is made from, but perhaps not for all in between.
+def _is_a_step_of_several(context: dg.AssetExecutionContext, run: Run) -> bool:
+    """Whether the UI's run has made something that this asset is made from, but was not asked for all in between.
 
     What Dagster calls unsynced is one step: the assets whose settings changed, not yet those that will change with them. So its
     button takes as many clicks as there are steps, and the report is not refused in the first.
     """
-    asked = {key.to_user_string() for key in context.run.asset_selection or ()}
-    asset = context.asset_key.to_user_string()
-    return FROM_UI in context.run.tags and bool(asked & (lineage(asset) - {asset}))
+    return FROM_UI in context.run.tags and bool(run.made & lineage(context.asset_key.to_user_string()))
 
 
 def _materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> dg.MaterializeResult:
@@ -74,13 +72,19 @@ def _materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> dg.
         context.log.info(f"{asset}: re-used, nothing upstream changed")
         return _result(run, old, reused=True)
     context.log.info(f"{asset}: computing ({_why(run, asset, forced)})")
-    return _result(run, _make(run, asset, lambda staging: work(context, run, staging, made)), reused=False)
+    try:
+        manifest = _make(run, asset, lambda staging: work(context, run, staging, made))
+    except BaseException:
+        run.store.fail(asset, state(run, asset))
+        raise
+    run.made.add(asset)
+    return _result(run, manifest, reused=False)
 
 
 def _make(run: Run, asset: str, work: Callable[[Path], dict[str, Any]]) -> Manifest:
     """Work, publish, and record."""
     stage, outputs = STAGES[asset], [str(path.relative_to(run.store.root)) for path in run.paths(asset).values()]
-    run.store.try_out(asset, state(run, asset))
+    run.store.begin(asset, state(run, asset))
     print_ = run.fingerprint(asset)
     inputs = run.input_versions(asset)
     staging = run.store.staging(asset, outputs, print_) if stage.outputs else run.store.root

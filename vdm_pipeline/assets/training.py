@@ -32,7 +32,7 @@ def lora_weights(context: dg.AssetExecutionContext, run: Run, staging: Path, mad
     folder.mkdir(exist_ok=True)
     base = pin_name(profile.training.base)
     key = resume_key(profile.training, made["lora_subset"].data_version, base, STAGES["lora_weights"].version)
-    state = run.store.path("results/.training") / key
+    state = run.store.own(f"results/.training/{key}")
     if run.forced("lora_weights", context.run.tags) and finished(state, profile.training.steps):
         shutil.rmtree(state)
     run_training(
@@ -40,7 +40,7 @@ def lora_weights(context: dg.AssetExecutionContext, run: Run, staging: Path, mad
             base=resolve_model(profile.training.base),
             subset=made["lora_subset"]["folder"],
             held_out=made["lora_subset"]["held_out"],
-            cache=run.store.path("results/.cache"),
+            cache=run.store.own("results/.cache"),
             state=state,
             out=folder,
             training=profile.training,
@@ -55,7 +55,7 @@ def lora_weights(context: dg.AssetExecutionContext, run: Run, staging: Path, mad
         context.log.info,
     )
     for other in state.parent.iterdir():  # a training of other settings will not be gone on with
-        if other != state and other.is_dir():
+        if other != state and other.is_dir() and not other.is_symlink():
             shutil.rmtree(other)
     log = pd.read_csv(folder / "training_log.csv")
     save_figure(loss_figure(folder / "training_log.csv"), folder / "loss.png")

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.freshness import check_state
+from vdm_pipeline.gates import GATES, Gate
 from vdm_pipeline.io.disk import disk_faults
 from vdm_pipeline.io.verdicts import Verdict
 from vdm_pipeline.resources import Inputs, Run, Stored
-from vdm_pipeline.settings import fingerprint
 
 if TYPE_CHECKING:
     from vdm_pipeline.stages.findings import Finding
 
-VERSION = 1
-"""Of all checks; a new one has all of them look again."""
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 
 Find = Callable[[Run, Inputs], "Finding"]
@@ -26,25 +25,25 @@ Severity = Callable[[Run, "Finding"], dg.AssetCheckSeverity]
 
 @dataclass(frozen=True)
 class Check:
-    """One check of an asset. A blocking one stops what would be made from the asset, unless its severity is WARN.
-
-    ``reads`` are further assets that ``find`` is given handles on.
-    """
+    """One check of an asset; the table of gates tells what ``find`` is given handles on. A severity of WARN stops nothing."""
 
     asset: str
     find: Find
-    blocking: bool = False
-    reads: tuple[str, ...] = ()
     severity: Severity = lambda run, finding: ERROR
+
+    @property
+    def gate(self) -> Gate:
+        """What the check is, without Dagster."""
+        return GATES[self.asset, self.find.__name__]
 
     @property
     def spec(self) -> dg.AssetCheckSpec:
         """For Dagster."""
         return dg.AssetCheckSpec(
-            self.find.__name__,
+            self.gate.name,
             asset=self.asset,
-            additional_deps=list(self.reads),
-            blocking=self.blocking,
+            additional_deps=list(self.gate.reads),
+            blocking=self.gate.blocking,
             description=self.find.__doc__,
         )
 
@@ -56,19 +55,21 @@ def warns(run: Run, finding: "Finding") -> dg.AssetCheckSeverity:
 
 def checks_of(asset: str, checks: Sequence[Check]) -> dg.AssetChecksDefinition:
     """All checks of an asset as one step, so that the checks of a re-used asset cost next to nothing; each can be run alone."""
-    by_name = {check.spec.name: check for check in checks}
+    by_name = {check.gate.name: check for check in checks}
 
     @dg.multi_asset_check(specs=[check.spec for check in checks], name=f"{asset}_checks", can_subset=True)
     def look(context: dg.AssetCheckExecutionContext, run: dg.ResourceParam[Run]) -> Iterator[dg.AssetCheckResult]:
         selected = {key.name for key in context.op_execution_context.selected_asset_check_keys}
-        for name, check in by_name.items():
-            if name not in selected:
-                continue
+        run.store.begin(f"{asset}_checks", check_state(run, asset))
+        for name in [name for name in by_name if name in selected]:
             try:
                 with disk_faults(run.store.root):
-                    verdict = _verdict(run, name, check, run.forced(asset, context.run.tags))
-            except PipelineError as error:
-                raise dg.Failure(str(error), allow_retries=False) from None
+                    verdict = _verdict(run, by_name[name], run.forced(asset, context.run.tags))
+            except BaseException as error:
+                run.store.fail(f"{asset}_checks", check_state(run, asset))
+                if isinstance(error, PipelineError):
+                    raise dg.Failure(str(error), allow_retries=False) from None
+                raise
             yield dg.AssetCheckResult(
                 passed=verdict.passed,
                 check_name=name,
@@ -77,29 +78,23 @@ def checks_of(asset: str, checks: Sequence[Check]) -> dg.AssetChecksDefinition:
                 metadata=verdict.figures,
                 severity=dg.AssetCheckSeverity[verdict.severity],
             )
+        run.store.done(f"{asset}_checks")
 
     return look
 
 
-def _verdict(run: Run, name: str, check: Check, forced: bool) -> Verdict:
+def _verdict(run: Run, check: Check, forced: bool) -> Verdict:
     """What the check found in this data under these settings before, or finds now; the next run reads nothing that it stopped."""
-    handles = {asset: run.stored(asset) for asset in (check.asset, *check.reads)}
-    asked = run.profile.model_dump(mode="json", exclude={"execution", "automation"})
-    print_ = fingerprint(VERSION, name, {asset: handle.data_version for asset, handle in handles.items()}, asked)
-    kept = run.store.verdicts(check.asset).get(name)
+    gate = check.gate
+    handles = {asset: run.stored(asset) for asset in (gate.asset, *gate.reads)}
+    print_ = run.gate_fingerprint(gate)
+    kept = run.store.verdicts(gate.asset).get(gate.name)
     if kept and kept.fingerprint == print_ and not forced:
         return kept
     finding = check.find(run, handles)
-    verdict = Verdict(
-        fingerprint=print_,
-        data_version=handles[check.asset].data_version,
-        blocking=check.blocking,
-        passed=finding.passed,
-        severity=check.severity(run, finding).name,
-        sentence=finding.sentence,
-        figures=finding.figures,
-    )
-    run.store.keep_verdict(check.asset, name, verdict)
+    severity = check.severity(run, finding).name
+    verdict = Verdict(fingerprint=print_, passed=finding.passed, severity=severity, sentence=finding.sentence, figures=finding.figures)
+    run.store.keep_verdict(gate.asset, gate.name, verdict)
     return verdict
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vdm_pipeline.checks.check import ERROR, WARN, Check, Find, rows_of, warns
+from vdm_pipeline.gates import ARMS, PAIR
 from vdm_pipeline.resources import Inputs, Run, Stored
 
 if TYPE_CHECKING:
     from vdm_pipeline.stages.findings import Finding
 
 Rows = list[dict[str, Any]]
-ARMS = ("generated_images", "baseline_images")
 
 
 def images_are_complete(run: Run, folder: Path, rows: Rows) -> "Finding":
@@ -76,7 +76,7 @@ def arms_share_one_plan(run: Run, made: Inputs) -> "Finding":
     """The comparison is fair by construction; here it is proven on what was written."""
     from vdm_pipeline.stages.image_findings import same_plan
 
-    return same_plan(*(rows_of(made[arm]) for arm in ARMS))
+    return same_plan(*(rows_of(made[arm]) for arm in PAIR))
 
 
 def adapter_is_active(run: Run, made: Inputs) -> "Finding":
@@ -84,7 +84,7 @@ def adapter_is_active(run: Run, made: Inputs) -> "Finding":
     from vdm_pipeline.io.images import read_folder
     from vdm_pipeline.stages.image_findings import adapter_acts
 
-    generated, baseline = (read_folder(made[arm]["folder"], rows_of(made[arm])) for arm in ARMS)
+    generated, baseline = (read_folder(made[arm]["folder"], rows_of(made[arm])) for arm in PAIR)
     return adapter_acts(generated, baseline, run.profile.checks.min_adapter_change)
 
 
@@ -132,14 +132,14 @@ def _together(findings: dict[str, "Finding"]) -> "Finding":
 
 IMAGE_CHECKS = [
     *(
-        Check(asset, in_every_arm(asset, find), blocking=True)
-        for asset in (*ARMS, "extra_images")
+        Check(asset, in_every_arm(asset, find))
+        for asset in ARMS
         for find in (images_are_complete, images_are_not_blank, images_are_different)
     ),
-    *(Check(asset, in_every_arm(asset, images_are_grey), severity=warns) for asset in (*ARMS, "extra_images")),
-    Check("generated_images", prompts_are_captions, reads=("lora_subset",)),
-    Check("image_metrics", arms_share_one_plan, reads=ARMS),
-    Check("image_metrics", adapter_is_active, reads=ARMS),
-    Check("image_metrics", lora_beats_baseline, severity=warns),
-    Check("image_metrics", images_are_no_copies, severity=_if_copied),
+    *(Check(asset, in_every_arm(asset, images_are_grey), warns) for asset in ARMS),
+    Check("generated_images", prompts_are_captions),
+    Check("image_metrics", arms_share_one_plan),
+    Check("image_metrics", adapter_is_active),
+    Check("image_metrics", lora_beats_baseline, warns),
+    Check("image_metrics", images_are_no_copies, _if_copied),
 ]

@@ -1,5 +1,6 @@
 """A lock on a folder that ends with the process that holds it, however it ends."""
 
+import errno
 import fcntl
 import json
 import os
@@ -20,7 +21,9 @@ def locked(path: Path, note: dict[str, Any], waiting: Callable[[dict[str, Any]],
     While another holds it, wait, and give ``waiting`` the other's note, at once and every 30 s. Raises ``OSError`` where the
     file cannot be opened.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    if path.exists() and not path.is_file():
+        raise FileExistsError(errno.EEXIST, "no plain file", str(path))
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         told = -TELL_S
         while not _take(descriptor):

@@ -8,12 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import remove_leftovers, replace_path, write_text
 from vdm_pipeline.io.disk import disk_faults
 from vdm_pipeline.io.lock import holder, locked
 from vdm_pipeline.io.manifest import Manifest, file_sha256, read_manifest, write_manifest
 from vdm_pipeline.io.verdicts import Verdict, read_verdicts, write_verdicts
+
+
+class Tried(BaseModel):
+    """Work that was begun so many times in one state of things, and is not done."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    state: str
+    times: int
+    failed: bool
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,15 @@ class Store:
             raise PipelineError(f"'{name}' leaves the project folder {self.root}; take a path inside it.")
         return path
 
+    def own(self, name: str) -> Path:
+        """Like `path`, for what only this program writes, and may remove: raises `PipelineError` if a part of it is a link."""
+        path = self.root
+        for part in name.split("/"):
+            path = path / part
+            if path.is_symlink():
+                raise PipelineError(f"{path} is a link to {os.readlink(path)!r}, and a place of our own is to be there; move it away.")
+        return path
+
     def manifest(self, asset: str) -> Manifest | None:
         """The asset's last record, or None if it was never made."""
         return read_manifest(self._manifest_path(asset))
@@ -58,8 +79,8 @@ class Store:
 
     def staging(self, asset: str, outputs: Iterable[str], fingerprint: str) -> Path:
         """Folder beside the outputs where ``asset`` works; what an interrupted run with the same fingerprint left is kept."""
-        top = self.path(next(iter(outputs)).split("/")[0]) / ".staging" / asset
-        current = top / fingerprint
+        place = f"{next(iter(outputs)).split('/')[0]}/.staging/{asset}"
+        top, current = self.own(place), self.own(f"{place}/{fingerprint}")
         if top.exists():
             for other in top.iterdir():
                 if other != current:
@@ -89,19 +110,33 @@ class Store:
                     files[path.relative_to(self.root).as_posix()] = file_sha256(path)
         return files
 
-    def try_out(self, asset: str, state: str) -> None:
-        """Remember that the asset is being made in this state of things, until it is recorded."""
-        write_text(self._tried_path(asset), state)
+    def begin(self, work: str, state: str) -> None:
+        """Note that work, such as the making of an asset, begins in this state of things."""
+        tried = self.tried(work)
+        times = tried.times + 1 if tried and tried.state == state else 1
+        write_text(self._tried_path(work), Tried(state=state, times=times, failed=False).model_dump_json())
 
-    def tried(self, asset: str) -> str | None:
-        """The state in which the asset was last tried without success."""
-        path = self._tried_path(asset)
-        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+    def fail(self, work: str, state: str) -> None:
+        """Note that it failed, or was stopped by hand; a process that is killed notes nothing."""
+        tried = self.tried(work)
+        write_text(self._tried_path(work), Tried(state=state, times=tried.times if tried else 1, failed=True).model_dump_json())
+
+    def done(self, work: str) -> None:
+        """Forget that it was ever begun."""
+        self._tried_path(work).unlink(missing_ok=True)
+
+    def tried(self, work: str) -> Tried | None:
+        """What is noted of work that was begun and is not done; None also for a note that cannot be read."""
+        path = self._tried_path(work)
+        try:
+            return Tried.model_validate_json(path.read_bytes()) if path.is_file() else None
+        except ValidationError:
+            return None
 
     def record(self, manifest: Manifest) -> None:
         """Write the record; the last step of a materialization."""
         write_manifest(self._manifest_path(manifest.asset), manifest)
-        self._tried_path(manifest.asset).unlink(missing_ok=True)
+        self.done(manifest.asset)
 
     def verdicts(self, asset: str) -> dict[str, Verdict]:
         """What the asset's checks found the last time, by check."""
@@ -117,7 +152,7 @@ class Store:
 
         Raises `PipelineError` where the folder cannot be written to.
         """
-        folder = self.path("results")
+        folder, lock = self.own("results"), self.own("results/.lock")
 
         def wait(other: dict[str, Any]) -> None:
             log(f"Run {other.get('run', '?')} (process {other.get('process', '?')}) works in {folder}; waiting for its end.")
@@ -125,18 +160,18 @@ class Store:
         with ExitStack() as held:
             with disk_faults(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-                held.enter_context(locked(folder / ".lock", {"run": run_id, "process": os.getpid()}, wait))
+                held.enter_context(locked(lock, {"run": run_id, "process": os.getpid()}, wait))
             yield
 
     def works(self, run_id: str) -> bool:
         """Whether this run is at work in the folder now."""
-        return (holder(self.path("results/.lock")) or {}).get("run") == run_id
+        return (holder(self.own("results/.lock")) or {}).get("run") == run_id
 
     def _verdicts_path(self, asset: str) -> Path:
-        return self.path(f"results/.manifests/{asset}.checks.json")
+        return self.own(f"results/.manifests/{asset}.checks.json")
 
-    def _tried_path(self, asset: str) -> Path:
-        return self.path(f"results/.manifests/{asset}.tried")
+    def _tried_path(self, work: str) -> Path:
+        return self.own(f"results/.manifests/{work}.tried")
 
     def _manifest_path(self, asset: str) -> Path:
-        return self.path(f"results/.manifests/{asset}.json")
+        return self.own(f"results/.manifests/{asset}.json")

@@ -10,13 +10,11 @@ from vdm_pipeline.io.atomic import write_text
 
 
 class Verdict(BaseModel):
-    """One check's last result. ``fingerprint`` is of all that it looked at, ``data_version`` that of its asset."""
+    """One check's last result; ``fingerprint`` is of all that it looked at."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     fingerprint: str
-    data_version: str
-    blocking: bool
     passed: bool
     severity: Literal["ERROR", "WARN"]
     sentence: str
@@ -24,8 +22,8 @@ class Verdict(BaseModel):
 
     @property
     def stops(self) -> bool:
-        """Whether nothing may be made from what was looked at."""
-        return self.blocking and not self.passed and self.severity == "ERROR"
+        """Whether nothing may be made from what a blocking check looked at."""
+        return not self.passed and self.severity == "ERROR"
 
 
 VERDICTS = TypeAdapter(dict[str, Verdict])

@@ -28,7 +28,7 @@ def summarize(profile: Profile, manifests: Mapping[str, Manifest], root: Path) -
         "generated_dir": "results/generated_images",
         "num_generated": manifests["generated_images"].metadata["n"],
         "profile": profile.name,
-        "settings": profile.model_dump(mode="json"),
+        "settings": profile.model_dump(mode="json", exclude={"execution", "automation"}),
         "models": {
             role: {
                 "id": pin.id,

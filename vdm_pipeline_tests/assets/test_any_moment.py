@@ -7,11 +7,14 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from vdm_pipeline.assets import materialize as module
 from vdm_pipeline.errors import ArchiveError, NetworkError
 from vdm_pipeline.io import atomic
+from vdm_pipeline.io import store as store_module
+from vdm_pipeline.io.store import Store
 from vdm_pipeline.settings import load_profile
 from vdm_pipeline.stages import archive
 from vdm_pipeline_tests.assets.graph import computed, lasting, materialize, sentence, unsynced
@@ -136,3 +139,49 @@ def test_files_with_time_stamps_of_any_time_are_read_by_their_content(made):
     for path in made.results.rglob("*.png"):
         os.utime(path, (4_000_000_000, 4_000_000_000))
     assert made.stale() == set()
+
+
+@pytest.mark.parametrize("published", ["nothing", "the table alone", "everything"])
+def test_what_new_labels_changed_is_told_though_the_run_was_killed(made, monkeypatch, published):
+    made.change(labelling={"phrases": made.profile.labelling.phrases[::-1], "calibration": "none", "decision": "argmax"})
+    made.change(checks={"min_purity": 0.0})
+    diff = made.results / "metrics/relabel_diff.csv"
+
+    def killed(store: Store, *given: object) -> None:
+        raise SystemExit("killed")
+
+    def half(new: Path, place: Path) -> None:
+        if place == diff:
+            raise SystemExit("killed")
+        replace(new, place)
+
+    replace = store_module.replace_path
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "fail", lambda *_: None)  # a killed process notes nothing
+        if published == "the table alone":
+            patch.setattr(store_module, "replace_path", half)
+        else:
+            patch.setattr(Store, "publish" if published == "nothing" else "record", killed)
+        with pytest.raises(SystemExit):
+            materialize(made.profile, made.root, ["labeled_dataset"])
+    again = materialize(made.profile, made.root, ["labeled_dataset"])
+    assert computed(again) == {"labeled_dataset"}
+    assert len(pd.read_csv(diff)) > 100
+
+
+@pytest.mark.parametrize("place", [".staging", ".staging/label_noise", ".training", ".cache", ".manifests", ".lock", ""])
+def test_a_link_in_the_place_of_our_own_folders_is_not_followed(made, tmp_path, place):
+    """What it leads to is not ours to write to, or to clear."""
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "deep").mkdir(parents=True)
+    (elsewhere / "deep/file").write_text("theirs")
+    link = made.results / place if place else made.results
+    if link.exists():
+        link.rename(tmp_path / "aside")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(elsewhere / "deep/file" if place == ".lock" else elsewhere)
+    made.monkeypatch.setenv("VDM_FORCE", "label_noise,lora_weights")
+    result = materialize(made.profile, made.root, ["label_noise", "lora_weights"])
+    assert not result.success
+    assert "and a place of our own is to be there; move it away." in str([event.event_specific_data for event in result.all_events])
+    assert snapshot(elsewhere) == {"deep": "folder", "deep/file": b"theirs"}

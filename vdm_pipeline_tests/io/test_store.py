@@ -1,13 +1,15 @@
 """The folder tree: staging, publishing, records, and whether files are still those of the record."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
 from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.io import manifest as manifest_module
 from vdm_pipeline.io.manifest import Manifest, data_version, file_sha256
-from vdm_pipeline.io.store import Store
+from vdm_pipeline.io.store import Store, Tried
 
 OUTPUTS = ["results/table.csv", "results/folder"]
 
@@ -152,3 +154,55 @@ def test_damaged_record_is_a_sentence(store, content):
 def test_data_version_depends_on_names_and_content_not_on_order():
     assert data_version({"a": "1", "b": "2"}) == data_version({"b": "2", "a": "1"})
     assert len({data_version(h) for h in ({"a": "1", "b": "2"}, {"a": "2", "b": "1"}, {"a": "1"}, {"a": "1", "c": "2"})}) == 4
+
+
+def test_an_edit_that_keeps_size_and_time_stamp_is_seen(store, monkeypatch):
+    """Also by a process that has read the file before, long after it was written."""
+    monkeypatch.setattr(manifest_module, "SETTLED_S", 0.0)
+    record = published(store)
+    path = store.path("results/table.csv")
+    before = path.stat()
+    assert store.is_whole(record)
+    path.write_text("nev")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert not store.is_whole(record)
+
+
+def test_a_file_that_was_just_written_is_read_each_time(store):
+    """Two writes may have one time stamp."""
+    assert manifest_module.SETTLED_S > 1
+    record = published(store)
+    assert store.is_whole(record)
+    manifest_module._known_sha256.cache_clear()
+    assert store.is_whole(record)
+    assert manifest_module._known_sha256.cache_info().currsize == 0
+
+
+def test_work_is_noted_until_it_is_done(store):
+    assert store.tried("thing") is None
+    store.begin("thing", "as it is")
+    store.begin("thing", "as it is")
+    assert store.tried("thing") == Tried(state="as it is", times=2, failed=False)
+    store.fail("thing", "as it is")
+    assert store.tried("thing").failed
+    store.begin("thing", "otherwise")
+    assert store.tried("thing") == Tried(state="otherwise", times=1, failed=False)
+    store.record(manifest({}))
+    assert store.tried("thing") is None
+
+
+@pytest.mark.parametrize("place", ["results", "results/.manifests", "results/.staging"])
+def test_a_link_in_the_place_of_our_own_is_refused(store, tmp_path_factory, place):
+    link = store.root / place
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(tmp_path_factory.mktemp("elsewhere"))
+    with pytest.raises(PipelineError, match="is a link to .*, and a place of our own is to be there; move it away"):
+        store.own("results/.manifests/x" if place != "results/.staging" else "results/.staging/x")
+
+
+def test_leftovers_beside_an_output_are_cleared_when_it_is_published(store):
+    left = store.root / "results/.table.csv.0123abcd.part.csv"
+    left.parent.mkdir(parents=True)
+    left.write_text("half")
+    published(store)
+    assert not left.exists()

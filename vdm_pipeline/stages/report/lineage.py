@@ -33,14 +33,15 @@ def cost_table(manifests: Mapping[str, Manifest]) -> Table:
 
 
 def images_per_second(record: Manifest) -> float | None:
-    """Of a training what it measured; of drawing the images over all seconds, loading included; None for other assets."""
+    """Of training and drawing, as it was measured; None for other assets, and where images of an earlier run were taken over."""
     metadata: dict[str, Any] = record.metadata
     if record.asset == "lora_weights":
         return metadata.get("images_per_s")
-    if record.asset not in DRAWN or not record.seconds:
+    arms = [key.removeprefix("n") for key in metadata if key == "n" or key.startswith("n_")]
+    if record.asset not in DRAWN or not arms or not all(metadata.get(f"images_per_s{arm}") for arm in arms):
         return None
-    drawn = sum(value for key, value in metadata.items() if key == "n" or key.startswith("n_"))
-    return drawn / record.seconds if drawn else None
+    seconds = sum(metadata[f"n{arm}"] / metadata[f"images_per_s{arm}"] for arm in arms)
+    return sum(metadata[f"n{arm}"] for arm in arms) / seconds
 
 
 def _speed(record: Manifest) -> str:

@@ -108,14 +108,17 @@ def test_lineage_and_cost_are_those_of_the_records(run):
     made = cell(lineage_table(run.manifests), 0, "generated_images", "made from")
     assert made.text == "raw_npz 12345678"
     assert cell(lineage_table(run.manifests), 0, "generated_images", "files, sha256").text == "metadata.jsonl 0123456789ab\n1 PNG"
-    assert cell(cost_table(run.manifests), 0, "generated_images", "images a second").text == number(6 / 12.25)
+    assert cell(cost_table(run.manifests), 0, "generated_images", "images a second").text == "41.5"
     assert cell(cost_table(run.manifests), 0, "lora_weights", "images a second").text == "41.5"
     assert cell(cost_table(run.manifests), 0, "together", "seconds").text == "24.5"
     assert cost_table({}).blocks[0].rows[0].title == lineage_table({}).blocks[0].rows[0].title == "not measured"
 
 
 def test_speed_of_extra_arms_is_that_of_all_together(run):
-    record = run.manifests["generated_images"].model_copy(update={"asset": "extra_images", "metadata": {"arms": 2, "n_a": 6, "n_b": 6}})
-    assert images_per_second(record) == 12 / 12.25
+    facts = {"arms": 2, "n_a": 6, "n_b": 6, "images_per_s_a": 2.0, "images_per_s_b": 6.0}
+    record = run.manifests["generated_images"].model_copy(update={"asset": "extra_images", "metadata": facts})
+    assert images_per_second(record) == 12 / (6 / 2 + 6 / 6)
+    del facts["images_per_s_b"]
+    assert images_per_second(record.model_copy(update={"metadata": facts})) is None, "images of an earlier run were taken over"
     assert images_per_second(record.model_copy(update={"metadata": {"arms": 0}})) is None
     assert images_per_second(record.model_copy(update={"asset": "raw_npz", "metadata": {"n": 5, "n_train": "3 normal"}})) is None
