@@ -144,7 +144,7 @@ def test_another_limit_has_the_check_look_again(daemon):
     project.change(checks={"max_class_share": 0.4}, subset={"per_class": 6})
     assert daemon.settle() == [set()]
     assert "lora_subset" in project.stale()
-    project.change(checks={"max_class_share": 0.95})
+    project.change(checks={"max_class_share": 0.95}, subset={"per_class": 6})
     (run,) = daemon.settle()
     assert {"lora_subset", "lora_weights", *MEASURED} <= run
     project.profile = good

@@ -55,32 +55,38 @@ def warns(run: Run, finding: "Finding") -> dg.AssetCheckSeverity:
 
 def checks_of(asset: str, checks: Sequence[Check]) -> dg.AssetChecksDefinition:
     """All checks of an asset as one step, so that the checks of a re-used asset cost next to nothing; each can be run alone."""
-    by_name = {check.gate.name: check for check in checks}
 
     @dg.multi_asset_check(specs=[check.spec for check in checks], name=f"{asset}_checks", can_subset=True)
     def look(context: dg.AssetCheckExecutionContext, run: dg.ResourceParam[Run]) -> Iterator[dg.AssetCheckResult]:
         selected = {key.name for key in context.op_execution_context.selected_asset_check_keys}
-        run.store.begin(f"{asset}_checks", check_state(run, asset))
-        for name in [name for name in by_name if name in selected]:
-            try:
-                with disk_faults(run.store.root):
-                    verdict = _verdict(run, by_name[name], run.forced(asset, context.run.tags))
-            except BaseException as error:
-                run.store.fail(f"{asset}_checks", check_state(run, asset))
-                if isinstance(error, PipelineError):
-                    raise dg.Failure(str(error), allow_retries=False) from None
-                raise
+        forced = run.forced(asset, context.run.tags)
+        try:
+            with disk_faults(run.store.root):
+                yield from _results(run, asset, [check for check in checks if check.gate.name in selected], forced)
+        except PipelineError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+
+    return look
+
+
+def _results(run: Run, asset: str, checks: Sequence[Check], forced: bool) -> Iterator[dg.AssetCheckResult]:
+    now = check_state(run, asset)
+    run.store.begin(f"{asset}_checks", now)
+    try:
+        for check in checks:
+            verdict = _verdict(run, check, forced)
             yield dg.AssetCheckResult(
                 passed=verdict.passed,
-                check_name=name,
+                check_name=check.gate.name,
                 asset_key=asset,
                 description=verdict.sentence,
                 metadata=verdict.figures,
                 severity=dg.AssetCheckSeverity[verdict.severity],
             )
-        run.store.done(f"{asset}_checks")
-
-    return look
+    except BaseException:
+        run.store.fail(f"{asset}_checks", now)
+        raise
+    run.store.done(f"{asset}_checks")
 
 
 def _verdict(run: Run, check: Check, forced: bool) -> Verdict:

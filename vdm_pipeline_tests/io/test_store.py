@@ -196,7 +196,7 @@ def test_a_link_in_the_place_of_our_own_is_refused(store, tmp_path_factory, plac
     link = store.root / place
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(tmp_path_factory.mktemp("elsewhere"))
-    with pytest.raises(PipelineError, match="is a link to .*, and a place of our own is to be there; move it away"):
+    with pytest.raises(PipelineError, match=r"is a link to .*, and a place of our own is to be there; move it away"):
         store.own("results/.manifests/x" if place != "results/.staging" else "results/.staging/x")
 
 
