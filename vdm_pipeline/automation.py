@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from datetime import datetime
 
 import dagster as dg
 
@@ -36,13 +37,13 @@ class Wanted(dg.AutomationCondition):
 
     def __init__(self, run: Run, edited: Callable[[], bool]) -> None:
         self.run, self.edited = run, edited
-        self.tick, self.names = -1, frozenset[str]()
+        self.tick, self.names = datetime.min, frozenset[str]()
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
         """All of the asset, or nothing; one answer a tick for all assets, so that none is asked for without its inputs."""
-        if context.evaluation_id != self.tick:
+        if context.evaluation_time != self.tick:
             edited = self.edited()
-            self.tick, self.names = context.evaluation_id, frozenset() if edited else frozenset(wanted(self.run))
+            self.tick, self.names = context.evaluation_time, frozenset() if edited else frozenset(wanted(self.run))
             if edited:
                 context.log.warning("The profile was edited: press 'Reload definitions', and the sensor goes on.")
         return _all_if(context.key.to_user_string() in self.names, context)

@@ -38,7 +38,7 @@ def _as_captions(profile: Profile) -> list:
 
 def _of_an_arm(asset: str) -> tuple[Gate, ...]:
     return (
-        Gate(asset, "images_are_complete", lambda p: [p.classes, p.generation], blocking=True),
+        Gate(asset, "images_are_complete", lambda p: [p.classes, p.generation.per_class, p.generation.seed], blocking=True),
         Gate(asset, "images_are_not_blank", lambda p: [p.faults], blocking=True),
         Gate(asset, "images_are_different", lambda p: [], blocking=True),
         Gate(asset, "images_are_grey", lambda p: [p.checks.max_chroma]),

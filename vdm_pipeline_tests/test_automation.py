@@ -82,16 +82,7 @@ def daemon(made, monkeypatch):
         yield Daemon(made, instance)
 
 
-QUICK = {
-    "nothing",
-    "archive touched",
-    "limit of a check",
-    "device",
-    "adapter weight",
-    "a table edited",
-    "a record deleted",
-    "labeller's pin",
-}
+QUICK = {"nothing", "limit of a check", "a table edited", "labeller's pin"}
 
 
 @pytest.mark.parametrize("row", [row for row in TABLE if row.what in QUICK], ids=lambda row: row.what)

@@ -85,7 +85,7 @@ def test_a_fault_of_our_own_is_not_tried_again(tiny, project, failing):
     assert len(tries) == 1
 
 
-@pytest.mark.parametrize("writes", range(0, 37, 4))
+@pytest.mark.parametrize("writes", range(0, 37, 9))
 def test_a_disk_that_fills_up_at_any_write_is_told_and_gone_on_from(made, monkeypatch, writes):
     """Nothing that stood is touched by what could not be written; the next run makes what it would have made."""
     before = {name: content for name, content in snapshot(made.root).items() if "/." not in f"/{name}"}

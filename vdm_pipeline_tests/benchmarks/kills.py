@@ -26,7 +26,7 @@ from vdm_pipeline.assets import materialize as materializing
 from vdm_pipeline.io.atomic import LEFTOVER
 from vdm_pipeline.settings import load_profile
 from vdm_pipeline.stages.evaluation import evaluate  # noqa: F401  (this and what follows: loaded before the fork)
-from vdm_pipeline.stages.report import page  # noqa: F401
+from vdm_pipeline.stages.report import lineage, page  # noqa: F401
 from vdm_pipeline.stages.sampling import launch
 from vdm_pipeline.stages.training import loop, samples
 from vdm_pipeline.stages.training.adapter import WEIGHTS
@@ -66,6 +66,7 @@ def make_all(root: Path) -> None:
     materializing.time = SimpleNamespace(perf_counter=lambda: 0.0)
     materializing.peak_resident_mb = lambda: 0.0
     loop._Window.speed = lambda window, done: 1.0
+    lineage.images_per_second = lambda record: None
     loop.peak_flops, loop.peak_memory_mb = lambda *_: 1e9, lambda *_: 0.0
     samples.STEPS = 2
     with graph.lasting(root / "home") as instance:

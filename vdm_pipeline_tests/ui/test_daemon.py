@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="no make is ins
 COUNTS = {"train": 546, "val": 78, "test": 156}
 """Those of BreastMNIST, the smallest archive that MedMNIST lists."""
 SECONDS = 240
-TICKS_S = 50
+TICKS_S = 35
 """Long enough for the sensor to look twice."""
 LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "vdm_pipeline.definitions"}
 
