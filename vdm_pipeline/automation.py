@@ -76,7 +76,8 @@ def _all_if(holds: bool, context: dg.AutomationContext) -> dg.AutomationResult:
 def when_changed(run: Run, edited: Callable[[], bool]) -> dg.AutomationCondition:
     """Ask for what is wanted, and for what Dagster is to be told of; ``edited`` says whether the profile is another by now."""
     untold = Untold(run) & ~RULE.execution_failed()
-    return ((Wanted(run, edited) | untold) & ~RULE.in_progress()).with_label("changed, and not tried like this before")
+    idle = ~RULE.in_progress()  # first: what is told while we look is not in progress any more, and told
+    return (idle & (Wanted(run, edited) | untold)).with_label("changed, and not tried like this before")
 
 
 def remake_on_change() -> dg.AutomationConditionSensorDefinition:
