@@ -13,7 +13,7 @@ from vdm_pipeline.resources import NOT_LOOKED, Run
 from vdm_pipeline.settings import fingerprint
 
 TIMES = 3
-"""So often is work begun that was killed each time; a process that runs out of memory is killed for ever."""
+"""So often is work begun that is killed each time; without a limit, one that runs out of memory would be begun for ever."""
 SETTLED_S = 5.0
 """A file that was written to later than this long ago may still be on its way, and is waited for."""
 
