@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -70,11 +71,11 @@ def checks_of(asset: str, checks: Sequence[Check]) -> dg.AssetChecksDefinition:
 
 
 def _results(run: Run, asset: str, checks: Sequence[Check], forced: bool) -> Iterator[dg.AssetCheckResult]:
-    now = check_state(run, asset)
+    now, stored = check_state(run, asset), cache(run.stored)
     run.store.begin(f"{asset}_checks", now)
     try:
         for check in checks:
-            verdict = _verdict(run, check, forced)
+            verdict = _verdict(run, check, stored, forced)
             yield dg.AssetCheckResult(
                 passed=verdict.passed,
                 check_name=check.gate.name,
@@ -89,10 +90,10 @@ def _results(run: Run, asset: str, checks: Sequence[Check], forced: bool) -> Ite
     run.store.done(f"{asset}_checks")
 
 
-def _verdict(run: Run, check: Check, forced: bool) -> Verdict:
+def _verdict(run: Run, check: Check, stored: Callable[[str], Stored], forced: bool) -> Verdict:
     """What the check found in this data under these settings before, or finds now; the next run reads nothing that it stopped."""
     gate = check.gate
-    handles = {asset: run.stored(asset) for asset in (gate.asset, *gate.reads)}
+    handles = {asset: stored(asset) for asset in (gate.asset, *gate.reads)}
     print_ = run.gate_fingerprint(gate)
     kept = run.store.verdicts(gate.asset).get(gate.name)
     if kept and kept.fingerprint == print_ and not forced:
