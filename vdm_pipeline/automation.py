@@ -32,7 +32,8 @@ def relabelling(profile: Profile) -> dg.ScheduleDefinition:
 class Wanted(dg.AutomationCondition):
     """What `freshness.wanted` names: Dagster's daemon and a run go by the same records.
 
-    Nothing, once the profile was edited: a run would read it anew, and find other things to do than are asked for here.
+    Nothing, once the profile was edited: a run would read it anew, and find other things to do than are asked for here. The
+    tick fails with a sentence while a record is damaged, or the disk is full or closed.
     """
 
     def __init__(self, run: Run, edited: Callable[[], bool]) -> None:
@@ -42,11 +43,17 @@ class Wanted(dg.AutomationCondition):
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
         """All of the asset, or nothing; one answer a tick for all assets, so that none is asked for without its inputs."""
         if context.evaluation_time != self.tick:
-            edited = self.edited()
-            self.tick, self.names = context.evaluation_time, frozenset() if edited else frozenset(wanted(self.run))
-            if edited:
-                context.log.warning("The profile was edited: press 'Reload definitions', and the sensor goes on.")
+            self.tick, self.names = context.evaluation_time, frozenset(self._asked(context.log.warning))
         return _all_if(context.key.to_user_string() in self.names, context)
+
+    def _asked(self, warn: Callable[[str], None]) -> set[str]:
+        if self.edited():
+            warn("The profile was edited: press 'Reload definitions', and the sensor goes on.")
+            return set()
+        names = wanted(self.run)
+        if names:
+            self.run.store.try_a_note()
+        return names
 
 
 class Untold(dg.AutomationCondition):

@@ -9,7 +9,7 @@ import time
 from vdm_pipeline.assets.catalogue import MEASURES, STAGES
 from vdm_pipeline.gates import gates_of
 from vdm_pipeline.io.manifest import Manifest
-from vdm_pipeline.resources import NOT_LOOKED, Run
+from vdm_pipeline.resources import Run
 from vdm_pipeline.settings import fingerprint
 
 TIMES = 3
@@ -45,11 +45,11 @@ def wanted(run: Run) -> set[str]:
     return found
 
 
-def _is_due(run: Run, asset: str, held: dict[str, str] | None) -> bool:
+def _is_due(run: Run, asset: str, held: dict[str, str | None] | None) -> bool:
     """Whether an asset that does not stand (``held`` is None), or that a check has not looked at, is to be asked for."""
     if held is None:
         return _settled(run, asset) and not _is_given_up(run, asset, state(run, asset))
-    return NOT_LOOKED in held.values() and not _is_given_up(run, f"{asset}_checks", check_state(run, asset))
+    return None in held.values() and not _is_given_up(run, f"{asset}_checks", check_state(run, asset))
 
 
 def _is_given_up(run: Run, work: str, now: str) -> bool:

@@ -14,7 +14,6 @@ from vdm_pipeline.io.store import Store
 from vdm_pipeline.settings import Profile, fingerprint
 
 FORCE_TAG = "vdm/force"
-NOT_LOOKED = "has not looked at"
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,8 @@ class Run:
         found = {name: self.stored(name) for name in STAGES[asset].inputs}
         for name in found if asset not in MEASURES else ():
             for check, fault in self.stops(name).items():
-                if fault == NOT_LOOKED:
-                    raise PipelineError(f"Check {check} {fault} {name} as it stands; run: {make_command(name)}")
+                if fault is None:
+                    raise PipelineError(f"Check {check} has not looked at {name} as it stands; run: {make_command(name)}")
                 raise PipelineError(
                     f"Check {check} stopped {name}: {fault}. Mend that, or look at its figures, and run: {make_command(name)}"
                 )
@@ -107,14 +106,14 @@ class Run:
         versions = {name: record.data_version if record else "" for name, record in records.items()}
         return fingerprint(gate.version, gate.name, versions, {"asked": plain(gate.asked(self.profile))})
 
-    def stops(self, asset: str) -> dict[str, str]:
-        """What keeps an asset that stands from being read, by blocking check: what it found, or that it has not looked."""
+    def stops(self, asset: str) -> dict[str, str | None]:
+        """What keeps an asset that stands from being read, by blocking check: what it found, or None if it has not looked."""
         verdicts = self.store.verdicts(asset)
-        found: dict[str, str] = {}
+        found: dict[str, str | None] = {}
         for gate in gates_of(asset):
             verdict = verdicts.get(gate.name)
             if gate.blocking and (verdict is None or verdict.fingerprint != self.gate_fingerprint(gate)):
-                found[gate.name] = NOT_LOOKED
+                found[gate.name] = None
             elif gate.blocking and verdict and verdict.stops:
                 found[gate.name] = verdict.sentence
         return found

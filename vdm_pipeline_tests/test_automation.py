@@ -1,8 +1,11 @@
 """Re-labelling by the clock; and whatever changed, made down to the report by the daemon's own evaluation."""
 
+import errno
+import os
 import shutil
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -10,8 +13,9 @@ import pytest
 from vdm_pipeline import automation, freshness
 from vdm_pipeline.assets.catalogue import STAGES
 from vdm_pipeline.definitions import definitions, defs
-from vdm_pipeline.errors import SettingsError
+from vdm_pipeline.errors import PipelineError, SettingsError
 from vdm_pipeline.freshness import wanted
+from vdm_pipeline.io import atomic
 from vdm_pipeline.io.store import Store
 from vdm_pipeline.resources import Run
 from vdm_pipeline_tests.assets.graph import computed, lasting, materialize, sentence, unsynced
@@ -135,6 +139,8 @@ def test_another_limit_has_the_check_look_again(daemon):
     project.change(checks={"max_class_share": 0.4}, subset={"per_class": 6})
     assert daemon.settle() == [set()]
     assert "lora_subset" in project.stale()
+    (stopped,) = Run(project.profile, Store(project.root)).stops("labeled_dataset").items()
+    assert stopped[0] == "labels_predict_every_class" and "max_class_share = 0.4" in (stopped[1] or "")
     project.change(checks={"max_class_share": 0.95}, subset={"per_class": 6})
     (run,) = daemon.settle()
     assert {"lora_subset", "lora_weights", *MEASURED} <= run
@@ -181,6 +187,24 @@ def test_what_was_killed_is_gone_on_with_three_times_and_what_failed_is_not(daem
     run.store.fail("lora_weights", freshness.state(run, "lora_weights"))
     assert wanted(run) == set()
     assert "lora_weights" in wanted(Run(shrink(project.profile, execution={"micro_batch": 1}), run.store)), "it may be done otherwise"
+
+
+def test_while_the_disk_is_full_nothing_is_asked_for_and_the_tick_says_so(daemon, monkeypatch):
+    """What cannot be noted as begun would be begun every fifteen seconds."""
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    assert daemon.settle() == []
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, "sync", full)
+        assert daemon.settle() == [], "nothing is wanted, so nothing is written"
+        shutil.rmtree(daemon.project.results / "report")
+        with pytest.raises(Exception, match="Error while evaluating conditions") as caught:
+            daemon.tick()
+        assert isinstance(caught.value.__cause__, PipelineError)
+        assert str(caught.value.__cause__).startswith("The disk is full (")
+    assert daemon.settle() == [{"report"}]
 
 
 def test_what_another_instance_did_is_told_to_this_one(daemon):

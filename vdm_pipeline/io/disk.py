@@ -19,7 +19,7 @@ def disk_faults(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = error.filename or place
+        where = error.filename2 or error.filename or place  # of a rename, where to
         if error.errno in FULL:
             raise PipelineError(f"The disk is full ({where}); make room, and the next run goes on from where it was.") from None
         if error.errno in CLOSED:

@@ -16,8 +16,10 @@ from vdm_pipeline.io.atomic import write_text
 Content = TypeVar("Content")
 Stamp = tuple[int, ...]
 """Of a file: where it lies, its size, and when it was touched."""
-SETTLED_S = 2.0
+NEW_STAMP_S = 2.0
 """A file that was touched later than this long ago may be touched again without a new time stamp, so it is read anew."""
+MAX_NAME = 255
+"""Bytes of a file's name, on every common disk."""
 MAX_BYTES = 64 * 2**20
 """Of a record; the pictures in one take some hundred kB."""
 
@@ -42,9 +44,17 @@ class Manifest(BaseModel):
     @classmethod
     def _inside(cls, files: dict[str, str]) -> dict[str, str]:
         for name in files:
-            if name.startswith("/") or ".." in name.split("/") or "\0" in name:
-                raise ValueError(f"{name!r} leaves the project folder")
+            parts = name.split("/")
+            if name.startswith("/") or ".." in parts or "\0" in name or any(len(part.encode()) > MAX_NAME for part in parts):
+                raise ValueError(f"{name!r} is no file in the project folder")
         return files
+
+    @field_validator("metadata")
+    @classmethod
+    def _shown(cls, metadata: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(metadata.get("preview", ""), str):
+            raise ValueError("the preview is no text")
+        return metadata
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
@@ -73,7 +83,7 @@ def file_sha256(path: Path) -> str:
 def _if_touched(read: Callable[[Path], Content], known: Callable[[Path, Stamp], Content], path: Path) -> Content:
     """Any write to a file sets its change time, which no user can set."""
     found = path.stat()
-    if time.time() - found.st_ctime < SETTLED_S:
+    if time.time() - found.st_ctime < NEW_STAMP_S:
         return read(path)
     return known(path, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
 

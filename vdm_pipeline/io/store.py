@@ -47,7 +47,7 @@ class Store:
     def path(self, name: str) -> Path:
         """Absolute path of ``name`` such as ``results/labeled_dataset.csv``; raises `PipelineError` if it leaves the folder."""
         path = self.root / name
-        path = path.parent.resolve() / path.name  # the last part may be a link, to an archive that lies elsewhere
+        path = Path(os.path.realpath(path.parent)) / path.name  # the last part may be a link, to an archive that lies elsewhere
         if not path.is_relative_to(self.root):
             raise PipelineError(f"'{name}' leaves the project folder {self.root}; take a path inside it.")
         return path
@@ -124,6 +124,12 @@ class Store:
     def done(self, work: str) -> None:
         """Forget that it was ever begun."""
         self._tried_path(work).unlink(missing_ok=True)
+
+    def try_a_note(self) -> None:
+        """Raises `PipelineError` while nothing can be noted: what is begun and not noted would be begun again for ever."""
+        with disk_faults(self.root):
+            self.begin("a_note", "")
+            self.done("a_note")
 
     def tried(self, work: str) -> Tried | None:
         """What is noted of work that was begun and is not done; None also for a note that cannot be read."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import write_text
@@ -31,11 +31,13 @@ VERDICTS = TypeAdapter(dict[str, Verdict])
 
 def read_verdicts(path: Path) -> dict[str, Verdict]:
     """By check; empty where there is no file. Raises `PipelineError` if it is damaged: it may hold what stops the run."""
-    if not path.is_file():
+    if not path.exists():
         return {}
     try:
+        if not path.is_file():
+            raise ValueError("no file")
         return VERDICTS.validate_json(path.read_bytes())
-    except ValidationError:
+    except ValueError:  # also what pydantic raises
         raise PipelineError(f"{path} is damaged; delete it, and the checks look again.") from None
 
 

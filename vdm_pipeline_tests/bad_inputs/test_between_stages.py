@@ -97,6 +97,8 @@ RECORDS = [
     Case("record of a file above the project", DAMAGED, record(files={"../../etc/passwd": "0" * 64})),
     Case("record of an absolute file", DAMAGED, record(files={"/etc/passwd": "0" * 64})),
     Case("record of a file whose name has NUL", DAMAGED, record(files={"results/\0": "0" * 64})),
+    Case("record of a file whose name has 5000 letters", DAMAGED, record(files={f"results/{'x' * 5000}": "0" * 64})),
+    Case("record whose preview is no text", DAMAGED, record(metadata={"preview": 5})),
     Case("record of another asset", DAMAGED, record(asset="label_metrics")),
     Case("folder in the place of a record", DAMAGED, folder_instead(RECORD)),
 ]

@@ -1,5 +1,7 @@
 """The project folder that VDM_ROOT names, and what stands in the place of its folders."""
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,13 +10,17 @@ import pytest
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.store import Store
 from vdm_pipeline.resources import Run
-from vdm_pipeline_tests.assets.graph import materialize
+from vdm_pipeline_tests.assets.graph import materialize, sentence
 from vdm_pipeline_tests.bad_inputs.case import Case, check, each, snapshot
 from vdm_pipeline_tests.bad_inputs.test_between_stages import record
 
 
 def made(name: str) -> Callable[[Path], Path]:
     return lambda folder: ((folder / name).mkdir(), folder / name)[1]
+
+
+def instead(name: str, make: Callable[[Path], object]) -> Callable[[Path], object]:
+    return lambda root: (shutil.rmtree(root / name), make(root / name))
 
 
 def a_file(folder: Path) -> Path:
@@ -31,12 +37,33 @@ CASES = [
     Case("`VDM_ROOT` that is a file", "VDM_ROOT is '…/root', which is no folder; make it, or name another.", a_file),
     Case("`VDM_ROOT` with a line break", r"VDM_ROOT is '…/a\nb', whose name has a line break; name another folder.", made("a\nb")),
 ]
-IN_THE_WAY = Case(
-    "file in the place of results/",
-    "…results: File exists; something else stands in its place, move it away.",
-    lambda root: ((root / "results").write_text("mine"), None)[1],
-)
-ALL = [*CASES, IN_THE_WAY]
+AWAY = "something else stands in its place, move it away."
+IN_THE_WAY = [
+    Case("file in the place of results/", f"…results: File exists; {AWAY}", lambda root: (root / "results").write_text("mine")),
+    Case(
+        "pipe in the place of the lock",
+        f"…results/.lock: no plain file; {AWAY}",
+        lambda root: ((root / "results").mkdir(), os.mkfifo(root / "results/.lock")),
+    ),
+]
+OUTPUTS = {
+    "image_embeddings": Case(
+        "file in the place of an output's folder",
+        f"…results/embeddings: Not a directory; {AWAY}",
+        instead("results/embeddings", Path.touch),
+    ),
+    "lora_subset": Case(
+        "link to itself in the place of an output's folder",
+        f"…data/subset: Not a directory; {AWAY}",
+        instead("data/subset", lambda path: path.symlink_to(path)),
+    ),
+    "data_faults": Case(
+        "link to itself in the place of results/metrics",
+        f"…results/metrics: File exists; {AWAY}",
+        instead("results/metrics", lambda path: path.symlink_to(path)),
+    ),
+}
+ALL = [*CASES, *IN_THE_WAY, *OUTPUTS.values()]
 
 
 @each(CASES)
@@ -49,12 +76,24 @@ def test_a_root_that_is_no_folder_is_a_sentence(case, tmp_path, monkeypatch):
     assert snapshot(tmp_path) == before
 
 
-def test_a_file_in_the_place_of_results_is_a_sentence(tiny, project):
-    IN_THE_WAY.make(project)
+@each(IN_THE_WAY)
+def test_what_stands_in_the_place_of_the_lock_is_a_sentence(case, project):
+    case.make(project)
+    before = snapshot(project)
     with pytest.raises(PipelineError) as caught, Store(project).working("run", print):
         pass
-    check(IN_THE_WAY, str(caught.value))
-    assert (project / "results").read_text() == "mine"
+    check(case, str(caught.value))
+    assert snapshot(project) == before and not (project / "results/.lock").is_file()
+
+
+@pytest.mark.parametrize("asset", OUTPUTS)
+def test_what_stands_in_the_place_of_an_output_stays(asset, copied):
+    """What was made is kept for the run after it was moved away."""
+    profile, root = copied
+    OUTPUTS[asset].make(root)
+    before = snapshot(root)
+    check(OUTPUTS[asset], sentence(materialize(profile, root, [asset])))
+    assert {name: content for name, content in snapshot(root).items() if "/.staging" not in name} == before
 
 
 def test_a_record_without_settings_is_still_a_record(copied):

@@ -1,5 +1,6 @@
 """The lock on a project folder: one at a time, the others wait and say so, and no killed process leaves it behind."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -31,6 +32,14 @@ def theirs(tmp_path: Path):
     yield process
     process.kill()
     process.wait()
+
+
+def test_who_looks_is_no_holder(tmp_path):
+    path = tmp_path / ".lock"
+    path.touch()
+    with path.open() as other:
+        fcntl.flock(other, fcntl.LOCK_SH)  # another who looks at this moment
+        assert holder(path) is None
 
 
 def test_nobody_holds_what_was_never_locked_or_was_left(tmp_path):

@@ -158,7 +158,7 @@ def test_data_version_depends_on_names_and_content_not_on_order():
 
 def test_an_edit_that_keeps_size_and_time_stamp_is_seen(store, monkeypatch):
     """Also by a process that has read the file before, long after it was written."""
-    monkeypatch.setattr(manifest_module, "SETTLED_S", 0.0)
+    monkeypatch.setattr(manifest_module, "NEW_STAMP_S", 0.0)
     record = published(store)
     path = store.path("results/table.csv")
     before = path.stat()
@@ -170,7 +170,7 @@ def test_an_edit_that_keeps_size_and_time_stamp_is_seen(store, monkeypatch):
 
 def test_a_file_that_was_just_written_is_read_each_time(store):
     """Two writes may have one time stamp."""
-    assert manifest_module.SETTLED_S > 1
+    assert manifest_module.NEW_STAMP_S > 1
     record = published(store)
     assert store.is_whole(record)
     manifest_module._known_sha256.cache_clear()
