@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vdm_pipeline.assets.catalogue import MEASURES, STAGES, code_version, lineage, make_command, outputs, plain
+from vdm_pipeline.assets.catalogue import MEASURES, STAGES, code_version, lineage, make_command, outputs
 from vdm_pipeline.errors import OutdatedError, PipelineError
 from vdm_pipeline.gates import Gate, gates_of
 from vdm_pipeline.io.manifest import Manifest
@@ -104,7 +104,7 @@ class Run:
         """Of all that decides what a check finds: its version and settings, and the content of what it looks at."""
         records = {name: self.store.manifest(name) for name in (gate.asset, *gate.reads)}
         versions = {name: record.data_version if record else "" for name, record in records.items()}
-        return fingerprint(gate.version, gate.name, versions, {"asked": plain(gate.asked(self.profile))})
+        return fingerprint(gate.version, gate.name, versions, *gate.asked(self.profile))
 
     def stops(self, asset: str) -> dict[str, str | None]:
         """What keeps an asset that stands from being read, by blocking check: what it found, or None if it has not looked."""

@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 
 from vdm_pipeline import automation, freshness
+from vdm_pipeline.assets import materialize as materialize_module
 from vdm_pipeline.assets.catalogue import STAGES
 from vdm_pipeline.definitions import definitions, defs
 from vdm_pipeline.errors import PipelineError, SettingsError
@@ -228,6 +229,12 @@ def test_what_a_new_instance_does_not_know_is_told_to_it(made):
     with lasting(made.root.parent / "new home") as instance:
         assert Daemon(made, instance).settle() == [set()]
         assert unsynced(made.profile, made.root, instance) == set()
+
+
+def test_what_cannot_be_told_is_not_asked_for_ever(made, monkeypatch):
+    monkeypatch.setattr(materialize_module, "_result", lambda *_, **__: 1 / 0)
+    with lasting(made.root.parent / "new home") as instance:
+        assert Daemon(made, instance).settle() == [set()]
 
 
 def test_from_nothing_everything_is_made_in_one_run(tiny, project, monkeypatch):

@@ -1,6 +1,15 @@
 """Which checks stop a run."""
 
+import dataclasses
+
+import pytest
+
 from vdm_pipeline.definitions import defs
+from vdm_pipeline.gates import GATES
+from vdm_pipeline.io.store import Store
+from vdm_pipeline.resources import Run
+from vdm_pipeline.stages import findings
+from vdm_pipeline_tests.assets.graph import computed, materialize
 
 IMAGES = ("images_are_complete", "images_are_not_blank", "images_are_different")
 BLOCKING = {
@@ -21,3 +30,28 @@ def test_checks_that_are_to_stop_a_run_are_blocking():
     assert {(spec.asset_key.to_user_string(), spec.name) for spec in specs if spec.blocking} == BLOCKING
     assert {(spec.asset_key.to_user_string(), spec.name) for spec in specs if not spec.blocking} == TOLD
     assert all(spec.description for spec in specs)
+
+
+def test_what_a_check_finds_depends_on_its_version_and_on_all_that_it_reads(made):
+    """The subset may be the same while the archive, whose val and test it is not to share, is another."""
+    gate, store = GATES["lora_subset", "subset_is_disjoint"], Store(made.root)
+    run = Run(made.profile, store)
+    prints = [run.gate_fingerprint(gate), run.gate_fingerprint(dataclasses.replace(gate, version=gate.version + 1))]
+    for asset in ("raw_npz", "lora_subset", "label_metrics"):
+        record = store.manifest(asset)
+        assert record
+        store.record(record.model_copy(update={"data_version": "another"}))
+        prints.append(run.gate_fingerprint(gate))
+        store.record(record)
+    assert prints[4] == prints[0], "label_metrics is not read"
+    assert len(set(prints)) == 4
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_run_that_its_tag_forces_makes_the_asset_again_and_has_its_checks_look_again(made, monkeypatch, forced):
+    looked: list[int] = []
+    balanced = findings.balanced
+    monkeypatch.setattr(findings, "balanced", lambda *given: (looked.append(1), balanced(*given))[1])
+    result = materialize(made.profile, made.root, ["label_noise", "lora_subset"], tags={"vdm/force": "lora_subset"} if forced else None)
+    assert computed(result) == ({"lora_subset"} if forced else set())
+    assert len(looked) == forced

@@ -12,7 +12,8 @@ class Stage:
     """One asset, without Dagster.
 
     ``outputs`` are paths in the project folder, by role, all under ``data/`` or all under ``results/``. The data version is
-    the content of ``identity``: paths, or the start of paths, without what differs between equal runs, such as timings.
+    the content of ``identity``: paths, or the start of paths, without what differs between equal runs, such as timings. ``kept``
+    are folders with half-done work, beside the staging folder.
     """
 
     asset: str
@@ -21,6 +22,7 @@ class Stage:
     asked: Callable[[Profile], list]
     identity: tuple[str, ...] = ("data/", "results/")
     version: int = 1
+    kept: tuple[str, ...] = ()
 
 
 def _section(*names: str) -> Callable[[Profile], list]:
@@ -42,7 +44,7 @@ def _trained(profile: Profile) -> list:
 
 def _drawn(profile: Profile) -> list:
     """What all arms share: the plan and the base; the weight of our adapter and the extra arms are their own."""
-    generation = profile.generation.model_dump(mode="json", exclude={"adapter_weight", "extra"})
+    generation = profile.generation.asked(exclude={"adapter_weight", "extra"})
     base = profile.training.base
     return [generation, profile.classes, base, pinned_digest(base), pinned_digest(profile.generation.lcm_lora), profile.training.resolution]
 
@@ -115,7 +117,15 @@ STAGES = {
             _section("subset", "classes"),
             version=3,
         ),
-        Stage("lora_weights", ("lora_subset",), {"folder": "results/lora"}, _trained, ("results/lora/pytorch_lora_weights",), version=4),
+        Stage(
+            "lora_weights",
+            ("lora_subset",),
+            {"folder": "results/lora"},
+            _trained,
+            ("results/lora/pytorch_lora_weights",),
+            version=4,
+            kept=("results/.training",),
+        ),
         Stage(
             "generated_images",
             ("lora_weights",),
@@ -128,7 +138,7 @@ STAGES = {
             "extra_images",
             ("lora_weights",),
             {"folder": "results/generated_images_extra"},
-            lambda p: [*_drawn(p), p.generation.model_dump(mode="json", include={"extra"})],
+            lambda p: [*_drawn(p), p.generation.asked(include={"extra"})],
             version=4,
         ),
         Stage(
@@ -169,17 +179,12 @@ def lineage(asset: str) -> set[str]:
 
 def code_version(asset: str, profile: Profile) -> str:
     """Version of the stage's code and a digest of every setting and model pin that can change its result."""
-    return f"{STAGES[asset].version}-{fingerprint(asset, {'asked': plain(STAGES[asset].asked(profile))})}"
+    return f"{STAGES[asset].version}-{fingerprint(asset, *STAGES[asset].asked(profile))}"
 
 
 def same_code(asset: str, code_version: str) -> bool:
     """Whether a code version is of the stage's code as it is now, whatever the settings."""
     return code_version.split("-")[0] == str(STAGES[asset].version)
-
-
-def plain(values: list) -> list:
-    """Settings as JSON has them."""
-    return [value.model_dump(mode="json") if hasattr(value, "model_dump") else value for value in values]
 
 
 def make_command(asset: str) -> str:

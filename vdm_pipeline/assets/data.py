@@ -7,6 +7,8 @@ import dagster as dg
 
 from vdm_pipeline.assets.preview import sheet
 from vdm_pipeline.assets.stage import stage
+from vdm_pipeline.errors import ArchiveError
+from vdm_pipeline.io.manifest import file_sha256
 from vdm_pipeline.resources import Inputs, Run
 
 
@@ -24,6 +26,8 @@ def raw_npz(context: dg.AssetExecutionContext, run: Run, staging: Path, made: In
     archive = read_archive(path, data, classes.names).verify()
     if archive.status == "unverified":
         context.log.warning(f"{path.name}: MD5 {archive.md5} is not MedMNIST's; schema, classes and counts fit. Recorded as unverified.")
+    if file_sha256(path) != archive.sha256:
+        raise ArchiveError(f"{path} was changed while it was looked at; run again.")
     counts = archive.class_counts(len(classes.names))
     train = archive.splits["train"]
     first = [row for label in range(len(classes.names)) for row in (train.labels == label).nonzero()[0][:8].tolist()]

@@ -1,13 +1,16 @@
 """The one way in which an asset is made or re-used, whichever door asked for it."""
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
 import dagster as dg
 
 from vdm_pipeline.assets.catalogue import STAGES, code_version, lineage, same_code
+from vdm_pipeline.attempts import attempt
 from vdm_pipeline.errors import NetworkError, OutdatedError, PipelineError
 from vdm_pipeline.freshness import stands, state
 from vdm_pipeline.io.disk import disk_faults
@@ -72,11 +75,8 @@ def _materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> dg.
         context.log.info(f"{asset}: re-used, nothing upstream changed")
         return _result(run, old, reused=True)
     context.log.info(f"{asset}: computing ({_why(run, asset, forced)})")
-    try:
+    with attempt(context, run, asset, state(run, asset)):
         manifest = _make(run, asset, lambda staging: work(context, run, staging, made))
-    except BaseException:
-        run.store.fail(asset, state(run, asset))
-        raise
     run.made.add(asset)
     return _result(run, manifest, reused=False)
 
@@ -84,13 +84,13 @@ def _materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> dg.
 def _make(run: Run, asset: str, work: Callable[[Path], dict[str, Any]]) -> Manifest:
     """Work, publish, and record."""
     stage, outputs = STAGES[asset], [str(path.relative_to(run.store.root)) for path in run.paths(asset).values()]
-    run.store.begin(asset, state(run, asset))
     print_ = run.fingerprint(asset)
     inputs = run.input_versions(asset)
     staging = run.store.staging(asset, outputs, print_) if stage.outputs else run.store.root
     forget_peak()
     begun = time.perf_counter()
-    metadata = work(staging)
+    with _inputs_stand(run, asset, staging) if stage.inputs else nullcontext():
+        metadata = work(staging)
     if stage.outputs:
         run.store.publish(staging, outputs)
     files = run.store.hashes(outputs)
@@ -108,6 +108,27 @@ def _make(run: Run, asset: str, work: Callable[[Path], dict[str, Any]]) -> Manif
     )
     run.store.record(manifest)
     return manifest
+
+
+@contextmanager
+def _inputs_stand(run: Run, asset: str, staging: Path) -> Iterator[None]:
+    """Raise `PipelineError` if an input is not what it was when the work began; what was made from it is not kept."""
+    try:
+        yield
+    except Exception:
+        _check_inputs(run, asset, staging)  # what was changed is why it failed
+        raise
+    _check_inputs(run, asset, staging)
+
+
+def _check_inputs(run: Run, asset: str, staging: Path) -> None:
+    try:
+        run.inputs(asset)
+    except PipelineError as error:
+        for place in (staging, *(run.store.own(name) for name in STAGES[asset].kept)):
+            if place.exists():
+                shutil.rmtree(place)
+        raise PipelineError(f"While {asset} was made from it: {error}") from None
 
 
 def _why(run: Run, asset: str, forced: bool) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from vdm_pipeline.attempts import attempt
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.freshness import check_state
 from vdm_pipeline.gates import GATES, Gate
@@ -62,7 +63,7 @@ def checks_of(asset: str, checks: Sequence[Check]) -> dg.AssetChecksDefinition:
         selected = {key.name for key in context.op_execution_context.selected_asset_check_keys}
         forced = run.forced(asset, context.run.tags)
         try:
-            with disk_faults(run.store.root):
+            with disk_faults(run.store.root), attempt(context, run, f"{asset}_checks", check_state(run, asset)):
                 yield from _results(run, asset, [check for check in checks if check.gate.name in selected], forced)
         except PipelineError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
@@ -71,23 +72,17 @@ def checks_of(asset: str, checks: Sequence[Check]) -> dg.AssetChecksDefinition:
 
 
 def _results(run: Run, asset: str, checks: Sequence[Check], forced: bool) -> Iterator[dg.AssetCheckResult]:
-    now, stored = check_state(run, asset), cache(run.stored)
-    run.store.begin(f"{asset}_checks", now)
-    try:
-        for check in checks:
-            verdict = _verdict(run, check, stored, forced)
-            yield dg.AssetCheckResult(
-                passed=verdict.passed,
-                check_name=check.gate.name,
-                asset_key=asset,
-                description=verdict.sentence,
-                metadata=verdict.figures,
-                severity=dg.AssetCheckSeverity[verdict.severity],
-            )
-    except BaseException:
-        run.store.fail(f"{asset}_checks", now)
-        raise
-    run.store.done(f"{asset}_checks")
+    stored = cache(run.stored)
+    for check in checks:
+        verdict = _verdict(run, check, stored, forced)
+        yield dg.AssetCheckResult(
+            passed=verdict.passed,
+            check_name=check.gate.name,
+            asset_key=asset,
+            description=verdict.sentence,
+            metadata=verdict.figures,
+            severity=dg.AssetCheckSeverity[verdict.severity],
+        )
 
 
 def _verdict(run: Run, check: Check, stored: Callable[[str], Stored], forced: bool) -> Verdict:
@@ -99,6 +94,8 @@ def _verdict(run: Run, check: Check, stored: Callable[[str], Stored], forced: bo
     if kept and kept.fingerprint == print_ and not forced:
         return kept
     finding = check.find(run, handles)
+    for asset in handles:
+        run.stored(asset)  # raises if its files were changed meanwhile
     severity = check.severity(run, finding).name
     verdict = Verdict(fingerprint=print_, passed=finding.passed, severity=severity, sentence=finding.sentence, figures=finding.figures)
     run.store.keep_verdict(gate.asset, gate.name, verdict)

@@ -42,7 +42,7 @@ def locked(path: Path, note: dict[str, Any], waiting: Callable[[dict[str, Any]],
 def holder(path: Path) -> dict[str, Any] | None:
     """The note of the process that holds the lock, or None if none does."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in its place would wait for ever
     except FileNotFoundError:
         return None
     try:
@@ -59,6 +59,8 @@ def _take(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
 
 
 def _read(descriptor: int) -> dict[str, Any]:
-    """The holder's note; empty in the moment before it is written."""
-    text = os.pread(descriptor, 4096, 0)
-    return dict(json.loads(text)) if text.endswith(b"}") else {}
+    """The holder's note; empty in the moment before it is written, or where it is not ours."""
+    with suppress(ValueError):
+        note = json.loads(os.pread(descriptor, 4096, 0))
+        return note if isinstance(note, dict) else {}
+    return {}

@@ -49,6 +49,9 @@ class Store:
         path = self.root / name
         path = Path(os.path.realpath(path.parent)) / path.name  # the last part may be a link, to an archive that lies elsewhere
         if not path.is_relative_to(self.root):
+            link = next((part for part in (self.root / name).parents if part.is_symlink()), None)
+            if link:
+                raise PipelineError(f"{link} is a link that leads out of the project folder; move it away, or put the folder itself there.")
             raise PipelineError(f"'{name}' leaves the project folder {self.root}; take a path inside it.")
         return path
 
@@ -117,7 +120,7 @@ class Store:
         write_text(self._tried_path(work), Tried(state=state, times=times, failed=False).model_dump_json())
 
     def fail(self, work: str, state: str) -> None:
-        """Note that it failed, or was stopped by hand; a process that is killed notes nothing."""
+        """Note that it failed, or was stopped by hand."""
         tried = self.tried(work)
         write_text(self._tried_path(work), Tried(state=state, times=tried.times if tried else 1, failed=True).model_dump_json())
 
@@ -142,7 +145,6 @@ class Store:
     def record(self, manifest: Manifest) -> None:
         """Write the record; the last step of a materialization."""
         write_manifest(self._manifest_path(manifest.asset), manifest)
-        self.done(manifest.asset)
 
     def verdicts(self, asset: str) -> dict[str, Verdict]:
         """What the asset's checks found the last time, by check."""

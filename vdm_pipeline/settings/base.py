@@ -1,7 +1,7 @@
 """What all settings share: frozen, strict sections, a few kinds of number, and the pin of a model."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -38,6 +38,16 @@ class Section(BaseModel):
     """Frozen; unknown keys, infinities and values of another type (``"500"`` for 500) are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def asked(self, **chosen: Any) -> dict[str, Any]:
+        """What decides a result, as JSON has it: all, or what `model_dump` would choose, but the licences, which are only told."""
+        return dict(_without_licences(self.model_dump(mode="json", **chosen)))
+
+
+def _without_licences(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_licences(inner) for key, inner in value.items() if key != "licence"}
+    return [_without_licences(inner) for inner in value] if isinstance(value, list) else value
 
 
 class ModelPin(Section):

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from vdm_pipeline.errors import SettingsError
 from vdm_pipeline.settings.base import ModelPin, Section, Text
@@ -110,9 +110,9 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def fingerprint(*values: BaseModel | str | int | dict | None) -> str:
-    """Sixteen hex digits that change when any of the values changes."""
-    plain = [value.model_dump(mode="json") if isinstance(value, BaseModel) else value for value in values]
+def fingerprint(*values: Section | str | int | dict | list | None) -> str:
+    """Sixteen hex digits that change when any of the values changes; of a section, what is `asked`."""
+    plain = [value.asked() if isinstance(value, Section) else value for value in values]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 

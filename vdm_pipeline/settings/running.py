@@ -1,4 +1,4 @@
-"""Sections that change no result, and so are part of no fingerprint: automation, checks, execution."""
+"""Sections that change nothing that is made from the images: automation, checks, execution."""
 
 from typing import Annotated, Literal
 
@@ -10,11 +10,13 @@ from vdm_pipeline.settings.base import Count, Section, Share, Text
 class Automation(Section):
     """When the daemon works by itself; it changes no result, so it is part of no fingerprint."""
 
-    relabel_cron: Text = Field("0 3 * * 1", description="when the re-labelling schedule ticks, five cron fields, UTC")
+    relabel_cron: Text = Field(
+        "0 3 * * 1", description="when the re-labelling schedule ticks, five cron fields or a name such as @daily, UTC"
+    )
 
 
 class Checks(Section):
-    """Limits of the asset checks; they stop a run or let it pass, and change no result."""
+    """Limits of the asset checks; they stop a run or let it pass. Summary and report show them."""
 
     max_class_share: Share = Field(0.95, description="no class may be given to a larger share of the images")
     max_ece: Share = Field(0.15, description="largest expected calibration error of the labels on test")

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -9,12 +10,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from vdm_pipeline.assets import materialize as module
 from vdm_pipeline.errors import ArchiveError, NetworkError
+from vdm_pipeline.freshness import wanted
 from vdm_pipeline.io import atomic
 from vdm_pipeline.io import store as store_module
 from vdm_pipeline.io.store import Store
+from vdm_pipeline.resources import Run
 from vdm_pipeline.settings import load_profile
 from vdm_pipeline.stages import archive
 from vdm_pipeline_tests.assets.graph import computed, lasting, materialize, sentence, unsynced
@@ -139,6 +143,72 @@ def test_files_with_time_stamps_of_any_time_are_read_by_their_content(made):
     for path in made.results.rglob("*.png"):
         os.utime(path, (4_000_000_000, 4_000_000_000))
     assert made.stale() == set()
+
+
+@pytest.fixture
+def meddling(made, monkeypatch):
+    """Have a file changed while an asset is made, after it was looked at; gives the bytes that it had."""
+
+    def set_up(name: str) -> bytes:
+        good = (made.root / name).read_bytes()
+        monkeypatch.setattr(module, "forget_peak", lambda: (made.root / name).write_bytes(good.replace(b"normal", b"Normal", 1)))
+        return good
+
+    return set_up
+
+
+@pytest.mark.parametrize(
+    ("asset", "of", "name"),
+    [("label_metrics", "labeled_dataset", "results/labeled_dataset.csv"), ("lora_weights", "lora_subset", "data/subset/metadata.jsonl")],
+)
+def test_what_was_made_from_an_input_that_changed_meanwhile_is_thrown_away(made, meddling, monkeypatch, asset, of, name):
+    good = meddling(name)
+    record = (made.results / f".manifests/{asset}.json").read_bytes()
+    monkeypatch.setenv("VDM_FORCE", asset)
+    said = sentence(materialize(made.profile, made.root, [asset]))
+    assert said.startswith(f"While {asset} was made from it: Files of asset {of} were changed since they were made; run: ")
+    assert (made.results / f".manifests/{asset}.json").read_bytes() == record
+    assert not list((made.results / ".staging" / asset).iterdir())
+    assert asset != "lora_weights" or not (made.results / ".training").exists(), "it would be gone on with"
+    (made.root / name).write_bytes(good)
+    assert made.stale() == set()
+
+
+def test_an_archive_that_changes_while_it_is_looked_at_is_told(made, monkeypatch):
+    look = archive.read_archive
+    monkeypatch.setattr(archive, "read_archive", lambda path, *given: (look(path, *given), path.write_bytes(path.read_bytes() + b"x"))[0])
+    monkeypatch.setenv("VDM_FORCE", "raw_npz")
+    assert sentence(materialize(made.profile, made.root, ["raw_npz"])) == f"{made.archive} was changed while it was looked at; run again."
+
+
+def test_a_check_keeps_nothing_of_an_asset_that_changed_while_it_looked(made, monkeypatch):
+    from vdm_pipeline.stages import findings
+
+    verdicts = made.results / ".manifests/lora_subset.checks.json"
+    verdicts.unlink()
+    rows, pure = made.root / "data/subset/metadata.jsonl", findings.pure
+    with monkeypatch.context() as patch:
+        patch.setattr(findings, "pure", lambda *given: (pure(*given), rows.write_bytes(rows.read_bytes() + b"\n"))[0])
+        said = sentence(materialize(made.profile, made.root, ["lora_subset"]))
+    assert said.startswith("Files of asset lora_subset were changed since they were made; run: ")
+    assert "subset_is_pure" not in verdicts.read_text()
+
+
+@pytest.mark.parametrize("terminated", [False, True])
+def test_what_the_terminal_stopped_is_gone_on_with_and_what_the_ui_stopped_is_not(made, monkeypatch, terminated):
+    shutil.rmtree(made.results / "metrics/label_plots")
+    with lasting(made.home) as instance, monkeypatch.context() as patch:
+
+        def interrupted(*_: object) -> None:
+            if terminated:
+                instance.report_run_canceling(instance.get_runs(limit=1)[0])
+            raise DagsterExecutionInterruptedError
+
+        patch.setattr(Store, "publish", interrupted)
+        assert not materialize(made.profile, made.root, ["label_metrics"], instance).success
+    noted = Store(made.root).tried("label_metrics")
+    assert (noted is not None and noted.failed) == terminated
+    assert ("label_metrics" in wanted(Run(made.profile, Store(made.root)))) != terminated
 
 
 @pytest.mark.parametrize("published", ["nothing", "the table alone", "everything"])

@@ -66,6 +66,12 @@ TABLE = [
     Row("more images", setting(generation={"per_class": 4}), ARMS, ARMS - {"image_metrics"}),
     Row("one more arm", setting(generation={"extra": ()}), {"extra_images", *MEASURED}, {"extra_images", *SUMMED}),
     Row("limit of a check", setting(checks={"max_ece": 0.9}), SUMMED, SUMMED),
+    Row(
+        "licence of a model",
+        lambda made: made.change(training={"base": made.profile.training.base.model_dump() | {"licence": "MIT, see LICENSE"}}),
+        SUMMED,
+        SUMMED,
+    ),
     Row("batch sizes", setting(execution={"image_batch": 3, "label_batch": 5, "micro_batch": 2}), set(), set()),
     Row("device", setting(execution={"device": "auto"}), set(), set()),
     Row("processes and log", setting(execution={"processes": 2, "log_every": 1}), set(), set()),

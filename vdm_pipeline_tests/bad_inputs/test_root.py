@@ -57,6 +57,11 @@ OUTPUTS = {
         f"…data/subset: Not a directory; {AWAY}",
         instead("data/subset", lambda path: path.symlink_to(path)),
     ),
+    "label_noise": Case(
+        "link to another disk in the place of results/metrics",
+        "…results/metrics is a link that leads out of the project folder; move it away, or put the folder itself there.",
+        instead("results/metrics", lambda path: path.symlink_to("/")),
+    ),
     "data_faults": Case(
         "link to itself in the place of results/metrics",
         f"…results/metrics: File exists; {AWAY}",

@@ -42,6 +42,20 @@ def test_who_looks_is_no_holder(tmp_path):
         assert holder(path) is None
 
 
+@pytest.mark.parametrize("note", ["", "abc}", "[]", '{"run": '])
+def test_a_note_that_is_none_of_ours_is_passed_over(tmp_path, note):
+    path = tmp_path / ".lock"
+    path.write_text(note)
+    with path.open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert holder(path) == {}
+
+
+def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / ".lock")
+    assert holder(tmp_path / ".lock") is None
+
+
 def test_nobody_holds_what_was_never_locked_or_was_left(tmp_path):
     path = tmp_path / ".lock"
     assert holder(path) is None
