@@ -1,6 +1,7 @@
 """A disk that is full, or that may not be written to, in one sentence."""
 
 import errno
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,17 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 TAKEN = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 """A file stands where a folder is to stand, or a folder where a file is."""
+
+
+ROOM = 16 * 2**20
+"""Bytes that a run is not begun without: Dagster notes its events in the same place, and fails in words of its own."""
+
+
+def check_room(folder: Path) -> None:
+    """Raise `PipelineError` if the folder's disk is nearly full."""
+    free = shutil.disk_usage(folder).free
+    if free < ROOM:
+        raise PipelineError(f"The disk of {folder} has {free / 1e6:.1f} MB left; make room for {ROOM / 1e6:.0f} MB, and run again.")
 
 
 @contextmanager

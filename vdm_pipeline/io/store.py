@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import remove_leftovers, replace_path, write_text
-from vdm_pipeline.io.disk import disk_faults
+from vdm_pipeline.io.disk import check_room, disk_faults
 from vdm_pipeline.io.lock import holder, locked
 from vdm_pipeline.io.manifest import Manifest, file_sha256, read_manifest, write_manifest
 from vdm_pipeline.io.verdicts import Verdict, read_verdicts, write_verdicts
@@ -158,7 +158,7 @@ class Store:
     def working(self, run_id: str, log: Callable[[str], None]) -> Iterator[None]:
         """Be the only one who works in this folder; while another run is, wait, and say so to ``log``.
 
-        Raises `PipelineError` where the folder cannot be written to.
+        Raises `PipelineError` where the folder cannot be written to, or the disk is nearly full.
         """
         folder, lock = self.own("results"), self.own("results/.lock")
 
@@ -168,6 +168,7 @@ class Store:
         with ExitStack() as held:
             with disk_faults(folder):
                 folder.mkdir(parents=True, exist_ok=True)
+                check_room(folder)
                 held.enter_context(locked(lock, {"run": run_id, "process": os.getpid()}, wait))
             yield
 

@@ -1,12 +1,16 @@
 """Faults of the disk are a sentence; all others stay what they are."""
 
 import errno
+import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from vdm_pipeline.errors import PipelineError
-from vdm_pipeline.io.disk import disk_faults
+from vdm_pipeline.io.disk import check_room, disk_faults
+from vdm_pipeline.io.store import Store
 
 
 @pytest.mark.parametrize(
@@ -22,6 +26,23 @@ def test_a_fault_of_the_disk_is_a_sentence(number, said):
     with pytest.raises(PipelineError) as caught, disk_faults(Path("/place")):
         raise OSError(number, "read-only", "/there/x")
     assert str(caught.value).startswith(said)
+
+
+def test_of_a_rename_the_place_that_is_taken_is_named(tmp_path):
+    (tmp_path / "new").mkdir()
+    (tmp_path / "taken").touch()
+    with pytest.raises(PipelineError) as caught, disk_faults(tmp_path):
+        os.replace(tmp_path / "new", tmp_path / "taken")
+    assert str(caught.value) == f"{tmp_path}/taken: Not a directory; something else stands in its place, move it away."
+
+
+def test_a_run_is_not_begun_on_a_disk_that_is_nearly_full(tmp_path, monkeypatch):
+    check_room(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=2_600_000))
+    with pytest.raises(PipelineError) as caught, Store(tmp_path).working("run", print):
+        pass
+    assert str(caught.value) == f"The disk of {tmp_path}/results has 2.6 MB left; make room for 17 MB, and run again."
+    assert not (tmp_path / "results/.lock").exists()
 
 
 def test_without_a_file_the_place_is_named():
