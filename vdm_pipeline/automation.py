@@ -6,6 +6,7 @@ from datetime import datetime
 
 import dagster as dg
 
+from vdm_pipeline.assets.catalogue import STAGES
 from vdm_pipeline.errors import SettingsError
 from vdm_pipeline.freshness import stands, wanted
 from vdm_pipeline.io.manifest import Manifest
@@ -14,6 +15,8 @@ from vdm_pipeline.settings import Profile
 
 RELABELLED = ("raw_npz", "image_embeddings", "labeled_dataset", "label_metrics")
 RULE = dg.AutomationCondition
+STATUS = dg.DagsterRunStatus
+AT_WORK = [STATUS.QUEUED, STATUS.STARTING, STATUS.STARTED, STATUS.CANCELING]
 
 
 def relabelling(profile: Profile) -> dg.ScheduleDefinition:
@@ -33,7 +36,8 @@ class Wanted(dg.AutomationCondition):
     """What `freshness.wanted` names: Dagster's daemon and a run go by the same records.
 
     Nothing, once the profile was edited: a run would read it anew, and find other things to do than are asked for here. The
-    tick fails with a sentence while a record is damaged, or the disk is full or closed.
+    tick fails with a sentence while a record is damaged, or the disk is full or closed. Nothing either while a run works: it may
+    be about to do just that, such as the checks of an asset that it has made.
     """
 
     def __init__(self, run: Run, edited: Callable[[], bool]) -> None:
@@ -43,17 +47,25 @@ class Wanted(dg.AutomationCondition):
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
         """All of the asset, or nothing; one answer a tick for all assets, so that none is asked for without its inputs."""
         if context.evaluation_time != self.tick:
-            self.tick, self.names = context.evaluation_time, frozenset(self._asked(context.log.warning))
+            self.tick, self.names = context.evaluation_time, frozenset(self._asked(context))
         return _all_if(context.key.to_user_string() in self.names, context)
 
-    def _asked(self, warn: Callable[[str], None]) -> set[str]:
+    def _asked(self, context: dg.AutomationContext) -> set[str]:
         if self.edited():
-            warn("The profile was edited: press 'Reload definitions', and the sensor goes on.")
+            context.log.warning("The profile was edited: press 'Reload definitions', and the sensor goes on.")
+            return set()
+        if self.run.store.is_worked_in() or _is_run_for_us(context.asset_graph_view.instance):
             return set()
         names = wanted(self.run)
         if names:
             self.run.store.try_a_note()
         return names
+
+
+def _is_run_for_us(instance: dg.DagsterInstance) -> bool:
+    """Whether a run of an asset of ours waits, starts or works, also one that does not hold the project folder yet."""
+    ours = {dg.AssetKey(name) for name in STAGES}
+    return any(ours & (run.asset_selection or set()) for run in instance.get_runs(dg.RunsFilter(statuses=AT_WORK)))
 
 
 class Untold(dg.AutomationCondition):

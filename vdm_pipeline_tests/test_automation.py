@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.test_utils import create_run_for_test
 
 from vdm_pipeline import automation, freshness
 from vdm_pipeline.assets import materialize as materialize_module
@@ -229,6 +230,19 @@ def test_what_a_new_instance_does_not_know_is_told_to_it(made):
     with lasting(made.root.parent / "new home") as instance:
         assert Daemon(made, instance).settle() == [set()]
         assert unsynced(made.profile, made.root, instance) == set()
+
+
+def test_while_a_run_works_nothing_is_asked_for(daemon):
+    """Such as the checks of an asset that it has just made: it is about to do them."""
+    project = daemon.project
+    (project.results / ".manifests/extra_images.checks.json").unlink()
+    with Store(project.root).working("another", print):
+        assert daemon.tick() == set()
+    ours = create_run_for_test(daemon.instance, status=dg.DagsterRunStatus.STARTING, asset_selection=frozenset({dg.AssetKey("raw_npz")}))
+    create_run_for_test(daemon.instance, status=dg.DagsterRunStatus.STARTED, asset_selection=frozenset({dg.AssetKey("of_others")}))
+    assert daemon.tick() == set()
+    daemon.instance.report_run_failed(ours)
+    assert "extra_images" in daemon.tick()
 
 
 def test_what_cannot_be_told_is_not_asked_for_ever(made, monkeypatch):

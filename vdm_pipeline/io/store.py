@@ -172,6 +172,10 @@ class Store:
                 held.enter_context(locked(lock, {"run": run_id, "process": os.getpid()}, wait))
             yield
 
+    def is_worked_in(self) -> bool:
+        """Whether a run, of whichever instance, works in the folder now."""
+        return holder(self.own("results/.lock")) is not None
+
     def works(self, run_id: str) -> bool:
         """Whether this run is at work in the folder now."""
         return (holder(self.own("results/.lock")) or {}).get("run") == run_id

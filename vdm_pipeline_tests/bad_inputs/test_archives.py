@@ -136,7 +136,7 @@ PHANTOMS = [
     ),
     Case(
         "data/ that is a link out of the project",
-        "'data/phantom_64.npz' leaves the project folder …; take a path inside it.",
+        "…/data is a link that leads out of the project folder; move it away, or put the folder itself there.",
         lambda path: (path.parent.rmdir(), path.parent.symlink_to("/tmp"))[0],
     ),
 ]
