@@ -36,8 +36,7 @@ class Wanted(dg.AutomationCondition):
     """What `freshness.wanted` names: Dagster's daemon and a run go by the same records.
 
     Nothing, once the profile was edited: a run would read it anew, and find other things to do than are asked for here. The
-    tick fails with a sentence while a record is damaged, or the disk is full or closed. Nothing either while a run works: it may
-    be about to do just that, such as the checks of an asset that it has made.
+    tick fails with a sentence while a record is damaged, or the disk is full or closed.
     """
 
     def __init__(self, run: Run, edited: Callable[[], bool]) -> None:
@@ -54,12 +53,25 @@ class Wanted(dg.AutomationCondition):
         if self.edited():
             context.log.warning("The profile was edited: press 'Reload definitions', and the sensor goes on.")
             return set()
-        if self.run.store.is_worked_in() or _is_run_for_us(context.asset_graph_view.instance):
-            return set()
         names = wanted(self.run)
         if names:
             self.run.store.try_a_note()
         return names
+
+
+class AtRest(dg.AutomationCondition):
+    """While no run works, or waits to: it may be about to do what would be asked for, such as the checks of what it has made."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.tick, self.rests = datetime.min, False
+
+    def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
+        """All of the asset, or nothing; one answer a tick."""
+        if context.evaluation_time != self.tick:
+            busy = self.run.store.is_worked_in() or _is_run_for_us(context.asset_graph_view.instance)
+            self.tick, self.rests = context.evaluation_time, not busy
+        return _all_if(self.rests, context)
 
 
 def _is_run_for_us(instance: dg.DagsterInstance) -> bool:
@@ -95,8 +107,7 @@ def _all_if(holds: bool, context: dg.AutomationContext) -> dg.AutomationResult:
 def when_changed(run: Run, edited: Callable[[], bool]) -> dg.AutomationCondition:
     """Ask for what is wanted, and for what Dagster is to be told of; ``edited`` says whether the profile is another by now."""
     untold = Untold(run) & ~RULE.execution_failed()
-    idle = ~RULE.in_progress()  # first: what is told while we look is not in progress any more, and told
-    return (idle & (Wanted(run, edited) | untold)).with_label("changed, and not tried like this before")
+    return (AtRest(run) & (Wanted(run, edited) | untold)).with_label("changed, and not tried like this before")
 
 
 def remake_on_change() -> dg.AutomationConditionSensorDefinition:
