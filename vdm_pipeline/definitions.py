@@ -53,11 +53,15 @@ def definitions(profile: Profile, store: Store, edited: Callable[[], bool] = lam
 
     def start(context: dg.InitResourceContext) -> Iterator[Run]:
         os.environ.setdefault("MPLCONFIGDIR", str(store.own("results/.cache/matplotlib")))  # else it is kept in the user's home
+        log = context.log.info if context.log else print
         run.made.clear()
+        run.reused.clear()
         if context.instance:
             fail_dead_runs(context.instance, store)
-        with store.working(context.run.run_id if context.run else "outside Dagster", context.log.info if context.log else print):
+        with store.working(context.run.run_id if context.run else "outside Dagster", log):
             yield run
+            if run.reused:  # in one line, as each line is a write to Dagster's database
+                log(f"Re-used, as nothing upstream changed: {', '.join(run.reused)}")
 
     return dg.Definitions(
         assets=dg.map_asset_specs(specify, ASSETS),

@@ -72,7 +72,7 @@ def _materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> dg.
     forced = run.forced(asset, context.run.tags)
     old = None if forced else stands(run, asset)
     if old:
-        context.log.info(f"{asset}: re-used, nothing upstream changed")
+        run.reused.append(asset)
         return _result(run, old, reused=True)
     context.log.info(f"{asset}: computing ({_why(run, asset, forced)})")
     with attempt(context, run, asset, state(run, asset)):

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from vdm_pipeline.definitions import definitions
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.manifest import file_sha256
 from vdm_pipeline.io.store import Store
 from vdm_pipeline.settings import Profile, load_profile
-from vdm_pipeline_tests.assets.graph import computed, materialize, sentence
+from vdm_pipeline_tests.assets.graph import computed, lasting, materialize, sentence
 from vdm_pipeline_tests.conftest import shrink
 from vdm_pipeline_tests.test_checks import BLOCKING, TOLD
 
@@ -105,6 +106,17 @@ def test_markup_in_a_caption_stays_text(tiny, project):
     page = (project / "results/report/index.html").read_text()
     assert "<img src=x" not in page
     assert "&lt;img src=x onerror=alert(1)&gt;" in page
+
+
+def test_what_is_re_used_is_told_once(finished, tmp_path):
+    profile, root = finished
+    job = definitions(profile, Store(root)).resolve_implicit_global_asset_job_def()
+    keys = [dg.AssetKey(name) for name in ("raw_npz", "image_embeddings")]
+    with lasting(tmp_path / "home") as instance:
+        for _ in range(2):  # the second run of a process forgets what the first re-used
+            result = job.execute_in_process(asset_selection=keys, instance=instance)
+            told = [entry.user_message for entry in instance.all_logs(result.run_id) if entry.user_message.startswith("Re-used")]
+            assert told == ["Re-used, as nothing upstream changed: raw_npz, image_embeddings"]
 
 
 def test_second_run_computes_nothing(finished):
