@@ -1,16 +1,18 @@
-"""One file from the web: resumed where it broke off, checked against its MD5, in place only when it is whole."""
+"""One file from the web: resumed where it broke off, checked against its hash, in place only when it is whole."""
 
 import math
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
+from typing import Literal
 from urllib import request
 from urllib.error import HTTPError
 
-from vdm_pipeline.errors import ArchiveError, NetworkError
+from vdm_pipeline.errors import ArchiveError, NetworkError, PipelineError
 from vdm_pipeline.io.atomic import replace_path
 from vdm_pipeline.io.disk import CLOSED, FULL
 from vdm_pipeline.io.npz import MAX_BYTES, digest
@@ -23,46 +25,79 @@ RETRY_WAIT_S = 2.0
 TIMEOUT_S = 30.0
 
 
-def fetch(url: str, path: Path, md5: str, log: Log) -> None:
-    """Download ``url`` to ``path``, by way of a `.part` file beside it that a later call goes on with.
+@dataclass(frozen=True)
+class Remote:
+    """A file that lies at ``url`` and is to stand at ``path`` with a known ``hash``."""
 
-    Raises `NetworkError` when the server cannot be reached or breaks off (the part stays), `ArchiveError` when it refuses, or the
-    MD5 is wrong (the part is removed); ``OSError`` if the disk is full or closed.
+    url: str
+    path: Path
+    kind: Literal["md5", "sha256"]
+    hash: str
+    name: str = ""
+    """What people call it, if not by the path."""
+    mend: str = 'fetch the file yourself, put it there and set data.source = "file"'
+    """What else they can do."""
+    refusal: type[PipelineError] = ArchiveError
+    most: int = MAX_BYTES
+    """Bytes; a server that sends more is not listened to."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Sent to the url's server alone, never to one that it redirects to."""
+
+    @property
+    def part(self) -> Path:
+        """What has arrived, until it is whole."""
+        return self.path.with_name(f"{self.path.name}.part")
+
+    def is_whole(self) -> bool:
+        """Whether the part has the hash."""
+        return digest(self.part, self.kind) == self.hash
+
+
+def fetch(remote: Remote, log: Log) -> None:
+    """Download, by way of a `.part` file beside the path, which a later call goes on with.
+
+    Raises `NetworkError` when the server cannot be reached or breaks off (the part stays), ``remote.refusal`` when it refuses, or
+    the hash is wrong (the part is removed); ``OSError`` if the disk is full or closed.
     """
-    part = path.with_name(f"{path.name}.part")
+    name, part = remote.name or remote.path, remote.part
     part.parent.mkdir(parents=True, exist_ok=True)
     for attempt in range(TRIES):
         try:
-            _fetch_rest(url, part, md5, log)
+            _fetch_rest(remote, log)
             break
         except (OSError, HTTPException) as error:
             if getattr(error, "errno", None) in (*FULL, *CLOSED):
                 raise
             final = isinstance(error, HTTPError) and 400 <= error.code < 500 and error.code not in (408, 429)
             if final or attempt == TRIES - 1:
-                raise (ArchiveError if final else NetworkError)(
-                    f"{path}: the download from {url} broke off ({error}); run again to go on where it stopped, "
-                    'or fetch the file yourself, put it there and set data.source = "file".'
+                raise (remote.refusal if final else NetworkError)(
+                    f"{name}: the download from {remote.url} broke off ({error}); run again to go on where it stopped, or {remote.mend}."
                 ) from None
-            log(f"{path.name}: {error}; trying again")
+            log(f"{remote.name or remote.path.name}: {error}; trying again")
             time.sleep(RETRY_WAIT_S * (attempt + 1))
-    found = digest(part, "md5")
-    if found != md5:
+    found = digest(part, remote.kind)
+    if found != remote.hash:
         part.unlink()
-        raise ArchiveError(f"{path}: the download from {url} has MD5 {found} instead of {md5} and was removed; run again to fetch it anew.")
-    replace_path(part, path)
+        raise remote.refusal(
+            f"{name}: the download from {remote.url} has {remote.kind.upper()} {found} instead of {remote.hash} and was removed; "
+            "run again to fetch it anew."
+        )
+    replace_path(part, remote.path)
 
 
-def _fetch_rest(url: str, part: Path, md5: str, log: Log) -> None:
-    """Ask for what ``part`` lacks and append it; a server that sends everything anyway starts it anew."""
+def _fetch_rest(remote: Remote, log: Log) -> None:
+    """Ask for what the part lacks and append it; a server that sends everything anyway starts it anew."""
+    part = remote.part
     have = part.stat().st_size if part.exists() else 0
-    wish = request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    wish = request.Request(remote.url, headers={"Range": f"bytes={have}-"} if have else {})
+    for key, value in remote.headers.items():
+        wish.add_unredirected_header(key, value)
     try:
         response = _http_only().open(wish, timeout=TIMEOUT_S)
     except HTTPError as error:
         if error.code != 416:  # 416: the server has nothing beyond our end
             raise
-        if digest(part, "md5") != md5:
+        if not remote.is_whole():
             part.unlink()
             raise ConnectionError("the part that was there does not fit and was dropped") from None
         return
@@ -74,9 +109,9 @@ def _fetch_rest(url: str, part: Path, md5: str, log: Log) -> None:
         have = have if resumed else 0
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
-        report = _progress(part.name.removesuffix(".part"), have, total, log)
+        report = _progress(remote.name or remote.path.name, have, total, log)
         with part.open("ab" if resumed else "wb") as file:
-            while (data := response.read(CHUNK)) and have <= MAX_BYTES:
+            while (data := response.read(CHUNK)) and have <= remote.most:
                 file.write(data)
                 have += len(data)
                 report(have)

@@ -29,6 +29,7 @@ Text = Annotated[str, AfterValidator(_one_line)]
 """Words of any script, and markup too, which is escaped wherever it is shown."""
 Name = Annotated[str, AfterValidator(_plain_name)]
 """What becomes a column, a folder or part of a file name."""
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(gt=0, le=10_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=1_000_000)]
@@ -51,10 +52,13 @@ def _without_licences(value: Any) -> Any:
 
 
 class ModelPin(Section):
-    """One model, pinned: ``embedded:<name>``, a hub id with its commit, or a local folder with its sha256."""
+    """One model, pinned: ``embedded:<name>``, a hub id with its commit and weights, or a local folder with its sha256."""
 
     id: Text = Field(description="embedded:<name>, a hub id (owner/name), or the path of a local folder")
     revision: str | None = Field(None, description="commit of a hub repository, 40 hex digits")
+    weights: dict[Text, Sha256] | None = Field(
+        None, description="hub: sha256 of each weight file that is fetched, by its name in the repository; nothing else of its kind is"
+    )
     sha256: str | None = Field(None, description="digest of a local folder, as `python -m vdm_pipeline.stages.models PATH` prints it")
     licence: Text = Field(description="licence of the weights, for the report")
 
@@ -73,6 +77,11 @@ class ModelPin(Section):
             raise ValueError(f"'{self.id}' is neither embedded:<name>, nor a hub id owner/name, nor the path of a folder")
         if self.source == "hub" and not re.fullmatch(r"[0-9a-f]{40}", self.revision or ""):
             raise ValueError(f"'{self.id}' comes from a hub, so it needs revision = \"<commit, 40 hex digits>\"")
+        if self.source == "hub" and self.weights is None:
+            raise ValueError(
+                f'\'{self.id}\' comes from a hub, so it needs weights = {{ "<file>" = "<sha256>" }}; '
+                f"print them with: python -m vdm_pipeline.stages.models {self.id} {self.revision}"
+            )
         if self.source == "folder" and not re.fullmatch(r"[0-9a-f]{64}", self.sha256 or ""):
             raise ValueError(
                 f"'{self.id}' is a folder, so it needs sha256 = \"<64 hex digits>\"; "

@@ -4,14 +4,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from vdm_pipeline.settings.base import Count, ModelPin, Name, Section, Seed, Share, Text
+from vdm_pipeline.settings.base import Count, ModelPin, Name, Section, Seed, Sha256, Share, Text
 
 
 class OwnArchive(Section):
     """An archive in MedMNIST's format that MedMNIST does not list; nothing is known of it but what stands here."""
 
     channels: Literal[1, 3] = Field(description="1: grey images [n, size, size]; 3: colour images [n, size, size, 3]")
-    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of the file, as sha256sum prints it")
+    sha256: Sha256 = Field(description="of the file, as sha256sum prints it")
     licence: Text = Field(description="licence of the images, for the report")
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vdm_pipeline.errors import ArchiveError, PipelineError
 from vdm_pipeline.io.atomic import remove_leftovers
-from vdm_pipeline.io.download import fetch
+from vdm_pipeline.io.download import Remote, fetch
 from vdm_pipeline.io.npz import Header, digest, open_npz
 from vdm_pipeline.settings import Data
 from vdm_pipeline.stages.archive_facts import Facts, facts_of
@@ -152,7 +152,7 @@ def obtain_archive(data: Data, folder: Path, log: Callable[[str], None]) -> Path
             raise ArchiveError(f"{path} is missing; put the archive there,{download} or use the demo profile (VDM_PROFILE=demo).")
     elif not path.exists():
         log(f"{path.name}: downloading {facts.url}")
-        fetch(facts.url, path, facts.md5, log)
+        fetch(Remote(facts.url, path, "md5", facts.md5), log)
     elif digest(path, "md5") != facts.md5:
         raise ArchiveError(
             f"{path} stands in the way of the download and has not the official MD5 {facts.md5}; move it away, "

@@ -4,28 +4,29 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vdm_pipeline.errors import ModelError, NetworkError, PipelineError
+from vdm_pipeline.errors import ModelError, PipelineError
 from vdm_pipeline.settings import ModelPin
 
 EMBEDDED = Path(__file__).parents[1] / "embedded"
-WANTED = ("*.safetensors", "*.json", "*.txt")
-"""What is fetched from a hub: no pickle is ever asked for."""
+USAGE = "python -m vdm_pipeline.stages.models PATH, or OWNER/NAME COMMIT"
 SHOWN = 160
 """Characters of a library's complaint that a sentence repeats."""
 
 
-def resolve_model(pin: ModelPin) -> Path:
+def resolve_model(pin: ModelPin, log: Callable[[str], None] = print) -> Path:
     """Folder of the pinned model: inside the package, on this disk, or fetched from the hub at its commit.
 
     Raises `ModelError` if the folder is missing, its content is not the pinned one, or the hub refuses, and `NetworkError` if it
     cannot be reached.
     """
     if pin.source == "hub":
-        return _from_hub(pin)
+        from vdm_pipeline.stages.hub import fetch_repository
+
+        return fetch_repository(pin, log)
     folder = EMBEDDED / pin.id.removeprefix("embedded:") if pin.source == "embedded" else Path(os.path.expanduser(pin.id))
     if not folder.is_dir():
         raise ModelError(f"Model folder {folder} does not exist; correct the id '{pin.id}' in the profile.")
@@ -92,29 +93,27 @@ def _cause(error: BaseException) -> BaseException:
     return _cause(earlier) if earlier else error
 
 
-def _from_hub(pin: ModelPin) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(pin.id, revision=pin.revision, allow_patterns=list(WANTED)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        where = os.environ.get("HF_ENDPOINT", "the model hub")
-        response = getattr(error, "response", None)
-        refused = response is not None and 400 <= response.status_code < 500 and response.status_code not in (408, 429)
-        raise (ModelError if refused else NetworkError)(
-            f"Model '{pin.id}' at {pin.revision} could not be fetched from {where} ({type(error).__name__}); "
-            "check the network and the pin, or take the offline profile: VDM_PROFILE=demo."
-        ) from error
-
-
 def main(arguments: list[str]) -> int:
-    """Print the digest of a folder; the exit status."""
+    """Print what a pin needs, of a folder or of a hub's repository at a commit; the exit status."""
+    if len(arguments) == 2:
+        return _print_weights(*arguments)
     if len(arguments) != 1 or not Path(arguments[0]).is_dir():
         given = repr(arguments[0]) + " is no folder" if len(arguments) == 1 else f"{len(arguments)} arguments were given"
-        print(f"{given}; name the folder of one model: python -m vdm_pipeline.stages.models PATH", file=sys.stderr)
+        print(f"{given}; name the folder of one model, or a hub id and its commit: {USAGE}", file=sys.stderr)
         return 2
     print(folder_digest(Path(arguments[0])))
+    return 0
+
+
+def _print_weights(repository: str, revision: str) -> int:
+    from vdm_pipeline.stages.hub import weights_at
+
+    try:
+        for name, digest in weights_at(repository, revision).items():
+            print(f'"{name}" = "{digest}"')
+    except PipelineError as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from vdm_pipeline.errors import ArchiveError, NetworkError, PipelineError
 from vdm_pipeline.io import download
-from vdm_pipeline.io.download import fetch
+from vdm_pipeline.io.download import Remote, fetch
 
 BODY = np.random.default_rng(0).bytes(9000)
 MD5 = hashlib.md5(BODY).hexdigest()
@@ -23,7 +23,7 @@ MD5 = hashlib.md5(BODY).hexdigest()
 
 def fetched(server: SimpleNamespace, folder: Path, log: Callable[[str], None] = lambda line: None) -> bytes:
     """Fetch the server's file and return what arrived."""
-    fetch(server.url, folder / "a.npz", MD5, log)
+    fetch(Remote(server.url, folder / "a.npz", "md5", MD5), log)
     return (folder / "a.npz").read_bytes()
 
 
