@@ -1,4 +1,4 @@
-"""A model hub on this machine: the part of the Hugging Face hub's protocol that a download needs, and plain files, with faults on demand."""
+"""A model hub on this machine: what a download needs of the Hugging Face hub's protocol, and plain files, with faults on demand."""
 
 import hashlib
 import json
@@ -39,7 +39,7 @@ class Hub:
     files: Path | None = None
     faults: list[Fault] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
-    """Methods, paths and ranges of the requests."""
+    """Methods, paths, ranges and tokens of the requests."""
     url: str = ""
 
     def fault(self, path: str, *kinds: str) -> Fault | None:
@@ -68,14 +68,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bool) -> None:
         path = unquote(urlparse(self.path).path)
-        self.hub.asked.append(f"{self.command} {path} {self.headers.get('Range') or ''}".strip())
+        self.hub.asked.append(" ".join(filter(None, (self.command, path, self.headers.get("Range"), self.headers.get("Authorization")))))
         refused = self.hub.fault(path)
         if refused:
             return self._refuse(*refused.kind.split(" ", 1))
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/(\w+)", path):
             return self._tree(*match.groups())
         if match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/(\w+)/(.+)", path):
-            return self._file(path, self._find(*match.groups()), body)
+            return self._resolve(path, match[1], self._find(*match.groups()), match[3], body)
+        if match := re.fullmatch(r"/weights/([^/]+/[^/]+)/(.+)", path):
+            return self._file(path, self._find(match[1], COMMIT, match[2]), body)
         self._file(path, self.hub.files / path[1:] if self.hub.files else None, body)
 
     def _find(self, repository: str, commit: str, name: str) -> Path | None:
@@ -100,6 +102,15 @@ class Handler(BaseHTTPRequestHandler):
         large = {"oid": file_sha256(path), "size": size, "pointerSize": 134}
         return entry | ({"lfs": large} if path.suffix in WEIGHTS else {})
 
+    def _resolve(self, path: str, repository: str, file: Path | None, name: str, body: bool) -> None:
+        """Of weights, where another server keeps them: the hub's own sends descriptions alone."""
+        if file is None or not file.is_file() or file.suffix not in WEIGHTS:
+            return self._file(path, file, body)
+        size = 10**18 if self.hub.fault(path, "vast") else file.stat().st_size
+        elsewhere = f"{self.hub.url.replace('127.0.0.1', 'localhost')}/weights/{repository}/{name}"
+        linked = {"X-Linked-Size": size, "X-Linked-ETag": f'"{file_sha256(file)}"', "X-Repo-Commit": COMMIT, "Location": elsewhere}
+        self._head(302, linked | {"Content-Length": 0})
+
     def _file(self, path: str, file: Path | None, body: bool) -> None:
         if file is None or not file.is_file():
             return self._refuse("404", "EntryNotFound")
@@ -108,9 +119,7 @@ class Handler(BaseHTTPRequestHandler):
         start = int(wish[1]) if wish else 0
         if start >= size and wish:
             return self._refuse("416")
-        told = 10**18 if self.hub.fault(path, "vast") else size
         sent = {
-            "X-Linked-Size": told,
             "Content-Length": size - start,
             "ETag": f'"{file_sha256(file)}"',
             "X-Repo-Commit": COMMIT,

@@ -30,7 +30,8 @@ def refusal(folder: Path, old: str, new: str) -> str:
 def test_shipped_profiles_load(name):
     profile = load_profile(name)
     assert len(profile.labelling.prompts) == len(profile.classes.names) == len(profile.classes.phrases)
-    assert set(profile.models()) == {"labeller", "base", "lcm_lora"} | ({"features"} if profile.evaluation.features else set())
+    more = {"features", "labeller_text"} if name == "sd15" else set()
+    assert set(profile.models()) == {"labeller", "base", "lcm_lora"} | more
 
 
 def test_every_field_has_its_help():

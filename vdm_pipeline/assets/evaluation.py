@@ -62,16 +62,17 @@ def _spaces(context: dg.AssetExecutionContext, run: Run, archive: "Archive", dev
     """The labeller's space, and one that the labeller has no part in."""
     from vdm_pipeline.io.images import resize
     from vdm_pipeline.stages.evaluation.features import Network, Space, handcrafted
+    from vdm_pipeline.stages.labeller import labeller_folder
     from vdm_pipeline.stages.models import resolve_model
     from vdm_pipeline.stages.zero_shot import ZeroShot
 
     profile = run.profile
     model, pin, batch = profile.labelling.model, profile.evaluation.features, profile.execution.label_batch
-    labeller = ZeroShot(resolve_model(model), device)
+    labeller = ZeroShot(labeller_folder(profile.labelling, context.log.info), device)
     if pin is None:
         independent = handcrafted(resize(archive.splits["train"].images, profile.training.resolution), profile.evaluation.seed)
     else:
-        network = Network(resolve_model(pin), device)
+        network = Network(resolve_model(pin, context.log.info), device)
         independent = Space(f"class token of {pin.id}", lambda images: network.embed(images, batch, Ticker(context, "features")))
     return {
         "labeller": Space(

@@ -50,7 +50,7 @@ def extra_images(context: dg.AssetExecutionContext, run: Run, staging: Path, mad
     folder, extra, generation = staging / "generated_images_extra", run.profile.generation.extra, run.profile.generation
     previews: list[str] = []
     counts: dict[str, Any] = {}
-    base, lcm = resolve_model(run.profile.training.base), resolve_model(generation.lcm_lora)
+    base, lcm = (resolve_model(pin, context.log.info) for pin in (run.profile.training.base, generation.lcm_lora))
     for asked in extra:
         arm = extra_arm(run.profile, asked, base, lcm, made["lora_weights"]["folder"])
         facts = _draw(context, run, folder / asked.name, arm, run.paths("extra_images")["folder"] / asked.name)
@@ -64,7 +64,7 @@ def _main_arm(context: dg.AssetExecutionContext, run: Run, folder: Path, lora: P
     from vdm_pipeline.stages.models import resolve_model
     from vdm_pipeline.stages.sampling.plan import main_arm
 
-    base, lcm = resolve_model(run.profile.training.base), resolve_model(run.profile.generation.lcm_lora)
+    base, lcm = (resolve_model(pin, context.log.info) for pin in (run.profile.training.base, run.profile.generation.lcm_lora))
     place = run.paths(context.asset_key.to_user_string())["folder"]
     return _draw(context, run, folder, main_arm(run.profile, base, lcm, lora), place)
 

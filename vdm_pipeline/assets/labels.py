@@ -24,14 +24,14 @@ def image_embeddings(context: dg.AssetExecutionContext, run: Run, staging: Path,
     from vdm_pipeline.stages.archive import read_archive
     from vdm_pipeline.stages.device import device_name, pick_device
     from vdm_pipeline.stages.embeddings import embed_archive, read_embeddings
-    from vdm_pipeline.stages.models import resolve_model
+    from vdm_pipeline.stages.labeller import labeller_folder
     from vdm_pipeline.stages.zero_shot import ZeroShot
 
     profile = run.profile
     archive = read_archive(made["raw_npz"]["archive"], profile.data, profile.classes.names)
     device = pick_device(profile.execution.device)
     context.log.info(f"embedding {archive.n} images on {device_name(device)}")
-    labeller = ZeroShot(resolve_model(profile.labelling.model), device)
+    labeller = ZeroShot(labeller_folder(profile.labelling, context.log.info), device)
     begun = time.perf_counter()
     embed_archive(
         archive,
@@ -61,8 +61,8 @@ def labeled_dataset(context: dg.AssetExecutionContext, run: Run, staging: Path, 
     from vdm_pipeline.stages.archive import read_archive
     from vdm_pipeline.stages.device import pick_device
     from vdm_pipeline.stages.embeddings import read_embeddings
+    from vdm_pipeline.stages.labeller import labeller_folder
     from vdm_pipeline.stages.labels import label_archive, refuse_degenerate
-    from vdm_pipeline.stages.models import resolve_model
     from vdm_pipeline.stages.prompts import negations
     from vdm_pipeline.stages.relabel import before_and_after, flipped, last_labels
     from vdm_pipeline.stages.zero_shot import ZeroShot
@@ -71,7 +71,7 @@ def labeled_dataset(context: dg.AssetExecutionContext, run: Run, staging: Path, 
     for prompt, word in negations(profile.labelling.prompts):
         context.log.warning(f"Prompt '{prompt}' says '{word}': models of this kind read past a negation and see what it denies.")
     archive = read_archive(made["raw_npz"]["archive"], profile.data, names)
-    labeller = ZeroShot(resolve_model(profile.labelling.model), pick_device(profile.execution.device))
+    labeller = ZeroShot(labeller_folder(profile.labelling, context.log.info), pick_device(profile.execution.device))
     text = labeller.encode_prompts(profile.labelling.prompts)
     embeddings = partial(read_embeddings, made["image_embeddings"]["folder"])
     table, calibration = label_archive(archive, embeddings, text, labeller.scale, profile.labelling, names)

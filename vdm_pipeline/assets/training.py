@@ -37,7 +37,7 @@ def lora_weights(context: dg.AssetExecutionContext, run: Run, staging: Path, mad
         shutil.rmtree(state)
     run_training(
         Job(
-            base=resolve_model(profile.training.base),
+            base=resolve_model(profile.training.base, context.log.info),
             subset=made["lora_subset"]["folder"],
             held_out=made["lora_subset"]["held_out"],
             cache=run.store.own("results/.cache"),

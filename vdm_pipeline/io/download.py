@@ -40,6 +40,7 @@ class Remote:
     refusal: type[PipelineError] = ArchiveError
     most: int = MAX_BYTES
     """Bytes; a server that sends more is not listened to."""
+    timeout_s: float = TIMEOUT_S
     headers: Mapping[str, str] = field(default_factory=dict)
     """Sent to the url's server alone, never to one that it redirects to."""
 
@@ -93,7 +94,7 @@ def _fetch_rest(remote: Remote, log: Log) -> None:
     for key, value in remote.headers.items():
         wish.add_unredirected_header(key, value)
     try:
-        response = _http_only().open(wish, timeout=TIMEOUT_S)
+        response = _http_only().open(wish, timeout=remote.timeout_s)
     except HTTPError as error:
         if error.code != 416:  # 416: the server has nothing beyond our end
             raise

@@ -61,8 +61,14 @@ class Profile(Section):
 
     def models(self) -> dict[str, ModelPin]:
         """Every model of the run, by its role."""
-        found = {"labeller": self.labelling.model, "base": self.training.base, "lcm_lora": self.generation.lcm_lora}
-        return found | ({"features": self.evaluation.features} if self.evaluation.features else {})
+        found = {
+            "labeller": self.labelling.model,
+            "labeller_text": self.labelling.text_model,
+            "base": self.training.base,
+            "lcm_lora": self.generation.lcm_lora,
+            "features": self.evaluation.features,
+        }
+        return {role: pin for role, pin in found.items() if pin}
 
 
 def load_profile(name: str | None = None) -> Profile:

@@ -84,6 +84,9 @@ class Labelling(Section):
     """`image_embeddings` and `labeled_dataset`: zero-shot labels by an open_clip model, calibrated on val."""
 
     model: ModelPin = Field(description="the open_clip model")
+    text_model: ModelPin | None = Field(
+        None, description="what the labeller's text tower is built after, where its configuration names another repository"
+    )
     templates: tuple[Text, ...] = Field(min_length=1, description="prompts, each with {phrase}; their embeddings are averaged")
     phrases: tuple[tuple[Text, ...], ...] = Field(description="one list of phrases a class, in label order; position decides, never words")
     calibration: Literal["none", "platt", "prior"] = Field(

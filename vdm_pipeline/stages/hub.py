@@ -22,6 +22,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers, tqdm
 
 from vdm_pipeline.errors import ModelError, NetworkError
@@ -47,7 +48,7 @@ def fetch_repository(pin: ModelPin, log: Log) -> Path:
     """
     folder = _cached(pin)
     if folder is None:
-        with _told(pin):
+        with _told(pin.id, pin.revision):
             _check_room(pin, log)
             _fetch_weights(pin, log)
             folder = Path(snapshot_download(pin.id, revision=pin.revision, allow_patterns=_wanted(pin), tqdm_class=Silent))
@@ -58,9 +59,9 @@ def fetch_repository(pin: ModelPin, log: Log) -> Path:
 
 def weights_at(repository: str, revision: str) -> dict[str, str]:
     """Sha256 of each large file of a repository, as its hub tells it: what a pin is first made from."""
-    with _told(ModelPin.model_construct(id=repository, revision=revision)):
+    with _told(repository, revision):
         files = HfApi().list_repo_tree(repository, revision=revision, recursive=True)
-        return {file.path: file.lfs.sha256 for file in files if getattr(file, "lfs", None)}
+        return {file.path: str(file.lfs.sha256) for file in files if isinstance(file, RepoFile) and file.lfs}
 
 
 def _wanted(pin: ModelPin) -> list[str]:
@@ -111,7 +112,7 @@ def _fetch_weights(pin: ModelPin, log: Log) -> None:
     for name, digest in (pin.weights or {}).items():
         blob, lock = cache / folder / "blobs" / digest, cache / ".locks" / folder / f"{digest}.part.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)
-        with locked(lock, {}, lambda _, name=name: log(f"{pin.id}: another process fetches {name}; waiting for it")):
+        with locked(lock, {}, lambda _: log(f"{pin.id}: another process fetches its weights; waiting for it")):
             if not blob.exists():
                 fetch(
                     Remote(
@@ -123,6 +124,7 @@ def _fetch_weights(pin: ModelPin, log: Log) -> None:
                         mend="take the offline profile, VDM_PROFILE=demo",
                         refusal=ModelError,
                         most=MOST,
+                        timeout_s=constants.HF_HUB_DOWNLOAD_TIMEOUT,
                         headers=build_hf_headers(),
                     ),
                     log,
@@ -137,7 +139,7 @@ class Silent(tqdm):
 
 
 @contextmanager
-def _told(pin: ModelPin) -> Iterator[None]:
+def _told(repository: str, revision: str | None) -> Iterator[None]:
     """One sentence for whatever a hub, or the way to it, may answer; faults of the disk pass."""
     try:
         yield
@@ -146,24 +148,23 @@ def _told(pin: ModelPin) -> Iterator[None]:
             raise
         cause = error.__cause__ if isinstance(error, DryRunError | LocalEntryNotFoundError) and error.__cause__ else error
         status = cause.response.status_code if isinstance(cause, HfHubHTTPError) else None
-        mend = _mend(cause, pin)
+        mend = _mend(cause, repository)
         if mend is None and (status is None or status in (408, 429) or status >= 500):
             raise NetworkError(
-                f"Model '{pin.id}' could not be fetched from {constants.ENDPOINT} ({status or type(cause).__name__}); what arrived is "
+                f"Model '{repository}' could not be fetched from {constants.ENDPOINT} ({status or type(cause).__name__}); what arrived is "
                 "kept: check the network and run again to go on, or take the offline profile, VDM_PROFILE=demo."
             ) from error
-        raise ModelError(
-            f"Model '{pin.id}' at {pin.revision}: {mend or f'{constants.ENDPOINT} answers {status}; check its pin.'}"
-        ) from error
+        mend = mend or f"{constants.ENDPOINT} answers {status}; check its pin."
+        raise ModelError(f"Model '{repository}' at {revision}: {mend}") from error
 
 
-def _mend(error: BaseException, pin: ModelPin) -> str | None:
+def _mend(error: BaseException, repository: str) -> str | None:
     """What is wrong and what to do, where asking again does not help."""
     hub = constants.ENDPOINT
     if isinstance(error, OfflineModeIsEnabled):
         return f"it is not whole in {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE forbids to fetch it; unset that, or copy the folder there."
     if isinstance(error, GatedRepoError):
-        return f"its owners ask for consent; give it on {hub}/{pin.id}, and set HF_TOKEN to a token of yours."
+        return f"its owners ask for consent; give it on {hub}/{repository}, and set HF_TOKEN to a token of yours."
     if isinstance(error, RepositoryNotFoundError):
         return f"{hub} has no such repository, or it is private; correct the id (some were renamed or deleted), or set HF_TOKEN."
     if isinstance(error, RevisionNotFoundError):

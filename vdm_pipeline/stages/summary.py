@@ -34,6 +34,7 @@ def summarize(profile: Profile, manifests: Mapping[str, Manifest], root: Path) -
                 "id": pin.id,
                 "revision": pin.revision,
                 "sha256": pinned_digest(pin) if pin.source != "hub" else None,
+                "weights": pin.weights,
                 "licence": pin.licence,
             }
             for role, pin in profile.models().items()

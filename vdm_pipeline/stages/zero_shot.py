@@ -1,7 +1,9 @@
 """Zero-shot classification by an open_clip model: images to unit embeddings in batches, each class's text encoded once."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from vdm_pipeline.errors import ModelError
+from vdm_pipeline.stages.labeller import TEXT
 from vdm_pipeline.stages.models import loading
 
 Progress = Callable[[int, int], None]
@@ -30,10 +33,10 @@ class ZeroShot:
         pickled = next((path for pattern in ("*.bin", "*.pth") for path in folder.glob(pattern)), None)
         if pickled:  # open_clip would rather read it than a .safetensors file of some names
             raise ModelError(f"{pickled} may be a pickle, which is never read; keep the .safetensors file alone, and pin the folder anew.")
-        name = f"local-dir:{folder}"
+        name, towers = f"local-dir:{folder}", _text_tower(folder)
         self.device = device
         with loading(folder):
-            self.model = open_clip.create_model(name, precision="fp32", device=device).eval()
+            self.model = open_clip.create_model(name, precision="fp32", device=device, **towers).eval()
             self.tokenizer = open_clip.get_tokenizer(name)
             config = open_clip.get_model_preprocess_cfg(self.model)
         self.size = config["size"] if isinstance(config["size"], int) else config["size"][0]
@@ -94,6 +97,23 @@ class ZeroShot:
         rows = self.tokenizer(["", *prompts], context_length=2 * self.tokenizer.context_length)
         filled = [int((row != row[-1]).nonzero().max()) for row in rows]
         return [2 + places - filled[0] for places in filled[1:]]
+
+
+def _text_tower(folder: Path) -> dict[str, Any]:
+    """What open_clip is told beside the folder's configuration, which may name a hub's repository for the text tower to be built after.
+
+    The copy of that in the folder is named in its place: nothing is asked of a hub here, where no revision could be pinned.
+    """
+    with loading(folder):
+        text = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
+    if "hf_model_name" not in text:
+        return {}
+    if not (folder / TEXT / "config.json").is_file():
+        raise ModelError(
+            f"The text tower of {folder} is built after '{text['hf_model_name']}', whose config.json is to stand in {folder / TEXT}; "
+            "put it there and pin the folder anew, or name that repository in labelling.text_model."
+        )
+    return {"text_cfg": text | {"hf_model_name": str(folder / TEXT), "hf_model_pretrained": False}}
 
 
 def logits(embeddings: NDArray[np.float32], text: NDArray[np.float32], scale: float) -> NDArray[np.float64]:

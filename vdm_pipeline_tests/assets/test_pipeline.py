@@ -87,7 +87,7 @@ def test_summary_has_the_prototypes_keys_and_the_missing_ones(finished):
     for key in old[:-1]:
         assert (root / summary[key]).exists()
     for model in summary["models"].values():
-        assert {"id", "revision", "sha256", "licence"} == set(model)
+        assert {"id", "revision", "sha256", "weights", "licence"} == set(model)
 
 
 def test_page_is_self_contained_and_escaped(finished):

@@ -29,7 +29,7 @@ from vdm_pipeline.stages.phantom.film import render
 from vdm_pipeline.stages.training.draws import draw
 from vdm_pipeline.stages.training.job import Job
 from vdm_pipeline.stages.training.loop import Session
-from vdm_pipeline_tests.benchmarks.sd15 import write_sd15
+from vdm_pipeline_tests.rehearsal.repositories import write_sd15
 
 CAPTIONS = ["healthy lungs on a chest X-ray", "pneumonia on a chest X-ray"]
 RANK, N_IMAGES, WARM = 8, 64, 3
