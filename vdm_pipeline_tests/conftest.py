@@ -66,7 +66,7 @@ def write_profile(path: Path, profile: Profile) -> Path:
 def _toml(value: object) -> str:
     """JSON's numbers, texts, truths and lists are TOML too; tables are not."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + " }"
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(inner)}" for key, inner in value.items()) + " }"
     return "[" + ", ".join(map(_toml, value)) + "]" if isinstance(value, list) else json.dumps(value)
 
 
