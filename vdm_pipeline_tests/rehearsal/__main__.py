@@ -52,6 +52,7 @@ def rehearsed(profile: Profile, places: dict[str, Path], images: int, steps: int
         pin["revision"] = COMMIT
     changes = {
         "data": {"dataset": "phantom", "source": "phantom", "train": 128, "val": 32, "test": 32},
+        "labelling": {"calibration": "prior", "prior": [0.5, 0.5], "decision": "argmax"},
         "subset": {"per_class": 4, "captions_from": "ground_truth", "held_out_per_class": 1},
         "training": {"steps": steps, "warmup_steps": 0, "rank": 16, "alpha": 16},
         "generation": {"per_class": images},

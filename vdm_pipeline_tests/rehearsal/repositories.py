@@ -2,12 +2,13 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 Settings = dict[str, Any]
 
@@ -27,6 +28,64 @@ PNDM = {
     "steps_offset": 1,
     "trained_betas": None,
 }
+BLOCKS = [320, 640, 1280, 1280]
+UNET = {
+    "_class_name": "UNet2DConditionModel",
+    "_diffusers_version": "0.6.0",
+    "act_fn": "silu",
+    "attention_head_dim": 8,
+    "block_out_channels": BLOCKS,
+    "center_input_sample": False,
+    "cross_attention_dim": CROSS_ATTENTION,
+    "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
+    "downsample_padding": 1,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "in_channels": 4,
+    "layers_per_block": 2,
+    "mid_block_scale_factor": 1,
+    "norm_eps": 1e-05,
+    "norm_num_groups": 32,
+    "out_channels": 4,
+    "sample_size": 64,
+    "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+}
+VAE = {
+    "_class_name": "AutoencoderKL",
+    "_diffusers_version": "0.6.0",
+    "act_fn": "silu",
+    "block_out_channels": [128, 256, 512, 512],
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "in_channels": 3,
+    "latent_channels": 4,
+    "layers_per_block": 2,
+    "norm_num_groups": 32,
+    "out_channels": 3,
+    "sample_size": 512,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+}
+TEXT_ENCODER = {
+    "architectures": ["CLIPTextModel"],
+    "attention_dropout": 0.0,
+    "bos_token_id": 0,
+    "dropout": 0.0,
+    "eos_token_id": 2,
+    "hidden_act": "quick_gelu",
+    "hidden_size": CROSS_ATTENTION,
+    "initializer_factor": 1.0,
+    "initializer_range": 0.02,
+    "intermediate_size": 3072,
+    "layer_norm_eps": 1e-05,
+    "max_position_embeddings": 77,
+    "model_type": "clip_text_model",
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "pad_token_id": 1,
+    "projection_dim": 768,
+    "torch_dtype": "float32",
+    "transformers_version": "4.22.0.dev0",
+    "vocab_size": 49408,
+}
 OLD_ATTENTION = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
 """Names in the published autoencoder, which is older than those of today's diffusers."""
 ATTENTION, OUTER = ["to_q", "to_k", "to_v", "to_out.0"], ["proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"]
@@ -45,7 +104,7 @@ def unet() -> Any:
     """Of Stable Diffusion 1.5: 859,520,964 numbers."""
     from diffusers import UNet2DConditionModel
 
-    return UNet2DConditionModel(cross_attention_dim=CROSS_ATTENTION, sample_size=64, attention_head_dim=8)
+    return UNet2DConditionModel.from_config(UNET)
 
 
 def write_sd15(folder: Path) -> Path:
@@ -54,39 +113,29 @@ def write_sd15(folder: Path) -> Path:
     from transformers import CLIPTextConfig, CLIPTextModel
 
     unet().save_pretrained(folder / "unet")
-    AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(128, 256, 512, 512),
-        layers_per_block=2,
-        sample_size=512,
-    ).save_pretrained(folder / "vae")
-    _rename(folder / "vae/diffusion_pytorch_model.safetensors")
-    CLIPTextModel(
-        CLIPTextConfig(
-            hidden_size=CROSS_ATTENTION,
-            intermediate_size=4 * CROSS_ATTENTION,
-            num_hidden_layers=12,
-            num_attention_heads=12,
-            projection_dim=CROSS_ATTENTION,
-        )
-    ).save_pretrained(folder / "text_encoder")
+    write_json(folder / "unet/config.json", UNET)
+    AutoencoderKL.from_config(VAE).save_pretrained(folder / "vae")
+    _rename(folder / "vae/diffusion_pytorch_model.safetensors", _old_attention)
+    write_json(folder / "vae/config.json", VAE)
+    CLIPTextModel(CLIPTextConfig.from_dict(TEXT_ENCODER)).save_pretrained(folder / "text_encoder")
+    positions = {"text_model.embeddings.position_ids": torch.arange(77)[None]}
+    _rename(folder / "text_encoder/model.safetensors", lambda name: f"text_model.{name}", positions)
+    write_json(folder / "text_encoder/config.json", TEXT_ENCODER)
     write_json(folder / "scheduler/scheduler_config.json", PNDM)
     write_json(folder / "model_index.json", {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.6.0"})
     _write_clip_tokenizer(folder / "tokenizer")
     return folder
 
 
-def _rename(file: Path) -> None:
-    """The autoencoder's attention under the names of its time."""
-    from safetensors.torch import load_file
+def _old_attention(name: str) -> str:
+    for new, old in OLD_ATTENTION.items() if ".attentions." in name else ():
+        name = name.replace(new, old)
+    return name
 
-    renamed = {}
-    for name, value in load_file(file).items():
-        for new, old in OLD_ATTENTION.items() if ".attentions." in name else ():
-            name = name.replace(new, old)
-        renamed[name] = value
-    save_file(renamed, file, {"format": "pt"})
+
+def _rename(file: Path, old: Callable[[str], str], more: dict[str, torch.Tensor] | None = None) -> None:
+    """The weights under the names of their time, and what was saved beside them then."""
+    save_file({old(name): value for name, value in load_file(file).items()} | (more or {}), file, {"format": "pt"})
 
 
 def _write_clip_tokenizer(folder: Path) -> None:
