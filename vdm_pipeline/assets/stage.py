@@ -2,12 +2,15 @@
 
 import inspect
 from collections.abc import Callable, Iterator
+from functools import wraps
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
 from vdm_pipeline.assets.catalogue import STAGES
 from vdm_pipeline.assets.materialize import Work, materialize
-from vdm_pipeline.resources import Run
+from vdm_pipeline.resources import Inputs, Run
 
 
 def stage(*, group: str, kinds: set[str], gpu: bool = False, late: bool = False) -> Callable[[Work], dg.AssetsDefinition]:
@@ -32,8 +35,23 @@ def stage(*, group: str, kinds: set[str], gpu: bool = False, late: bool = False)
             op_tags={"dagster/priority": "-1"} if late else None,
         )
         def made(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run]) -> Iterator[dg.MaterializeResult]:
-            yield from materialize(context, run, work)
+            yield from materialize(context, run, _on_device(work) if gpu else work)
 
         return made
 
     return define
+
+
+def _on_device(work: Work) -> Work:
+    """The work, which also tells the device that did it, its precision and, of a GPU, its memory."""
+
+    @wraps(work)
+    def worked(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs, /) -> dict[str, Any]:
+        from vdm_pipeline.stages.device import device_facts, forget_device_peak, pick_device
+
+        device = pick_device(run.profile.execution.device)
+        forget_device_peak(device)
+        facts = work(context, run, staging, made)
+        return facts | device_facts(device)
+
+    return worked

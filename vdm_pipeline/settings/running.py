@@ -35,7 +35,9 @@ class Checks(Section):
 class Execution(Section):
     """How, not what: none of these changes a result beyond float tolerance, so none is part of a fingerprint."""
 
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is one")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="auto: CUDA where there is one, else Apple's MPS, else the CPU"
+    )
     label_batch: Count = Field(64, description="images a forward pass of the labeller")
     image_batch: Count = Field(32, description="images that are generated at a time")
     checkpoint_every: Count = Field(100, description="training steps between checkpoints")

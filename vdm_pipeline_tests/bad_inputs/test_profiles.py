@@ -174,7 +174,7 @@ CASES = [
     ),
     Case(
         "device that there is none of",
-        "…mine.toml: execution.device: Input should be 'auto', 'cpu' or 'cuda' (it is 'gpu').",
+        "…mine.toml: execution.device: Input should be 'auto', 'cpu', 'cuda' or 'mps' (it is 'gpu').",
         with_more('[execution]\ndevice = "gpu"'),
     ),
 ]

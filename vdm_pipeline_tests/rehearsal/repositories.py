@@ -94,25 +94,21 @@ LCM_LAYERS = [*ATTENTION, *OUTER, *CONVOLUTIONS]
 """Layers that the published LCM-LoRA has; at rank 64 its file has the published one's bytes, give or take its header."""
 
 
+KOHYA = {"lora_A": "lora_down", "lora_B": "lora_up"}
+
+
 def write_json(path: Path, content: Any) -> None:
     """As the repositories have it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def unet() -> Any:
-    """Of Stable Diffusion 1.5: 859,520,964 numbers."""
-    from diffusers import UNet2DConditionModel
-
-    return UNet2DConditionModel.from_config(UNET)
-
-
 def write_sd15(folder: Path) -> Path:
     """Stable Diffusion 1.5, 4.3 GB in fp32: unet, autoencoder under its old names, text encoder, CLIP's own vocabulary, PNDM."""
-    from diffusers import AutoencoderKL
+    from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    unet().save_pretrained(folder / "unet")
+    UNet2DConditionModel.from_config(UNET).save_pretrained(folder / "unet")
     write_json(folder / "unet/config.json", UNET)
     AutoencoderKL.from_config(VAE).save_pretrained(folder / "vae")
     _rename(folder / "vae/diffusion_pytorch_model.safetensors", _old_attention)
@@ -157,21 +153,20 @@ def _write_clip_tokenizer(folder: Path) -> None:
     )
 
 
-def write_lcm_lora(folder: Path, of: Any = None) -> Path:
-    """The LCM-LoRA: fp16, rank 64, kohya's names, ``of`` a UNet (Stable Diffusion 1.5's)."""
+def write_lcm_lora(folder: Path, config: Settings = UNET, rank: int = 64) -> Path:
+    """The LCM-LoRA of a UNet: fp16, in kohya's names."""
+    from diffusers import UNet2DConditionModel
     from peft import LoraConfig, get_peft_model_state_dict
 
     with torch.device("meta"):
-        model = of or unet()
-        model.add_adapter(LoraConfig(r=64, lora_alpha=64, target_modules=LCM_LAYERS))
+        model = UNet2DConditionModel.from_config(config)
+        model.add_adapter(LoraConfig(r=rank, target_modules=LCM_LAYERS))
     generator, state = torch.Generator().manual_seed(0), {}
     for name, value in get_peft_model_state_dict(model).items():
         layer, matrix = name.removesuffix(".weight").rsplit(".", 1)
         key = "lora_unet_" + layer.replace(".", "_")
-        state[f"{key}.{ {'lora_A': 'lora_down', 'lora_B': 'lora_up'}[matrix] }.weight"] = (
-            torch.randn(value.shape, generator=generator).mul_(0.01).half()
-        )
-        state[f"{key}.alpha"] = torch.tensor(64.0).half()
+        drawn = torch.randn(value.shape, generator=generator).mul_(0.01).half()
+        state |= {f"{key}.{KOHYA[matrix]}.weight": drawn, f"{key}.alpha": torch.tensor(float(rank)).half()}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(state, folder / "pytorch_lora_weights.safetensors")
     return folder

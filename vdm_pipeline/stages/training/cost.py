@@ -9,6 +9,7 @@ import torch
 
 from vdm_pipeline.io.memory import peak_resident_mb
 from vdm_pipeline.settings import Training
+from vdm_pipeline.stages.device import device_peak_mb, wait_for
 from vdm_pipeline.stages.training.adapter import add_lora
 
 
@@ -36,25 +37,19 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
 
     Measured once a process.
     """
-    side = 8192 if device.type == "cuda" else 2048
+    side = 2048 if device.type == "cpu" else 8192
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     seconds = []
     for _ in range(4):
-        _wait(device)
+        wait_for(device)
         begun = time.perf_counter()
         torch.mm(a, b)
-        _wait(device)
+        wait_for(device)
         seconds.append(time.perf_counter() - begun)
     return 2 * side**3 / min(seconds[1:])
 
 
 def peak_memory_mb(device: torch.device) -> float:
     """Peak memory of the GPU, or resident memory of this process so far, MB."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return peak_resident_mb()
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    peak = device_peak_mb(device)
+    return peak_resident_mb() if peak is None else peak
