@@ -178,5 +178,5 @@ def test_archive_is_called_as_medmnist_calls_it(dataset, source, size, name):
     [("embedded:sd", "embedded"), ("a/b", "hub"), ("./a", "folder"), ("/a/b/c", "folder"), ("~/m", "folder"), ("plain", "folder")],
 )
 def test_source_is_told_by_the_form_of_the_id(id_, source):
-    pin = ModelPin(id=id_, revision="0" * 40, sha256="0" * 64, licence="MIT")
+    pin = ModelPin(id=id_, revision="0" * 40, weights={}, sha256="0" * 64, licence="MIT")
     assert pin.source == source

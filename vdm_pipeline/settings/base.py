@@ -25,10 +25,18 @@ def _plain_name(name: str) -> str:
     return name
 
 
+def _plain_path(name: str) -> str:
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", name) or {".", ".."} & set(name.split("/")):
+        raise ValueError("must be the path of a file in the repository, such as 'unet/weights.safetensors'")
+    return name
+
+
 Text = Annotated[str, AfterValidator(_one_line)]
 """Words of any script, and markup too, which is escaped wherever it is shown."""
 Name = Annotated[str, AfterValidator(_plain_name)]
 """What becomes a column, a folder or part of a file name."""
+RepositoryPath = Annotated[str, AfterValidator(_plain_path)]
+"""Of a file in a repository."""
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(gt=0, le=10_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -56,7 +64,7 @@ class ModelPin(Section):
 
     id: Text = Field(description="embedded:<name>, a hub id (owner/name), or the path of a local folder")
     revision: str | None = Field(None, description="commit of a hub repository, 40 hex digits")
-    weights: dict[Text, Sha256] | None = Field(
+    weights: dict[RepositoryPath, Sha256] | None = Field(
         None, description="hub: sha256 of each weight file that is fetched, by its name in the repository; nothing else of its kind is"
     )
     sha256: str | None = Field(None, description="digest of a local folder, as `python -m vdm_pipeline.stages.models PATH` prints it")

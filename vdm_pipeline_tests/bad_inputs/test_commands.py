@@ -9,7 +9,7 @@ from vdm_pipeline_tests.bad_inputs.case import Case, check, each, snapshot
 
 DAGSTER = [str(Path(sys.executable).with_name("dagster")), "asset", "materialize", "-m", "vdm_pipeline.definitions", "--select"]
 DIGEST = [sys.executable, "-m", "vdm_pipeline.stages.models"]
-HOW = "name the folder of one model: python -m vdm_pipeline.stages.models PATH"
+HOW = "name the folder of one model, or a hub id and its commit: python -m vdm_pipeline.stages.models PATH, or OWNER/NAME COMMIT"
 Made = tuple[list[str], dict[str, str]]
 """The command, and what it finds in its environment."""
 

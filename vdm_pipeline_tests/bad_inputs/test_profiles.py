@@ -16,6 +16,7 @@ TEMPLATES = DEMO[DEMO.index("templates = ") : DEMO.index("\nphrases = [[")]
 PHRASES = DEMO[DEMO.index("phrases = [[") : DEMO.index("\ncalibration")]
 CALIBRATION = 'calibration = "platt"\ndecision = "balanced_accuracy"'
 PHANTOM = 'dataset = "phantom"\nsource = "phantom"'
+COMMIT = "ab" * 20
 PLAIN = "must be lower-case letters, digits, '-' and '_', 64 at most"
 
 
@@ -145,6 +146,23 @@ CASES = [
         "hub id with a branch for a revision",
         "…mine.toml: training.base: 'owner/name' comes from a hub, so it needs revision = \"<commit, 40 hex digits>\".",
         with_('"embedded:sd"', '"owner/name", revision = "v1.0"'),
+    ),
+    Case(
+        "hub id without the hashes of its weights",
+        '…mine.toml: training.base: \'owner/name\' comes from a hub, so it needs weights = { "<file>" = "<sha256>" }; '
+        f"print them with: python -m vdm_pipeline.stages.models owner/name {COMMIT}.",
+        with_('"embedded:sd"', f'"owner/name", revision = "{COMMIT}"'),
+    ),
+    Case(
+        "weights that climb out of their repository",
+        "…mine.toml: training.base.weights.../../secret.[key]: must be the path of a file in the repository, "
+        "such as 'unet/weights.safetensors' (it is '../../secret').",
+        with_('"embedded:sd"', f'"owner/name", revision = "{COMMIT}", weights = {{ "../../secret" = "{"0" * 64}" }}'),
+    ),
+    Case(
+        "weights with half a hash",
+        "…mine.toml: training.base.weights.unet/w.safetensors: String should match pattern '^[0-9a-f]{64}$' (it is '12ab').",
+        with_('"embedded:sd"', f'"owner/name", revision = "{COMMIT}", weights = {{ "unet/w.safetensors" = "12ab" }}'),
     ),
     Case(
         "embedded model that there is none of",

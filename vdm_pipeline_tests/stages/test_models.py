@@ -2,18 +2,14 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
-import huggingface_hub
 import pytest
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-from vdm_pipeline.errors import ModelError, NetworkError
+from vdm_pipeline.errors import ModelError
 from vdm_pipeline.settings import ModelPin
-from vdm_pipeline.stages.models import EMBEDDED, WANTED, folder_digest, pinned_digest, resolve_model
+from vdm_pipeline.stages.models import EMBEDDED, folder_digest, pinned_digest, resolve_model
 
 PINS = json.loads((EMBEDDED / "pins.json").read_text())
-HUB = ModelPin(id="owner/name", revision="ab" * 20, licence="MIT")
 
 
 @pytest.fixture
@@ -88,33 +84,3 @@ def test_folder_that_is_missing_is_a_sentence(name):
 def test_embedded_model_without_a_pin_is_a_sentence():
     with pytest.raises(ModelError, match="no embedded model 'nothing'; take one of: clip, lcm_lora, sd"):
         pinned_digest(ModelPin(id="embedded:nothing", licence="MIT"))
-
-
-def test_hub_is_asked_for_the_commit_and_for_no_pickle(monkeypatch, tmp_path):
-    calls = []
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *args, **kwargs: (calls.append((args, kwargs)), str(tmp_path))[1])
-    assert resolve_model(HUB) == tmp_path
-    assert calls == [(("owner/name",), {"revision": "ab" * 20, "allow_patterns": list(WANTED)})]
-    assert not any(ending in pattern for pattern in WANTED for ending in ("bin", "pt", "ckpt", "pkl"))
-    assert pinned_digest(HUB) == "ab" * 20
-
-
-@pytest.mark.parametrize("error", [LocalEntryNotFoundError("no\nnetwork"), ConnectionError("refused"), OSError("disk\nfull")])
-def test_hub_out_of_reach_is_a_sentence(monkeypatch, error):
-    def fail(*args, **kwargs):
-        raise error
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(NetworkError, match=r"'owner/name' at (ab){20} could not be fetched .* VDM_PROFILE=demo\.$") as caught:
-        resolve_model(HUB)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(("status", "kind"), [(404, ModelError), (401, ModelError), (429, NetworkError), (503, NetworkError)])
-def test_hub_that_refuses_is_not_asked_again_and_one_that_is_busy_is(monkeypatch, status, kind):
-    def fail(*args, **kwargs):
-        raise HfHubHTTPError("no", response=SimpleNamespace(status_code=status, headers={}, request=None))
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(kind, match="'owner/name' at"):
-        resolve_model(HUB)
