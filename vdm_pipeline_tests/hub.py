@@ -26,7 +26,7 @@ class Fault:
 
     kind: str
     """``cut``: hangs up half-way; ``stall``: stops half-way for long; ``corrupt``: one other byte; ``vast``: tells an absurd size;
-    else an HTTP status, and after a blank the hub's own code for the cause."""
+    ``page``: sends a network's login page; else an HTTP status, and after a blank the hub's own code for the cause."""
     where: str = ""
     times: int = 1_000_000
 
@@ -72,6 +72,8 @@ class Handler(BaseHTTPRequestHandler):
         refused = self.hub.fault(path)
         if refused:
             return self._refuse(*refused.kind.split(" ", 1))
+        if self.hub.fault(path, "page"):
+            return self._whole(b"<html>log in</html>", "text/html")
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/(\w+)", path):
             return self._tree(*match.groups())
         if match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/(\w+)/(.+)", path):
@@ -91,9 +93,11 @@ class Handler(BaseHTTPRequestHandler):
         if commit != COMMIT:
             return self._refuse("404", "RevisionNotFound")
         entries = [self._entry(folder, path) for path in sorted(folder.rglob("*")) if path.is_file()]
-        content = json.dumps(entries).encode()
-        self._head(200, {"Content-Type": "application/json", "Content-Length": len(content)})
-        self.wfile.write(content)
+        self._whole(json.dumps(entries).encode(), "application/json")
+
+    def _whole(self, content: bytes, kind: str) -> None:
+        self._head(200, {"Content-Type": kind, "Content-Length": len(content)})
+        self.wfile.write(content if self.command == "GET" else b"")
 
     def _entry(self, folder: Path, path: Path) -> dict:
         name, size = path.relative_to(folder).as_posix(), path.stat().st_size

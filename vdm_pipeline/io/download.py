@@ -38,8 +38,8 @@ class Remote:
     mend: str = 'fetch the file yourself, put it there and set data.source = "file"'
     """What else they can do."""
     refusal: type[PipelineError] = ArchiveError
-    most: int = MAX_BYTES
-    """Bytes; a server that sends more is not listened to."""
+    size: int | None = None
+    """Bytes, where they are known; a server that sends another file is not listened to."""
     timeout_s: float = TIMEOUT_S
     headers: Mapping[str, str] = field(default_factory=dict)
     """Sent to the url's server alone, never to one that it redirects to."""
@@ -71,7 +71,9 @@ def fetch(remote: Remote, log: Log) -> None:
                 raise
             final = isinstance(error, HTTPError) and 400 <= error.code < 500 and error.code not in (408, 429)
             if final or attempt == TRIES - 1:
-                raise (remote.refusal if final else NetworkError)(
+                if final:
+                    raise remote.refusal(f"{name}: the download from {remote.url} is refused ({error}); {remote.mend}.") from None
+                raise NetworkError(
                     f"{name}: the download from {remote.url} broke off ({error}); run again to go on where it stopped, or {remote.mend}."
                 ) from None
             log(f"{remote.name or remote.path.name}: {error}; trying again")
@@ -110,9 +112,11 @@ def _fetch_rest(remote: Remote, log: Log) -> None:
         have = have if resumed else 0
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
+        if remote.size is not None and total not in (None, remote.size):
+            raise ConnectionError(f"the server sent a file of {total} bytes instead of {remote.size}")
         report = _progress(remote.name or remote.path.name, have, total, log)
         with part.open("ab" if resumed else "wb") as file:
-            while (data := response.read(CHUNK)) and have <= remote.most:
+            while (data := response.read(CHUNK)) and have <= (remote.size or MAX_BYTES):
                 file.write(data)
                 have += len(data)
                 report(have)

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vdm_pipeline.errors import ModelError
-from vdm_pipeline.io.atomic import atomic_file, remove_leftovers, replace_path, write_text
-from vdm_pipeline.io.manifest import file_sha256
+from vdm_pipeline.io.atomic import atomic_file, replace_path, write_text
+from vdm_pipeline.io.lock import locked
 from vdm_pipeline.settings import Labelling, ModelPin, fingerprint
-from vdm_pipeline.stages.models import loading, resolve_model
+from vdm_pipeline.stages.models import folder_hashes, loading, resolve_model
 
 Log = Callable[[str], None]
 
 WEIGHTS = "open_clip_model.safetensors"
-RECORD = "made_from.json"
+RECORD = ".made_from.json"
 TEXT = "text"
 """Folder of the configuration that the text tower is built after, where it is a transformers model."""
 
@@ -31,12 +31,13 @@ def labeller_folder(labelling: Labelling, log: Log = print) -> Path:
         return folder
     from huggingface_hub import cached_assets_path
 
+    text = resolve_model(labelling.text_model, log) if labelling.text_model else None
     name = fingerprint(labelling.model, labelling.text_model)
-    place = cached_assets_path("vdm_pipeline", namespace="labellers", subfolder=name)
-    if not _is_whole(place):
-        remove_leftovers(place.parent, ".*")
-        _assemble(folder, labelling, place, log)
-    return Path(place)
+    place = Path(cached_assets_path("vdm_pipeline", namespace="labellers", subfolder=name))
+    with locked(place.with_name(f".{name}.lock"), {}, lambda _: log("another process makes the labeller's folder; waiting for it")):
+        if not _is_whole(place):
+            _assemble(folder, text, labelling.model, place, log)
+    return place
 
 
 def _pickles(pin: ModelPin) -> list[str]:
@@ -44,23 +45,22 @@ def _pickles(pin: ModelPin) -> list[str]:
 
 
 def _is_whole(place: Path) -> bool:
-    """Whether the weights are those that were written; the record is written last."""
-    record = place / RECORD
-    if not record.is_file():
+    """Whether every file is as it was written; the record is written last."""
+    try:
+        record = json.loads((place / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return False
-    return (place / WEIGHTS).is_file() and file_sha256(place / WEIGHTS) == json.loads(record.read_text(encoding="utf-8"))["sha256"]
+    return isinstance(record, dict) and record.get("files") == folder_hashes(place)
 
 
-def _assemble(folder: Path, labelling: Labelling, place: Path, log: Log) -> None:
+def _assemble(folder: Path, text: Path | None, pin: ModelPin, place: Path, log: Log) -> None:
     staging = place.with_name(f".{place.name}.00000000.part")
     shutil.rmtree(staging, ignore_errors=True)
     _copy_descriptions(folder, staging)
-    _save_weights(folder, labelling.model, staging / WEIGHTS, log)
-    if labelling.text_model:
-        _copy_descriptions(resolve_model(labelling.text_model, log), staging / TEXT)
-    pins = {"model": labelling.model, "text_model": labelling.text_model}
-    record = {role: pin.model_dump(mode="json") for role, pin in pins.items() if pin} | {"sha256": file_sha256(staging / WEIGHTS)}
-    write_text(staging / RECORD, json.dumps(record, indent=1))
+    _save_weights(folder, pin, staging / WEIGHTS, log)
+    if text:
+        _copy_descriptions(text, staging / TEXT)
+    write_text(staging / RECORD, json.dumps({"weights": pin.weights, "files": folder_hashes(staging)}, indent=1))
     replace_path(staging, place)
 
 
@@ -77,6 +77,9 @@ def _save_weights(folder: Path, pin: ModelPin, path: Path, log: Log) -> None:
     if len(names) != 1:
         raise ModelError(f"The weights of '{pin.id}' must be one file, and its pin in labelling.model names {len(names)}; name that one.")
     source = folder / names[0]
+    free, needed = shutil.disk_usage(path.parent).free, source.stat().st_size
+    if free < needed:
+        raise ModelError(f"{path} takes {needed / 1e9:.1f} GB, and its disk has {free / 1e9:.1f} GB left; make room, or set HF_HOME.")
     with atomic_file(path) as temporary:
         if source.suffix == ".safetensors":
             shutil.copyfile(source, temporary)

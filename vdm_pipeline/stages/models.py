@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vdm_pipeline.errors import ModelError, PipelineError
+from vdm_pipeline.io.manifest import file_sha256
 from vdm_pipeline.settings import ModelPin
 
 EMBEDDED = Path(__file__).parents[1] / "embedded"
@@ -58,16 +59,21 @@ def pin_name(pin: ModelPin) -> str:
 
 
 def folder_digest(folder: Path) -> str:
-    """Sha256 over names and bytes of a folder's files in sorted order; hidden files and cards (``*.md``) do not count."""
+    """Sha256 over names and bytes of a folder's files, as `folder_hashes` has them."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = path.relative_to(folder).as_posix()
-        if name.endswith(".md") or any(part.startswith((".", "__")) for part in name.split("/")):
-            continue
-        digest.update(name.encode() + b"\0")
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+    for name, found in folder_hashes(folder).items():
+        digest.update(name.encode() + b"\0" + bytes.fromhex(found))
     return digest.hexdigest()
+
+
+def folder_hashes(folder: Path) -> dict[str, str]:
+    """Sha256 of a folder's files by name, in sorted order; hidden files, cards (``*.md``) and half downloads do not count."""
+    found = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if not name.endswith((".md", ".part")) and not any(part.startswith((".", "__")) for part in name.split("/")):
+            found[name] = file_sha256(path)
+    return found
 
 
 @contextmanager
