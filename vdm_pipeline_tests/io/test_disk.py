@@ -50,7 +50,7 @@ def test_without_a_file_the_place_is_named():
         raise OSError(errno.ENOSPC, "full")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full on this system")
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no /dev/full on this system")
 def test_a_really_full_device_is_told():
     with pytest.raises(PipelineError, match="The disk is full"), disk_faults(Path("/dev/full")), open("/dev/full", "w") as file:
         file.write("x")
