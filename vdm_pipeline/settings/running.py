@@ -46,7 +46,7 @@ class Execution(Section):
     sample_every: Annotated[int, Field(ge=0)] = Field(0, description="training steps between sample sheets; 0: at the end alone")
     micro_batch: Count | None = Field(None, description="training images a forward pass; the rest of a step's batch is accumulated")
     gradient_checkpointing: bool = Field(False, description="training: less memory for a third more work")
-    compile: bool = Field(False, description="training: torch.compile the UNet; minutes at the start, faster steps on CUDA")
+    compile: bool = Field(False, description="torch.compile the UNet that trains and draws; minutes at the start, faster steps on CUDA")
     processes: Annotated[int, Field(ge=1, le=64)] = Field(1, description="processes that train and draw, started by accelerate; one a GPU")
     tracker: Literal["none", "tensorboard"] = Field("none", description="where training figures go beside training_log.csv")
 

@@ -20,7 +20,7 @@ from vdm_pipeline.settings import load_profile
 from vdm_pipeline.stages.diffusion import hushed_libraries
 from vdm_pipeline.stages.models import EMBEDDED
 from vdm_pipeline.stages.sampling import draw
-from vdm_pipeline.stages.sampling.draw import Texts, draw_share
+from vdm_pipeline.stages.sampling.draw import Painter, Texts
 from vdm_pipeline.stages.sampling.job import Job
 from vdm_pipeline.stages.sampling.pipeline import Sampler
 from vdm_pipeline.stages.sampling.plan import main_arm, plan
@@ -82,9 +82,9 @@ def bare(sampler: Sampler, job: Job, text: torch.Tensor) -> None:
 
 def compare(job: Job, root: Path, rounds: int) -> None:
     """Print images a second and ratios."""
-    sampler, texts, pipe = Sampler(job.arm, CPU, torch.float32), Texts(job, CPU, torch.float32), prototype(job)
+    sampler, texts, pipe = Sampler(job.arm, CPU, torch.float32, job.batch, print), Texts(job, CPU, torch.float32), prototype(job)
     ready = texts.of(job.shots[: job.batch]).clone()
-    draw.Sampler, draw.Texts = (lambda *a: sampler), (lambda *a: texts)  # type: ignore[assignment,misc]
+    draw.Sampler, draw.Texts = (lambda *a, **k: sampler), (lambda *a: texts)  # type: ignore[assignment,misc]
     counter = iter(range(10**6))
 
     def fresh() -> Path:
@@ -93,7 +93,7 @@ def compare(job: Job, root: Path, rounds: int) -> None:
         return folder
 
     def ours() -> None:
-        draw_share(job.model_copy(update={"folder": fresh()}), 0, 1, CPU, torch.float32, lambda *counts: None)
+        Painter(job.model_copy(update={"folder": fresh()}), CPU, torch.float32, print).paint(job.groups(), lambda *counts: None)
 
     ways: dict[str, Callable[[], None]] = {
         "ours": ours,

@@ -50,6 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--compile", action="store_true")
     asked, profile = parser.parse_args(), load_profile("sd15")
     base, lcm = (asked.folder / "repositories" / pin.id.replace("/", "--") for pin in (profile.training.base, profile.generation.lcm_lora))
     device = pick_device("auto")
@@ -61,7 +62,8 @@ def main() -> None:
     vae = load_part(base, "vae", dtype).to(device).to(memory_format=torch.channels_last)
     latents = torch.randn(asked.batch, 4, side, side).to(device, dtype)
     texts = torch.randn(asked.batch, 77, unet.config.cross_attention_dim).to(device, dtype)
-    step = seconds(device, lambda: unet(latents, 500, texts, return_dict=False))
+    predict = torch.compile(unet) if asked.compile else unet
+    step = seconds(device, lambda: predict(latents, 500, texts, return_dict=False))
     decoding = seconds(device, lambda: vae.decode(latents, return_dict=False))
     work, peak = flops(base, latents, texts), peak_flops(device, dtype)
     print(f"{device_facts(device)}, {asked.batch} images at {profile.training.resolution} px")

@@ -57,7 +57,7 @@ def sample_base(count: int = COUNT // 2) -> NDArray[np.uint8]:
 
 def sample_lcm(count: int = COUNT // 2) -> NDArray[np.uint8]:
     """Healthy films by the base with the LCM-LoRA."""
-    sampler = Sampler(main_arm(load_profile("demo"), SD, EMBEDDED / "lcm_lora", None), CPU, torch.float32)
+    sampler = Sampler(main_arm(load_profile("demo"), SD, EMBEDDED / "lcm_lora", None), CPU, torch.float32, count, print)
     images = sampler.draw(_condition(count), range(count))
     return np.round(images.mean(-1) * 255).astype(np.uint8)
 

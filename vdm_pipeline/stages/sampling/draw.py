@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,34 +24,49 @@ from vdm_pipeline.stages.sampling.pipeline import Sampler
 from vdm_pipeline.stages.sampling.plan import Shot
 
 Progress = Callable[[int, int], None]
+Log = Callable[[str], None]
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 WRITERS = 4
 """Threads that wait for the disk; more would take the interpreter from the one that draws."""
 
 
-def draw_share(job: Job, rank: int, world: int, device: torch.device, dtype: torch.dtype, progress: Progress) -> None:
-    """Draw every ``world``-th group from ``rank`` on, as far as an image of it is missing; progress counts the share's images.
+class Painter:
+    """Draws groups of a job's shots on one device; the models are loaded when the first image is missing."""
 
-    A group is drawn whole, padded to the full batch, and only its missing images are written: the same shape gives the same
-    bits. Raises `PipelineError` for images that are not finite.
-    """
-    share = job.groups()[rank::world]
-    todo = [(group, missing) for group in share if (missing := [shot for shot in group if made(job, shot) is None])]
-    total = sum(map(len, share))
-    done = total - sum(len(missing) for _, missing in todo)
-    if not todo:
-        return
-    texts, sampler = Texts(job, device, dtype), Sampler(job.arm, device, dtype)
-    with ThreadPoolExecutor(WRITERS) as writers:  # a group is written while the next one is drawn
-        writing: list[Future[None]] = []
-        for group, missing in todo:
-            padded = group + group[-1:] * (job.batch - len(group))
-            images = to_uint8(sampler.draw(texts.of(padded), [shot.seed for shot in padded])[: len(group)], group)
-            done = _settle(job, writing, done, total, progress)
-            spread, saved = chroma(images), to_grey(images) if job.arm.grey else images
-            rows = {shot: row for row, shot in enumerate(group)}
-            writing = [writers.submit(_write, job, shot, saved[rows[shot]], float(spread[rows[shot]])) for shot in missing]
-        _settle(job, writing, done, total, progress)
+    def __init__(self, job: Job, device: torch.device, dtype: torch.dtype, log: Log) -> None:
+        """Load nothing yet."""
+        self.job, self.device, self.dtype, self.log = job, device, dtype, log
+
+    @cached_property
+    def _texts(self) -> "Texts":
+        return Texts(self.job, self.device, self.dtype)
+
+    @cached_property
+    def _sampler(self) -> Sampler:
+        job = self.job
+        return Sampler(job.arm, self.device, self.dtype, job.batch, self.log, compiled=job.execution.compile)
+
+    def paint(self, groups: Sequence[tuple[Shot, ...]], progress: Progress) -> None:
+        """Draw these groups, as far as an image of them is missing; progress counts their images.
+
+        A group is drawn whole, padded to the full batch, and only its missing images are written: the same shape gives the
+        same bits. Raises `PipelineError` for images that are not finite, or where memory does not hold one.
+        """
+        job = self.job
+        todo = [(group, missing) for group in groups if (missing := [shot for shot in group if made(job, shot) is None])]
+        total = sum(map(len, groups))
+        done = total - sum(len(missing) for _, missing in todo)
+        with ThreadPoolExecutor(WRITERS) as writers:  # a group is written while the next one is drawn
+            writing: list[Future[None]] = []
+            for group, missing in todo:
+                padded = group + group[-1:] * (job.batch - len(group))
+                floats = self._sampler.draw(self._texts.of(padded), [shot.seed for shot in padded])
+                images = to_uint8(floats[: len(group)], group)
+                done = _settle(job, writing, done, total, progress)
+                spread, saved = chroma(images), to_grey(images) if job.arm.grey else images
+                rows = {shot: row for row, shot in enumerate(group)}
+                writing = [writers.submit(_write, job, shot, saved[rows[shot]], float(spread[rows[shot]])) for shot in missing]
+            _settle(job, writing, done, total, progress)
 
 
 def _settle(job: Job, writing: Sequence[Future[None]], done: int, total: int, progress: Progress) -> int:

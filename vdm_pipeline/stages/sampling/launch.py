@@ -10,7 +10,7 @@ from vdm_pipeline.io.atomic import remove_leftovers, write_text
 from vdm_pipeline.io.tables import write_rows
 from vdm_pipeline.stages.device import pick_device, pick_dtype
 from vdm_pipeline.stages.processes import launch
-from vdm_pipeline.stages.sampling.draw import Progress, draw_share, made
+from vdm_pipeline.stages.sampling.draw import Painter, Progress, made
 from vdm_pipeline.stages.sampling.job import Job
 
 
@@ -24,7 +24,7 @@ def generate(job: Job, log: Callable[[str], None], progress: Progress) -> list[d
     _make_room(job)
     if job.execution.processes == 1:
         device = pick_device(job.execution.device)
-        draw_share(job, 0, 1, device, pick_dtype(device), progress)
+        Painter(job, device, pick_dtype(device), log).paint(job.groups(), progress)
     elif any(made(job, shot) is None for shot in job.shots):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "job.json"

@@ -1,7 +1,7 @@
 """Stable Diffusion for one arm: adapters in the UNet's weights, its scheduler, floats out."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from vdm_pipeline.errors import ModelError
 from vdm_pipeline.stages.diffusion import hushed_libraries, load_part
+from vdm_pipeline.stages.fitting import Fitting
 from vdm_pipeline.stages.models import loading
 from vdm_pipeline.stages.sampling.plan import Adapter, Arm
 
+DECODED = 8
+"""Images that the VAE decodes at a time, by far its share of the memory; more are no faster."""
 LEAST_CHANGE = 1e-5
 """An adapter whose update is smaller than this share of every layer's weights draws the same pixels as none."""
 
@@ -21,13 +24,20 @@ LEAST_CHANGE = 1e-5
 class Sampler:
     """The UNet, VAE and scheduler of an arm on one device; no text encoder, prompts come encoded."""
 
-    def __init__(self, arm: Arm, device: torch.device, dtype: torch.dtype) -> None:
-        """Load and fuse; raises `ModelError` if a part is missing or an adapter changes nothing."""
+    def __init__(
+        self, arm: Arm, device: torch.device, dtype: torch.dtype, at_a_time: int, log: Callable[[str], None], *, compiled: bool = False
+    ) -> None:
+        """Load and fuse; ``at_a_time`` images pass together, or as many as fit the GPU's memory.
+
+        Raises `ModelError` if a part is missing or an adapter changes nothing.
+        """
         self.arm, self.device, self.dtype = arm, device, dtype
+        self.fitting = Fitting(at_a_time, log, "set a smaller training.resolution, or generation.guidance_scale = 1")
         unet, vae = load_mixed(arm.base, arm.adapters), load_part(arm.base, "vae", dtype)
         fuse(unet, arm.adapters)
         with hushed_libraries():  # diffusers warns of every change of dtype
             self.unet = unet.to(device, dtype).to(memory_format=torch.channels_last)
+        self.predict = torch.compile(self.unet) if compiled else self.unet
         self.vae = vae.to(device).to(memory_format=torch.channels_last)
         self.scheduler = _scheduler(arm)
 
@@ -36,15 +46,26 @@ class Sampler:
         """Floats ``[n, size, size, 3]`` in [0, 1], NaN where a pixel is not finite.
 
         ``texts`` is ``[n, 77, d]``, or ``[2n, 77, d]`` with guidance: those of the empty prompt first. Every image has a
-        generator of its own, on the CPU, so that it depends neither on the others nor on the device.
+        generator of its own, on the CPU, so that it depends neither on the others nor on the device. Raises `PipelineError` if
+        the GPU's memory does not hold one image.
         """
+        of_prompt = texts.unflatten(0, (-1, len(seeds)))
+
+        def draw(n: int) -> NDArray[np.float32]:
+            starts = range(0, len(seeds), n)
+            return np.concatenate([self._draw(of_prompt[:, i : i + n].flatten(0, 1), seeds[i : i + n]) for i in starts])
+
+        return self.fitting(draw)
+
+    def _draw(self, texts: torch.Tensor, seeds: Sequence[int]) -> NDArray[np.float32]:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         latents = self._noise(generators)
         self.scheduler.set_timesteps(self.arm.steps, device=self.device)
         for time in self.scheduler.timesteps:
             predicted = self._predict(self.scheduler.scale_model_input(latents, time), time, texts)
             latents = self.scheduler.step(predicted, time, latents, generator=generators, return_dict=False)[0]
-        decoded = self.vae.decode(latents / self.vae.config.scaling_factor, return_dict=False)[0].float()
+        scaled = (latents / self.vae.config.scaling_factor).split(DECODED)
+        decoded = torch.cat([self.vae.decode(part, return_dict=False)[0].float() for part in scaled])
         images = torch.where(decoded.isfinite(), (decoded / 2 + 0.5).clamp(0, 1), torch.nan)  # the clamp would hide infinities
         return images.permute(0, 2, 3, 1).cpu().numpy()
 
@@ -59,8 +80,8 @@ class Sampler:
     def _predict(self, latents: torch.Tensor, time: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
         scale = self.arm.guidance_scale
         if scale == 1:
-            return self.unet(latents, time, texts, return_dict=False)[0]
-        without, with_text = self.unet(torch.cat([latents, latents]), time, texts, return_dict=False)[0].chunk(2)
+            return self.predict(latents, time, texts, return_dict=False)[0]
+        without, with_text = self.predict(torch.cat([latents, latents]), time, texts, return_dict=False)[0].chunk(2)
         return without + scale * (with_text - without)
 
 

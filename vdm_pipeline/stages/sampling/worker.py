@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vdm_pipeline.stages.device import pick_device, pick_dtype
 from vdm_pipeline.stages.processes import check_count, work
-from vdm_pipeline.stages.sampling.draw import draw_share
+from vdm_pipeline.stages.sampling.draw import Painter
 from vdm_pipeline.stages.sampling.job import Job
 
 EVERY = 5.0
@@ -19,8 +19,13 @@ def draw(job: Job) -> None:
 
     state = PartialState(cpu=pick_device(job.execution.device).type == "cpu")
     check_count(job.execution.processes, state.num_processes)
-    draw_share(job, state.process_index, state.num_processes, state.device, pick_dtype(state.device), Lines(state.process_index))
+    groups = job.groups()[state.process_index :: state.num_processes]
+    Painter(job, state.device, pick_dtype(state.device), _say).paint(groups, Lines(state.process_index))
     state.destroy_process_group()
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 class Lines:

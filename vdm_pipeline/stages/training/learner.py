@@ -2,19 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
-from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.settings import Training
+from vdm_pipeline.stages.fitting import Fitting
 from vdm_pipeline.stages.training.checkpoints import gather, scatter
 from vdm_pipeline.stages.training.draws import Draws
 from vdm_pipeline.stages.training.examples import Encoded
 from vdm_pipeline.stages.training.objective import Objective
 from vdm_pipeline.stages.training.schedule import learning_rate
 
-T = TypeVar("T")
+MEND = "set a smaller execution.micro_batch, execution.gradient_checkpointing = true, or a smaller training.resolution"
 FP16_SCALE = 2.0**12
 """Gradients that pass through fp16 layers are multiplied by this on the way, so that small ones do not vanish."""
 
@@ -35,9 +35,10 @@ class Learner:
         accelerator: Any,
         log: Callable[[str], None],
     ) -> None:
-        """``unet`` may be wrapped for several processes; ``micro`` images pass at a time."""
+        """``unet`` may be wrapped for several processes, which must agree on how many images pass at a time: ``micro``, if they fit."""
         self.unet, self.parameters, self.objective, self.training = unet, parameters, objective, training
-        self.micro, self.accelerator, self.log = micro, accelerator, log
+        self.accelerator = accelerator
+        self.fitting = Fitting(micro, log, MEND, may_halve=accelerator.num_processes == 1)
         self.optimizer = torch.optim.AdamW(
             list(parameters.values()), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
         )
@@ -50,7 +51,7 @@ class Learner:
 
     def step(self, step: int, data: Encoded, draws: Draws) -> tuple[torch.Tensor, torch.Tensor]:
         """Do step ``step``; the sum of this process's losses, and the gradient's norm before clipping, both on the device."""
-        loss = self.fitting(lambda: self._accumulate(data, draws))
+        loss = self.fitting(lambda micro: self._accumulate(data, draws, micro))
         gradients = [value.grad for value in self.parameters.values() if value.grad is not None]
         if self.scale != 1:
             torch._foreach_div_(gradients, self.scale)
@@ -68,33 +69,15 @@ class Learner:
             torch._foreach_lerp_(list(self.mean.values()), list(self.parameters.values()), 1 - float(self.training.ema_decay or 0))
         return loss, norm
 
-    def fitting(self, compute: Callable[[], T]) -> T:
-        """What ``compute`` gives, which takes `micro` images at a time; when they do not fit, half of them, and so on.
-
-        Raises `PipelineError` if not even one fits, or where several processes would have to agree on it.
-        """
-        while True:
-            try:
-                return compute()
-            except torch.OutOfMemoryError:
-                self.optimizer.zero_grad(set_to_none=True)
-                if self.micro == 1 or self.accelerator.num_processes > 1:
-                    raise PipelineError(
-                        f"{self.micro} images at a time do not fit the GPU's memory; set a smaller execution.micro_batch, "
-                        "execution.gradient_checkpointing = true, or a smaller training.resolution."
-                    ) from None
-                self.micro //= 2
-                torch.cuda.empty_cache()
-                self.log(f"out of memory: going on with {self.micro} images at a time; the step's images and result stay the same")
-
-    def _accumulate(self, data: Encoded, draws: Draws) -> torch.Tensor:
+    def _accumulate(self, data: Encoded, draws: Draws, micro: int) -> torch.Tensor:
         """Gradients of the mean over the step's images, whatever their split over parts and processes."""
         world, n = self.accelerator.num_processes, len(draws.rows)
         total = torch.zeros((), device=data.mean.device)
-        for start in range(0, n, self.micro):
-            last = start + self.micro >= n
+        self.optimizer.zero_grad(set_to_none=True)  # what a try that did not fit has left
+        for start in range(0, n, micro):
+            last = start + micro >= n
             with nullcontext() if last else self.accelerator.no_sync(self.unet):
-                losses = self.objective.losses(self.unet, data, draws.part(start, min(start + self.micro, n))).sum()
+                losses = self.objective.losses(self.unet, data, draws.part(start, min(start + micro, n))).sum()
                 (losses * (self.scale * world / self.training.batch)).backward()
             total += losses.detach()
         return total

@@ -163,8 +163,8 @@ class Session:
         """Mean loss over the held-out images at fixed noise and timesteps, of the adapter as it would be saved."""
         draws = fixed_draws(data.n, data.latent, self.objective.timesteps)
 
-        def losses() -> torch.Tensor:
-            parts = [draws.part(start, start + self.learner.micro) for start in range(0, data.n, self.learner.micro)]
+        def losses(micro: int) -> torch.Tensor:
+            parts = [draws.part(start, start + micro) for start in range(0, data.n, micro)]
             return torch.cat([self.objective.losses(self.unet, data, part) for part in parts])
 
         with self.learner.averaged():
@@ -174,7 +174,7 @@ class Session:
         vae = load_part(self.job.base, "vae", self.dtype).to(self.device)
         path = self.samples / f"step_{done:06d}.png"
         with self.learner.averaged():
-            self.learner.fitting(lambda: sample_sheet(self.unet, vae, self.scheduler, self.data, self.learner.micro, path))
+            self.learner.fitting(lambda micro: sample_sheet(self.unet, vae, self.scheduler, self.data, micro, path))
 
     def _finish(self) -> None:
         """The adapter (its running mean where there is one), and the log and sheets beside it."""

@@ -6,7 +6,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, LCMScheduler, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
-from vdm_pipeline.errors import ModelError
+from vdm_pipeline.errors import ModelError, PipelineError
 from vdm_pipeline.stages.diffusion import encode_prompts, hushed_libraries, load_part
 from vdm_pipeline.stages.sampling.draw import Texts
 from vdm_pipeline.stages.sampling.pipeline import Sampler, fuse, load_mixed
@@ -34,8 +34,8 @@ def plain_diffusers(profile, scheduler, adapters, steps, guidance) -> list[np.nd
 
 
 def floats(job) -> np.ndarray:
-    """All images of a job as `draw_share` draws them, before they are rounded."""
-    sampler, texts = Sampler(job.arm, CPU, torch.float32), Texts(job, CPU, torch.float32)
+    """All images of a job as `Painter` draws them, before they are rounded."""
+    sampler, texts = Sampler(job.arm, CPU, torch.float32, job.batch, print), Texts(job, CPU, torch.float32)
     padded = [group + group[-1:] * (job.batch - len(group)) for group in job.groups()]
     return np.concatenate([sampler.draw(texts.of(group), [s.seed for s in group]) for group in padded])[: len(job.shots)]
 
@@ -62,6 +62,45 @@ def test_batch_size_changes_no_image(tiny):
     np.testing.assert_allclose(eight, one, atol=1e-4)
 
 
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_out_of_memory_halves_what_is_drawn_at_a_time_and_changes_no_image(tiny, monkeypatch, guidance):
+    job = make_job(generating(tiny, per_class=4), BASE, batch=7, arm=arm_of(tiny, guidance_scale=guidance))
+    whole, lines, tried = floats(job), [], []
+    sampler, texts = Sampler(job.arm, CPU, torch.float32, job.batch, lines.append), Texts(job, CPU, torch.float32)
+    plain = sampler.predict
+
+    def two_fit(latents, *rest, **options):
+        tried.append(len(latents) // (2 if guidance > 1 else 1))
+        if tried[-1] > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(latents, *rest, **options)
+
+    monkeypatch.setattr(sampler, "predict", two_fit)
+    padded = [group + group[-1:] * (job.batch - len(group)) for group in job.groups()]
+    found = np.concatenate([sampler.draw(texts.of(group), [s.seed for s in group]) for group in padded])[: len(job.shots)]
+    np.testing.assert_allclose(found, whole, atol=1e-4)
+    assert lines == [f"out of memory: going on with {n} images at a time, to the same result" for n in (3, 1)]
+    assert tried.count(7) == 1, "what did not fit is not tried again"
+
+
+def test_memory_that_does_not_hold_one_image_is_a_sentence(tiny, monkeypatch):
+    sampler = Sampler(arm_of(tiny), CPU, torch.float32, 2, print)
+
+    def none_fits(*rest, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(sampler, "predict", none_fits)
+    with pytest.raises(PipelineError, match=r"^1 images at a time do not fit the GPU's memory; set a smaller training\.resolution"):
+        sampler.draw(encode_prompts(BASE, ["a", "b"], CPU, torch.float32), [0, 1])
+
+
+def test_a_compiled_unet_draws_the_same(tiny):
+    job = make_job(generating(tiny, per_class=1), BASE, batch=2)
+    sampler, texts = Sampler(job.arm, CPU, torch.float32, 2, print, compiled=True), Texts(job, CPU, torch.float32)
+    assert sampler.predict is not sampler.unet
+    np.testing.assert_allclose(sampler.draw(texts.of(job.shots), [s.seed for s in job.shots]), floats(job), atol=1e-3)
+
+
 @pytest.mark.parametrize("kind", [{}, {"dora": True}, {"target_modules": ("to_q", "conv1", "ff.net.2")}], ids=["LoRA", "DoRA", "all"])
 def test_fused_is_unfused_and_leaves_plain_layers(tiny, tmp_path, kind):
     path = trained(tiny, tmp_path / "run", training={"rank": 2, "alpha": 5.0, "steps": 4, "learning_rate": 0.05, **kind})
@@ -79,7 +118,7 @@ def test_fused_is_unfused_and_leaves_plain_layers(tiny, tmp_path, kind):
 
 def test_no_adapter_is_the_base(tiny):
     arm = arm_of(tiny).model_copy(update={"adapters": (), "scheduler": "dpm"})
-    sampler, base = Sampler(arm, CPU, torch.float32), load_part(BASE, "unet")
+    sampler, base = Sampler(arm, CPU, torch.float32, 2, print), load_part(BASE, "unet")
     with torch.inference_mode():
         torch.testing.assert_close(sampler.unet(LATENT, 9, TEXT).sample, base(LATENT, 9, TEXT).sample, atol=1e-5, rtol=0)
 
@@ -101,7 +140,7 @@ def test_both_adapters_act():
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_what_is_not_finite_stays_so(tiny, monkeypatch, value):
     """An infinity must not be clamped to white."""
-    sampler = Sampler(arm_of(tiny), CPU, torch.float32)
+    sampler = Sampler(arm_of(tiny), CPU, torch.float32, 2, print)
     plain = sampler.vae.decode
 
     def broken(latents, **options):

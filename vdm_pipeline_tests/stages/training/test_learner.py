@@ -160,7 +160,7 @@ def test_out_of_memory_halves_the_micro_batch_and_changes_nothing(tiny, tmp_path
     monkeypatch.setattr(Objective, "losses", only_one_fits)
     found = load_file(trained(tiny, tmp_path / "small", log=lines.append))
     assert [line.split(":")[1] for line in lines if line.startswith("out of memory")] == [
-        f" going on with {n} images at a time; the step's images and result stay the same" for n in (2, 1)
+        f" going on with {n} images at a time, to the same result" for n in (2, 1)
     ]
     assert distance(whole, found) < 1e-2 * distance(whole, start(tiny.training))
 

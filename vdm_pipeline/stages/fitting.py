@@ -1,0 +1,33 @@
+"""As many images at a time as the GPU's memory holds: those asked for, and half of them whenever they do not fit, which is said."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from vdm_pipeline.errors import PipelineError
+
+T = TypeVar("T")
+
+
+class Fitting:
+    """How many images pass at a time, ``at_a_time``; it only falls, so that what did not fit is not tried again and again."""
+
+    def __init__(self, at_a_time: int, log: Callable[[str], None], mend: str, *, may_halve: bool = True) -> None:
+        """``mend`` ends the sentence of the error; without ``may_halve``, as where several processes must agree, nothing is halved."""
+        self.at_a_time, self.log, self.mend, self.may_halve = at_a_time, log, mend, may_halve
+
+    def __call__(self, compute: Callable[[int], T]) -> T:
+        """What ``compute`` gives for so many images at a time, as many as fit.
+
+        Raises `PipelineError` if not even one does, or where nothing may be halved.
+        """
+        while True:
+            try:
+                return compute(self.at_a_time)
+            except torch.OutOfMemoryError:
+                if self.at_a_time == 1 or not self.may_halve:
+                    raise PipelineError(f"{self.at_a_time} images at a time do not fit the GPU's memory; {self.mend}.") from None
+            self.at_a_time //= 2  # here the frames that held the memory are gone, with the exception that kept them
+            torch.cuda.empty_cache()
+            self.log(f"out of memory: going on with {self.at_a_time} images at a time, to the same result")
