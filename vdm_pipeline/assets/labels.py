@@ -14,31 +14,28 @@ from vdm_pipeline.io.manifest import file_sha256
 from vdm_pipeline.resources import Inputs, Run
 
 
-@stage(group="labels", kinds={"pytorch"}, gpu=True)
+@stage(group="labels", kinds={"pytorch"}, gpu=True, spreads=True)
 def image_embeddings(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
     """What the labeller's image tower makes of every image; new prompts then cost no image pass.
 
     Settings: `[labelling] model`. This is the expensive half of zero-shot labelling. Labels, duplicates, doubted labels, the choice
     of the subset and one of the two feature spaces of the metrics come from these vectors.
     """
-    from vdm_pipeline.stages.archive import read_archive
-    from vdm_pipeline.stages.device import device_name, pick_device
-    from vdm_pipeline.stages.embeddings import embed_archive, read_embeddings
+    from vdm_pipeline.stages.embed import Embedding, embed_images
+    from vdm_pipeline.stages.embeddings import read_embeddings
     from vdm_pipeline.stages.labeller import labeller_folder
-    from vdm_pipeline.stages.zero_shot import ZeroShot
 
     profile = run.profile
-    archive = read_archive(made["raw_npz"]["archive"], profile.data, profile.classes.names)
-    device = pick_device(profile.execution.device)
-    context.log.info(f"embedding {archive.n} images on {device_name(device)}")
-    labeller = ZeroShot(labeller_folder(profile.labelling, context.log.info), device)
-    begun = time.perf_counter()
-    embed_archive(
-        archive,
-        lambda images: labeller.embed(images, profile.execution.label_batch),
-        staging / "embeddings",
-        Ticker(context, "embedding"),
+    asked = Embedding(
+        path=made["raw_npz"]["archive"],
+        data=profile.data,
+        class_names=profile.classes.names,
+        labeller=labeller_folder(profile.labelling, context.log.info),
+        folder=staging / "embeddings",
+        execution=profile.execution,
     )
+    begun = time.perf_counter()
+    archive = embed_images(asked, context.log.info, Ticker(context, "embedding"))
     rate = round(archive.n / (time.perf_counter() - begun), 1)
     shapes = {name: next(read_embeddings(staging / "embeddings", name)).shape[1] for name in archive.splits}
     lines = [f"| {name} | {len(split)} | {shapes[name]} |" for name, split in archive.splits.items()]

@@ -13,10 +13,13 @@ from vdm_pipeline.assets.materialize import Work, materialize
 from vdm_pipeline.resources import Inputs, Run
 
 
-def stage(*, group: str, kinds: set[str], gpu: bool = False, late: bool = False) -> Callable[[Work], dg.AssetsDefinition]:
+def stage(
+    *, group: str, kinds: set[str], gpu: bool = False, spreads: bool = False, late: bool = False
+) -> Callable[[Work], dg.AssetsDefinition]:
     """The asset of the function's name, which the table of stages tells the inputs of.
 
-    Those with ``gpu`` share a pool, so that one GPU is used by one step at a time. ``late``: after all else that could be made.
+    Those with ``gpu`` share a pool, so that one GPU is used by one step at a time; those that are ``spreads`` work on a cluster
+    where the profile says so. ``late``: after all else that could be made.
     """
 
     def define(work: Work) -> dg.AssetsDefinition:
@@ -35,21 +38,24 @@ def stage(*, group: str, kinds: set[str], gpu: bool = False, late: bool = False)
             op_tags={"dagster/priority": "-1"} if late else None,
         )
         def made(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run]) -> Iterator[dg.MaterializeResult]:
-            yield from materialize(context, run, _on_device(work) if gpu else work)
+            yield from materialize(context, run, _on_device(work, spreads=spreads) if gpu else work)
 
         return made
 
     return define
 
 
-def _on_device(work: Work) -> Work:
-    """The work, which also tells the device that did it, its precision and, of a GPU, its memory."""
+def _on_device(work: Work, *, spreads: bool) -> Work:
+    """The work, which also tells the device that did it, its precision and, of a GPU, its memory; of a cluster, its workers."""
 
     @wraps(work)
     def worked(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs, /) -> dict[str, Any]:
         from vdm_pipeline.stages.device import device_facts, forget_device_peak, pick_device
 
-        device = pick_device(run.profile.execution.device)
+        execution = run.profile.execution
+        if spreads and execution.engine == "ray":
+            return work(context, run, staging, made) | {"device": f"Ray, {execution.ray.workers} workers"}
+        device = pick_device(execution.device)
         forget_device_peak(device)
         facts = work(context, run, staging, made)
         return facts | device_facts(device)

@@ -2,7 +2,7 @@
 
 from vdm_pipeline.settings.base import ModelPin, Section
 from vdm_pipeline.settings.profile import DEFAULT_PROFILE, PROFILES, Profile, fingerprint, load_profile
-from vdm_pipeline.settings.running import Automation, Checks, Execution
+from vdm_pipeline.settings.running import Automation, Checks, Cluster, Execution
 from vdm_pipeline.settings.sections import (
     Classes,
     Data,
@@ -21,6 +21,7 @@ __all__ = [
     "Automation",
     "Checks",
     "Classes",
+    "Cluster",
     "Data",
     "Evaluation",
     "Execution",

@@ -32,6 +32,15 @@ class Checks(Section):
     )
 
 
+class Cluster(Section):
+    """Workers on a Ray cluster, whose machines share the project folder, the models' folder and the installed packages."""
+
+    address: Text | None = Field(None, description="where the cluster answers, such as auto or host:6379; none: one on this machine alone")
+    workers: Count = Field(2, description="workers, each with the models loaded")
+    cpus: Annotated[float, Field(gt=0, le=1024)] = Field(1.0, description="cores a worker, which are its threads")
+    gpus: Annotated[float, Field(ge=0, le=64)] = Field(0.0, description="GPUs a worker; one, or a share where several fit one card")
+
+
 class Execution(Section):
     """How, not what: none of these changes a result beyond float tolerance, so none is part of a fingerprint."""
 
@@ -48,6 +57,10 @@ class Execution(Section):
     gradient_checkpointing: bool = Field(False, description="training: less memory for a third more work")
     compile: bool = Field(False, description="torch.compile the UNet that trains and draws; minutes at the start, faster steps on CUDA")
     processes: Annotated[int, Field(ge=1, le=64)] = Field(1, description="processes that train and draw, started by accelerate; one a GPU")
+    engine: Literal["local", "ray"] = Field(
+        "local", description="where images are labelled and drawn: in this process and `processes`, or on the workers of `ray`"
+    )
+    ray: Cluster = Cluster()
     tracker: Literal["none", "tensorboard"] = Field("none", description="where training figures go beside training_log.csv")
 
     def intervals(self) -> dict[str, int]:

@@ -60,7 +60,8 @@ class Painter:
             writing: list[Future[None]] = []
             for group, missing in todo:
                 padded = group + group[-1:] * (job.batch - len(group))
-                floats = self._sampler.draw(self._texts.of(padded), [shot.seed for shot in padded])
+                texts = self._texts.of(padded)  # first, so that the text encoder is gone before the UNet comes
+                floats = self._sampler.draw(texts, [shot.seed for shot in padded])
                 images = to_uint8(floats[: len(group)], group)
                 done = _settle(job, writing, done, total, progress)
                 spread, saved = chroma(images), to_grey(images) if job.arm.grey else images

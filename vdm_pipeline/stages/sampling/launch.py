@@ -1,28 +1,35 @@
 """The images of an arm, drawn in this process or in several that accelerate starts, and their table."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import remove_leftovers, write_text
 from vdm_pipeline.io.tables import write_rows
+from vdm_pipeline.stages.cluster import Do, Log, spread
 from vdm_pipeline.stages.device import pick_device, pick_dtype
 from vdm_pipeline.stages.processes import launch
 from vdm_pipeline.stages.sampling.draw import Painter, Progress, made
 from vdm_pipeline.stages.sampling.job import Job
+from vdm_pipeline.stages.sampling.plan import Shot
+
+TURNS = 8
+"""Units of work a worker of a cluster: more spread better, fewer wait less often for their last images to be written."""
 
 
-def generate(job: Job, log: Callable[[str], None], progress: Progress) -> list[dict[str, Any]]:
+def generate(job: Job, log: Log, progress: Progress) -> list[dict[str, Any]]:
     """Write an image a shot and ``metadata.jsonl`` into ``job.folder``, and return its rows in the order of the plan.
 
-    An interrupted call is gone on with at the first missing image, and ends in the same bytes. One process reports to
-    ``progress``; of several, every line goes to ``log``. Raises `PipelineError` for images that are not finite, and where
-    something else stands in the place of the folder or of a file.
+    An interrupted call is gone on with at the first missing image, and ends in the same bytes. One process and a cluster report
+    to ``progress``; of several processes, every line goes to ``log``. Raises `PipelineError` for images that are not finite, where
+    something else stands in the place of the folder or of a file, and where there is no Ray or its workers fail.
     """
     _make_room(job)
-    if job.execution.processes == 1:
+    if job.execution.engine == "ray":
+        _on_cluster(job, log, progress)
+    elif job.execution.processes == 1:
         device = pick_device(job.execution.device)
         Painter(job, device, pick_dtype(device), log).paint(job.groups(), progress)
     elif any(made(job, shot) is None for shot in job.shots):
@@ -36,6 +43,37 @@ def generate(job: Job, log: Callable[[str], None], progress: Progress) -> list[d
         raise PipelineError(f"{len(job.shots) - len(rows)} images are missing or damaged in {job.folder}; materialize the asset again.")
     write_rows(job.folder / "metadata.jsonl", rows)
     return rows
+
+
+def _on_cluster(job: Job, log: Log, progress: Progress) -> None:
+    """Some groups a unit, as far as an image of them is missing."""
+    groups = job.groups()
+    each = -(-len(groups) // (TURNS * job.execution.ray.workers))
+    units = [groups[start : start + each] for start in range(0, len(groups), each)]
+    missing = [index for index, unit in enumerate(units) if any(made(job, shot) is None for group in unit for shot in group)]
+    done = len(job.shots) - sum(_count(units[index]) for index in missing)
+
+    def make(say: Log) -> Do:
+        device = pick_device(job.execution.device)
+        painter = Painter(job, device, pick_dtype(device), say)
+
+        def do(index: int) -> int:
+            painter.paint(units[index], lambda *counts: None)
+            return _count(units[index])
+
+        return do
+
+    def count(images: int) -> None:
+        nonlocal done
+        done += images
+        progress(done, len(job.shots))
+
+    spread(make, missing, job.execution.ray, log, count)
+
+
+def _count(unit: Sequence[tuple[Shot, ...]]) -> int:
+    """Images of a unit."""
+    return sum(map(len, unit))
 
 
 def _make_room(job: Job) -> None:

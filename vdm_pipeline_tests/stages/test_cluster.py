@@ -1,0 +1,188 @@
+"""A Ray cluster on this machine: the bytes of the local engine, whoever is killed, and a sentence where it cannot be."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.settings import Cluster, Profile
+from vdm_pipeline.stages import cluster as module
+from vdm_pipeline.stages.archive import obtain_archive
+from vdm_pipeline.stages.cluster import LIVES, Do, Log, spread
+from vdm_pipeline.stages.embed import Embedding, embed_images
+from vdm_pipeline.stages.models import EMBEDDED
+from vdm_pipeline.stages.sampling.job import Job
+from vdm_pipeline.stages.sampling.launch import generate
+from vdm_pipeline_tests.stages.sampling.jobs import contents, generating, make_job
+from vdm_pipeline_tests.stages.sampling.test_launch import one_thread
+
+if find_spec("ray") is None:
+    pytest.skip("ray is not installed; pip install 'vdm_pipeline[ray]'", allow_module_level=True)
+IMAGES = {"train": 1100, "val": 24, "test": 24}
+"""Five shards, three of them of train."""
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two workers of one core on a cluster that runs beside the tests and wants a token, as those that `ray start` starts do."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64, "RAY_USAGE_STATS_ENABLED": "0"}
+    options = ["--head", f"--port={port}", "--num-cpus=2", "--include-dashboard=false", "--block"]
+    said = tmp_path_factory.mktemp("ray") / "head.log"
+    with said.open("w") as log:
+        head = subprocess.Popen([sys.executable, "-m", "ray.scripts.scripts", "start", *options], stdout=log, stderr=log)
+    end = time.monotonic() + 120
+    while not (address := re.search(r"--address='([^']+)'", said.read_text())):
+        assert head.poll() is None and time.monotonic() < end, said.read_text()
+        time.sleep(0.2)
+    yield Cluster(address=address[1], workers=2)
+    head.terminate()
+    head.wait(60)
+
+
+def on(profile: Profile, cluster: Cluster) -> Profile:
+    return profile.model_copy(update={"execution": profile.execution.model_copy(update={"engine": "ray", "ray": cluster})})
+
+
+class Killer:
+    """Hears of the workers, and kills one of them when the first unit is done."""
+
+    def __init__(self, kills: bool) -> None:
+        self.kills, self.workers, self.lines = kills, list[int](), list[str]()
+
+    def log(self, line: str) -> None:
+        self.lines.append(line)
+        if line.startswith("Ray worker on "):
+            self.workers.append(int(line.split()[-1]))
+
+    def progress(self, done: int, total: int) -> None:
+        if self.kills:
+            os.kill(self.workers[0], signal.SIGKILL)
+        self.kills = False
+        self.last = (done, total)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory) -> tuple[Path, dict]:
+    """Rendered once; its path and the settings that it was rendered by."""
+    from vdm_pipeline.settings import load_profile
+
+    data = load_profile("demo").data.model_copy(update=IMAGES)
+    return obtain_archive(data, tmp_path_factory.mktemp("data"), lambda line: None), data
+
+
+def embedded(profile: Profile, archive, folder: Path, log: Log, progress: Callable[[int, int], None]) -> dict[str, bytes]:
+    path, data = archive
+    asked = Embedding(path, data, profile.classes.names, EMBEDDED / "clip", folder, profile.execution)
+    embed_images(asked, log, progress)
+    return contents(folder)
+
+
+@pytest.mark.parametrize("kills", [False, True], ids=["undisturbed", "a worker killed"])
+def test_embeddings_are_those_of_the_local_engine(tiny, archive, ours, tmp_path, kills):
+    with one_thread():
+        local = embedded(tiny, archive, tmp_path / "local", print, lambda *counts: None)
+    killer = Killer(kills)
+    found = embedded(on(tiny, ours), archive, tmp_path / "ray", killer.log, killer.progress)
+    assert len(local) == 5
+    assert found == local
+    assert len(set(killer.workers)) >= 2 and not killer.kills
+    assert killer.last == (sum(IMAGES.values()), sum(IMAGES.values()))
+
+
+@pytest.mark.parametrize("kills", [False, True], ids=["undisturbed", "a worker killed"])
+def test_images_are_those_of_the_local_engine(tiny, ours, tmp_path, kills):
+    profile = generating(tiny, per_class=20)
+    with one_thread():
+        generate(make_job(profile, tmp_path / "local", batch=2), print, lambda *counts: None)
+    killer = Killer(kills)
+    generate(make_job(on(profile, ours), tmp_path / "ray", batch=2), killer.log, killer.progress)
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+    assert len(set(killer.workers)) >= 2 and not killer.kills
+    assert killer.last == (40, 40)
+
+
+def test_only_what_is_missing_is_drawn_again(tiny, ours, tmp_path):
+    profile, killer = generating(tiny, per_class=20), Killer(False)
+    job = make_job(on(profile, ours), tmp_path / "ray", batch=2)
+    generate(job, killer.log, killer.progress)
+    before = contents(job.folder)
+    times = {path.name: path.stat().st_mtime_ns for path in job.folder.glob("*.png")}
+    (job.folder / "gen_003.png").unlink()
+    generate(job, killer.log, killer.progress)
+    assert contents(job.folder) == before
+    assert [name for name, then in times.items() if (job.folder / name).stat().st_mtime_ns != then] == ["gen_003.png"]
+    workers = len(killer.workers)
+    generate(job, killer.log, killer.progress)
+    assert len(killer.workers) == workers, "nothing was missing, so no cluster was asked"
+
+
+def test_a_workers_fault_is_its_sentence(tiny, ours, tmp_path):
+    job = make_job(on(tiny, ours), tmp_path / "x")
+    job = job.model_copy(update={"arm": job.arm.model_copy(update={"base": tmp_path})})
+    with pytest.raises(PipelineError, match=r"is no Stable Diffusion folder: it lacks 'tokenizer'"):
+        generate(job, print, lambda *counts: None)
+
+
+def _dies(log: Log) -> Do:
+    return lambda unit: os._exit(1)
+
+
+def _fails(log: Log) -> Do:
+    return lambda unit: 1 // 0
+
+
+def _speaks(log: Log) -> Do:
+    def do(unit: int) -> int:
+        log(f"threads {os.environ['OMP_NUM_THREADS']}, unit {unit}")
+        return unit
+
+    return do
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [(_dies, rf"^A Ray worker died {LIVES + 1} times"), (_fails, r"^A Ray worker failed: ZeroDivisionError")],
+    ids=["dies", "fails"],
+)
+def test_work_that_cannot_be_done_is_a_sentence(ours, make, said):
+    with pytest.raises(PipelineError, match=said):
+        spread(make, [0], ours, print, lambda images: None)
+
+
+def test_lines_and_counts_come_back_from_a_cluster_of_our_own():
+    lines, counts = [], []
+    spread(_speaks, [3, 4, 5], Cluster(workers=2), lines.append, counts.append)
+    assert sorted(counts) == [3, 4, 5]
+    assert {f"threads 1, unit {unit}" for unit in (3, 4, 5)} <= set(lines)
+
+
+def test_no_cluster_is_a_sentence():
+    with pytest.raises(PipelineError, match=r"^execution\.ray\.address is '127\.0\.0\.1:9', where no Ray cluster answers"):
+        spread(_speaks, [1], Cluster(address="127.0.0.1:9"), print, lambda images: None)
+
+
+def test_what_the_cluster_lacks_is_told():
+    asked, lines = Cluster(address="somewhere:1", workers=4, gpus=0.5), []
+    module._tell_what_lacks({"CPU": 2.0, "GPU": 1.0}, asked, lines.append)
+    assert lines == ["The Ray cluster has 2 CPU of 4 and 1 GPU of 2 that execution.ray asks for; the work waits for the rest."]
+    with pytest.raises(PipelineError, match=r"^This machine has 0 GPU of 2 that execution\.ray asks for; lower workers, cpus or gpus\.$"):
+        module._tell_what_lacks({"CPU": 4.0}, asked.model_copy(update={"address": None}), lines.append)
+
+
+def test_without_ray_it_is_a_sentence(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    job: Job = make_job(on(tiny, Cluster()), tmp_path / "x")
+    with pytest.raises(PipelineError, match=r"^execution\.engine is 'ray', which is not installed; pip install 'vdm_pipeline\[ray\]'"):
+        generate(job, print, lambda *counts: None)
