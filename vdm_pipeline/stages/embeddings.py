@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import atomic_file
+from vdm_pipeline.io.tensors import system_faults
 from vdm_pipeline.stages.archive import Archive
 
 SHARD = 512
@@ -32,7 +33,7 @@ def embed_archive(archive: Archive, embed: Embed, folder: Path, progress: Callab
                 vectors = embed(images)
                 if not np.isfinite(vectors).all():
                     raise PipelineError(f"Embeddings of {name} images are not finite; look at labelling.model and its weights.")
-                with atomic_file(path) as temporary:
+                with atomic_file(path) as temporary, system_faults(temporary):
                     save_file({"embeddings": vectors}, temporary)
             done += len(images)
             progress(done, archive.n)
