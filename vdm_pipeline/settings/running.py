@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vdm_pipeline.settings.base import Count, Section, Share, Text
+from vdm_pipeline.settings.base import Count, FolderUrl, Section, Share, Text
 
 
 class Automation(Section):
@@ -48,6 +48,9 @@ class Execution(Section):
     gradient_checkpointing: bool = Field(False, description="training: less memory for a third more work")
     compile: bool = Field(False, description="training: torch.compile the UNet; minutes at the start, faster steps on CUDA")
     processes: Annotated[int, Field(ge=1, le=64)] = Field(1, description="processes that train and draw, started by accelerate; one a GPU")
+    archive_mirror: FolderUrl | None = Field(
+        None, description="ask <this>/<name>.npz for MedMNIST's archive instead of MedMNIST's own server; its MD5 stays what is asked for"
+    )
     tracker: Literal["none", "tensorboard"] = Field("none", description="where training figures go beside training_log.csv")
 
     def intervals(self) -> dict[str, int]:
