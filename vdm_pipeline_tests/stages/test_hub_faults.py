@@ -149,7 +149,7 @@ def told(repository, tmp_path_factory) -> dict[str, tuple[str, str]]:
     """Of all faults, beside each other, as some wait for half a minute before they give up."""
     folder = tmp_path_factory.mktemp("homes")
     with ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(4))
+        pool = stack.enter_context(ThreadPoolExecutor(8))
         return dict(zip(FAULTS, pool.map(lambda case: _first_and_second(case, repository, folder), FAULTS), strict=True))
 
 
