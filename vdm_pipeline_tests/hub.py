@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -166,13 +167,15 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(repositories: dict[str, Path], files: Path | None = None) -> Iterator[Hub]:
-    """The hub, on a port of this machine."""
+def serving(repositories: dict[str, Path], files: Path | None = None, tls: ssl.SSLContext | None = None) -> Iterator[Hub]:
+    """The hub, on a port of this machine; with ``tls`` it is spoken to by https."""
     hub = Hub(repositories, files)
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Of", (Handler,), {"hub": hub}))
     server.daemon_threads = True
     server.block_on_close = False
-    hub.url = f"http://127.0.0.1:{server.server_port}"
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    hub.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}"
     Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     try:
         yield hub

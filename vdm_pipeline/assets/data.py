@@ -22,7 +22,7 @@ def raw_npz(context: dg.AssetExecutionContext, run: Run, staging: Path, made: In
     from vdm_pipeline.stages.archive import obtain_archive, read_archive
 
     data, classes = run.profile.data, run.profile.classes
-    path = obtain_archive(data, run.store.path("data"), context.log.info)
+    path = obtain_archive(data, run.store.path("data"), context.log.info, run.profile.execution.archive_mirror)
     archive = read_archive(path, data, classes.names).verify()
     if archive.status == "unverified":
         context.log.warning(f"{path.name}: MD5 {archive.md5} is not MedMNIST's; schema, classes and counts fit. Recorded as unverified.")

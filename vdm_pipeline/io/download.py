@@ -15,11 +15,13 @@ from urllib.error import HTTPError
 from vdm_pipeline.errors import ArchiveError, NetworkError, PipelineError
 from vdm_pipeline.io.atomic import replace_path
 from vdm_pipeline.io.disk import CLOSED, FULL
+from vdm_pipeline.io.network import proxies, trusted
 from vdm_pipeline.io.npz import MAX_BYTES, digest
 
 Log = Callable[[str], None]
 
 CHUNK = 2**20
+"""Bytes at most that are waited for at a time; what has come when a server falls silent is kept."""
 TRIES = 4
 RETRY_WAIT_S = 2.0
 TIMEOUT_S = 30.0
@@ -35,12 +37,13 @@ class Remote:
     hash: str
     name: str = ""
     """What people call it, if not by the path."""
-    mend: str = 'fetch the file yourself, put it there and set data.source = "file"'
+    mend: str = "fetch the file yourself"
     """What else they can do."""
     refusal: type[PipelineError] = ArchiveError
     size: int | None = None
     """Bytes, where they are known; a server that sends another file is not listened to."""
-    timeout_s: float = TIMEOUT_S
+    timeout_s: float | None = None
+    """Of silence; `TIMEOUT_S` without."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Sent to the url's server alone, never to one that it redirects to."""
 
@@ -49,10 +52,6 @@ class Remote:
         """What has arrived, until it is whole."""
         return self.path.with_name(f"{self.path.name}.part")
 
-    def is_whole(self) -> bool:
-        """Whether the part has the hash."""
-        return digest(self.part, self.kind) == self.hash
-
 
 def fetch(remote: Remote, log: Log) -> None:
     """Download, by way of a `.part` file beside the path, which a later call goes on with.
@@ -60,11 +59,11 @@ def fetch(remote: Remote, log: Log) -> None:
     Raises `NetworkError` when the server cannot be reached or breaks off (the part stays), ``remote.refusal`` when it refuses, or
     the hash is wrong (the part is removed); ``OSError`` if the disk is full or closed.
     """
-    name, part = remote.name or remote.path, remote.part
-    part.parent.mkdir(parents=True, exist_ok=True)
+    name = remote.name or remote.path
+    remote.part.parent.mkdir(parents=True, exist_ok=True)
     for attempt in range(TRIES):
         try:
-            _fetch_rest(remote, log)
+            _check_part(remote, arrived=_fetch_rest(remote, log))
             break
         except (OSError, HTTPException) as error:
             if getattr(error, "errno", None) in (*FULL, *CLOSED):
@@ -78,32 +77,36 @@ def fetch(remote: Remote, log: Log) -> None:
                 ) from None
             log(f"{remote.name or remote.path.name}: {error}; trying again")
             time.sleep(RETRY_WAIT_S * (attempt + 1))
-    found = digest(part, remote.kind)
-    if found != remote.hash:
-        part.unlink()
-        raise remote.refusal(
-            f"{name}: the download from {remote.url} has {remote.kind.upper()} {found} instead of {remote.hash} and was removed; "
-            "run again to fetch it anew."
-        )
-    replace_path(part, remote.path)
+    replace_path(remote.part, remote.path)
 
 
-def _fetch_rest(remote: Remote, log: Log) -> None:
-    """Ask for what the part lacks and append it; a server that sends everything anyway starts it anew."""
+def _check_part(remote: Remote, *, arrived: bool) -> None:
+    """Remove a part of another hash: refuse what has just arrived; a part that the server had nothing to add to is fetched anew."""
+    found = digest(remote.part, remote.kind)
+    if found == remote.hash:
+        return
+    remote.part.unlink()
+    if not arrived:
+        raise ConnectionError("the part that was there does not fit and was dropped")
+    raise remote.refusal(
+        f"{remote.name or remote.path}: the download from {remote.url} has {remote.kind.upper()} {found} instead of {remote.hash} "
+        f"and was removed; run again to fetch it anew, or {remote.mend}."
+    )
+
+
+def _fetch_rest(remote: Remote, log: Log) -> bool:
+    """Ask for what the part lacks and append it, and whether there was any; a server that sends everything anyway starts it anew."""
     part = remote.part
     have = part.stat().st_size if part.exists() else 0
     wish = request.Request(remote.url, headers={"Range": f"bytes={have}-"} if have else {})
     for key, value in remote.headers.items():
         wish.add_unredirected_header(key, value)
     try:
-        response = _http_only().open(wish, timeout=remote.timeout_s)
+        response = _http_only().open(wish, timeout=remote.timeout_s or TIMEOUT_S)
     except HTTPError as error:
         if error.code != 416:  # 416: the server has nothing beyond our end
             raise
-        if not remote.is_whole():
-            part.unlink()
-            raise ConnectionError("the part that was there does not fit and was dropped") from None
-        return
+        return False
     with response:
         resumed = re.match(rf"bytes {have}-", response.headers.get("Content-Range", "")) if response.status == 206 else None
         if response.status == 206 and not resumed:
@@ -116,13 +119,14 @@ def _fetch_rest(remote: Remote, log: Log) -> None:
             raise ConnectionError(f"the server sent a file of {total} bytes instead of {remote.size}")
         report = _progress(remote.name or remote.path.name, have, total, log)
         with part.open("ab" if resumed else "wb") as file:
-            while (data := response.read(CHUNK)) and have <= (remote.size or MAX_BYTES):
+            while (data := response.read1(CHUNK)) and have <= (remote.size or MAX_BYTES):
                 file.write(data)
                 have += len(data)
                 report(have)
             os.fsync(file.fileno())
     if total is not None and have != total:
         raise ConnectionError(f"the connection ended after {have} of {total} bytes")
+    return True
 
 
 def _progress(name: str, have: int, total: int | None, log: Log) -> Callable[[int], None]:
@@ -141,7 +145,8 @@ def _progress(name: str, have: int, total: int | None, log: Log) -> Callable[[in
 def _http_only() -> request.OpenerDirector:
     """An opener that knows http and https alone, also after a redirect; urllib's own opens file: and ftp: too."""
     opener = request.OpenerDirector()
-    for name in ("Proxy", "Unknown", "HTTP", "HTTPS", "HTTPDefaultError", "HTTPRedirect"):
-        opener.add_handler(getattr(request, f"{name}Handler")())
-    opener.add_handler(request.HTTPErrorProcessor())
+    opener.add_handler(request.ProxyHandler(proxies()))
+    opener.add_handler(request.HTTPSHandler(context=trusted()))
+    for name in ("UnknownHandler", "HTTPHandler", "HTTPDefaultErrorHandler", "HTTPRedirectHandler", "HTTPErrorProcessor"):
+        opener.add_handler(getattr(request, name)())
     return opener

@@ -1,7 +1,10 @@
 """Safetensors files that are the same bytes for the same tensors and the same header texts."""
 
 import json
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +21,20 @@ def write_tensors(path: Path, tensors: Mapping[str, "torch.Tensor"], texts: Mapp
     with atomic_file(path) as temporary:
         temporary.write_bytes(save(dict(tensors), metadata=dict(texts)))
         _sort_header(temporary)
+
+
+@contextmanager
+def system_faults(path: Path) -> Iterator[None]:
+    """Raise an ``OSError`` with its number in the place of the library's own, which tells it in its text alone."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        told = re.search(r"\(os error (\d+)\)", str(error))
+        if told is None:
+            raise
+        raise OSError(int(told[1]), os.strerror(int(told[1])), str(path)) from None
 
 
 def _sort_header(path: Path) -> None:

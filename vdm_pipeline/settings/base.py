@@ -31,12 +31,22 @@ def _plain_path(name: str) -> str:
     return name
 
 
+def _plain_url(url: str) -> str:
+    label = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+    found = re.fullmatch(rf"https?://({label}(\.{label})*|\[[0-9A-Fa-f:]+\])(:(?P<port>\d{{1,5}}))?(/[\w.~%-]+)*/?", url, re.ASCII)
+    if not found or int(found["port"] or 80) not in range(1, 2**16):
+        raise ValueError("must be the http or https address of a folder, such as 'https://example.org/medmnist', without user, query or #")
+    return url.rstrip("/")
+
+
 Text = Annotated[str, AfterValidator(_one_line)]
 """Words of any script, and markup too, which is escaped wherever it is shown."""
 Name = Annotated[str, AfterValidator(_plain_name)]
 """What becomes a column, a folder or part of a file name."""
 RepositoryPath = Annotated[str, AfterValidator(_plain_path)]
 """Of a file in a repository."""
+FolderUrl = Annotated[str, AfterValidator(_plain_url)]
+"""Of a server's folder; a file's name is appended to it."""
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(gt=0, le=10_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]

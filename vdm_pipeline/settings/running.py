@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vdm_pipeline.settings.base import Count, Section, Share, Text
+from vdm_pipeline.settings.base import Count, FolderUrl, Section, Share, Text
 
 
 class Automation(Section):
@@ -61,6 +61,9 @@ class Execution(Section):
         "local", description="where images are labelled and drawn: in this process and `processes`, or on the workers of `ray`"
     )
     ray: Cluster = Cluster()
+    archive_mirror: FolderUrl | None = Field(
+        None, description="ask <this>/<name>.npz for MedMNIST's archive instead of MedMNIST's own server; its MD5 stays what is asked for"
+    )
     tracker: Literal["none", "tensorboard"] = Field("none", description="where training figures go beside training_log.csv")
 
     def intervals(self) -> dict[str, int]:

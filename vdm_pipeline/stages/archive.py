@@ -26,6 +26,7 @@ Status = Literal["official", "own", "unverified", "phantom"]
 """Bytes that MedMNIST's MD5 vouches for; that the profile's sha256 does; that nothing does; rendered here."""
 KEYS = tuple(f"{split}_{part}" for split in SPLITS for part in ("images", "labels"))
 READ_ROWS = 1024
+BY_HAND = 'fetch the file yourself, put it there and set data.source = "file"'
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,10 +135,11 @@ class Archive:
         return DataLoader(self.dataset_for(split), batch_size=batch_size, shuffle=shuffle, generator=generator)
 
 
-def obtain_archive(data: Data, folder: Path, log: Callable[[str], None]) -> Path:
+def obtain_archive(data: Data, folder: Path, log: Callable[[str], None], mirror: str | None = None) -> Path:
     """See to it that the archive stands in ``folder`` and return its path; `read_archive` then checks what is in it.
 
-    Raises `ArchiveError` when it is missing, cannot be downloaded, or another file is in its place.
+    ``mirror`` is the folder of a server to download from, instead of MedMNIST's. Raises `ArchiveError` when the archive is missing,
+    its download is refused or another file, or another file is in its place, and `NetworkError` when the server does not answer.
     """
     facts = facts_of(data)
     path = folder / data.file_name
@@ -151,8 +153,9 @@ def obtain_archive(data: Data, folder: Path, log: Callable[[str], None]) -> Path
             download = "" if data.own else ' set data.source = "download" in the profile,'
             raise ArchiveError(f"{path} is missing; put the archive there,{download} or use the demo profile (VDM_PROFILE=demo).")
     elif not path.exists():
-        log(f"{path.name}: downloading {facts.url}")
-        fetch(Remote(facts.url, path, "md5", facts.md5), log)
+        url = f"{mirror}/{path.name}" if mirror else facts.url
+        log(f"{path.name}: downloading {url}")
+        fetch(Remote(url, path, "md5", facts.md5, mend=f"{'correct execution.archive_mirror, or ' if mirror else ''}{BY_HAND}"), log)
     elif digest(path, "md5") != facts.md5:
         raise ArchiveError(
             f"{path} stands in the way of the download and has not the official MD5 {facts.md5}; move it away, "

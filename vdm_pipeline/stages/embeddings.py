@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import atomic_file
+from vdm_pipeline.io.tensors import system_faults
 from vdm_pipeline.stages.archive import Archive
 
 SHARD = 512
@@ -55,7 +56,7 @@ class Embedder:
             vectors = self.embed(self._images(shard))
             if not np.isfinite(vectors).all():
                 raise PipelineError(f"Embeddings of {shard.split} images are not finite; look at labelling.model and its weights.")
-            with atomic_file(path) as temporary:
+            with atomic_file(path) as temporary, system_faults(temporary):
                 save_file({"embeddings": vectors}, temporary)
         return shard.images
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from httpx2 import InvalidURL, UnsupportedProtocol
 from huggingface_hub import HfApi, cached_assets_path, constants, get_hf_file_metadata, hf_hub_url, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -34,9 +35,12 @@ from vdm_pipeline.io.disk import FULL
 from vdm_pipeline.io.download import Remote, fetch
 from vdm_pipeline.io.lock import locked
 from vdm_pipeline.io.manifest import file_sha256
+from vdm_pipeline.io.network import check_way
 from vdm_pipeline.settings import ModelPin
 from vdm_pipeline.stages.models import folder_hashes
 
+FAULTS = (HTTPError, InvalidURL, OSError, HFValidationError, json.JSONDecodeError)
+"""What `huggingface_hub` and its HTTP client raise where a hub, the way to it or an id is at fault; the last is of a login page."""
 Log = Callable[[str], None]
 
 DESCRIPTIONS = ("*.json", "*.txt")
@@ -87,14 +91,21 @@ def _fetch(pin: ModelPin, place: Path, log: Log) -> None:
     if not (constants.HF_HUB_OFFLINE and _has_all(pin, place)):  # the last word on descriptions is the hub's, if it may be asked
         files = {file.path: file for file in _listed(pin.id, pin.revision)}
         _check_listed(pin, files)
-        snapshot_download(pin.id, revision=pin.revision, allow_patterns=list(DESCRIPTIONS), local_dir=place, tqdm_class=Silent)
-        shutil.rmtree(place / ".cache", ignore_errors=True)  # the hub's own notes on these files
+        _fetch_descriptions(pin, place)
         sizes = {name: file.lfs.size if file.lfs else file.size for name, file in files.items() if name in weights}
         _check_room(pin, place, sizes)
         for name, digest in weights.items():
             if not (place / name).exists():
                 fetch(_remote(pin, place, name, digest, sizes[name]), log)
     write_text(place / RECORD, json.dumps(folder_hashes(place), indent=1))
+
+
+def _fetch_descriptions(pin: ModelPin, place: Path) -> None:
+    try:
+        snapshot_download(pin.id, revision=pin.revision, allow_patterns=list(DESCRIPTIONS), local_dir=place, tqdm_class=Silent)
+    except (RuntimeError, ValueError) as error:  # the plain ones that it, and `hf_xet` for large files, have for a network's faults
+        raise ConnectionError(str(error)) from error
+    shutil.rmtree(place / ".cache", ignore_errors=True)  # the hub's own notes on these files
 
 
 def _has_all(pin: ModelPin, place: Path) -> bool:
@@ -127,6 +138,7 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def _listed(repository: str, revision: str | None) -> list[RepoFile]:
+    check_way()
     entries = HfApi().list_repo_tree(repository, revision=revision, recursive=True)
     return [entry for entry in entries if isinstance(entry, RepoFile)]
 
@@ -188,7 +200,7 @@ def _told(repository: str, revision: str | None) -> Iterator[None]:
     hub, model = constants.ENDPOINT, f"Model '{repository}' at {revision}"
     try:
         yield
-    except (HTTPError, OSError, ValueError, RuntimeError) as error:
+    except FAULTS as error:
         number = getattr(error, "errno", None)
         if number in FULL:
             raise
@@ -211,6 +223,8 @@ def _mend(error: BaseException, repository: str, status: int | None) -> str | No
     hub = constants.ENDPOINT
     if isinstance(error, HFValidationError):
         return "that is no id of a hub's repository; correct it."
+    if isinstance(error, InvalidURL | UnsupportedProtocol):
+        return f"HF_ENDPOINT is '{hub}', which is no http or https address; correct it, or unset it."
     if isinstance(error, OfflineModeIsEnabled):
         return f"it is not whole in {constants.HF_HOME}, and HF_HUB_OFFLINE forbids to fetch it; unset that, or copy the folder there."
     if isinstance(error, GatedRepoError):

@@ -8,6 +8,7 @@ from pathlib import Path
 from vdm_pipeline.errors import ModelError
 from vdm_pipeline.io.atomic import atomic_file, replace_path, write_text
 from vdm_pipeline.io.lock import locked
+from vdm_pipeline.io.tensors import system_faults
 from vdm_pipeline.settings import Labelling, ModelPin, fingerprint
 from vdm_pipeline.stages.models import folder_hashes, loading, resolve_model
 
@@ -56,12 +57,15 @@ def _is_whole(place: Path) -> bool:
 def _assemble(folder: Path, text: Path | None, pin: ModelPin, place: Path, log: Log) -> None:
     staging = place.with_name(f".{place.name}.00000000.part")
     shutil.rmtree(staging, ignore_errors=True)
-    _copy_descriptions(folder, staging)
-    _save_weights(folder, pin, staging / WEIGHTS, log)
-    if text:
-        _copy_descriptions(text, staging / TEXT)
-    write_text(staging / RECORD, json.dumps({"weights": pin.weights, "files": folder_hashes(staging)}, indent=1))
-    replace_path(staging, place)
+    try:
+        _copy_descriptions(folder, staging)
+        _save_weights(folder, pin, staging / WEIGHTS, log)
+        if text:
+            _copy_descriptions(text, staging / TEXT)
+        write_text(staging / RECORD, json.dumps({"weights": pin.weights, "files": folder_hashes(staging)}, indent=1))
+        replace_path(staging, place)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)  # what a fault leaves
 
 
 def _copy_descriptions(source: Path, target: Path) -> None:
@@ -98,4 +102,5 @@ def _convert(pickled: Path, path: Path) -> None:
     state = found.get("state_dict", found) if isinstance(found, dict) else None
     if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ModelError(f"{pickled} holds more, or less, than named tensors; take another revision of the model.")
-    save_file({name: value.clone().contiguous() for name, value in state.items()}, path)
+    with system_faults(path):
+        save_file({name: value.clone().contiguous() for name, value in state.items()}, path)

@@ -17,6 +17,17 @@ PHRASES = DEMO[DEMO.index("phrases = [[") : DEMO.index("\ncalibration")]
 CALIBRATION = 'calibration = "platt"\ndecision = "balanced_accuracy"'
 PHANTOM = 'dataset = "phantom"\nsource = "phantom"'
 COMMIT = "ab" * 20
+FOLDER = "must be the http or https address of a folder, such as 'https://example.org/medmnist', without user, query or #"
+MIRRORS = {
+    "mirror that is a path": "/srv/medmnist",
+    "mirror with another scheme": "ftp://example.org/medmnist",
+    "mirror without a host": "https:///medmnist",
+    "mirror with a host that ends in dots": "https://example..org",
+    "mirror with a port that there is none of": "https://example.org:99999",
+    "mirror with a user": "https://me:secret@example.org",
+    "mirror with a query": "https://example.org/medmnist?download=1",
+    "mirror with a line break": "https://example.org/\\nHost: other",
+}
 PLAIN = "must be lower-case letters, digits, '-' and '_', 64 at most"
 
 
@@ -194,6 +205,14 @@ CASES = [
         "device that there is none of",
         "…mine.toml: execution.device: Input should be 'auto', 'cpu', 'cuda' or 'mps' (it is 'gpu').",
         with_more('[execution]\ndevice = "gpu"'),
+    ),
+    *(
+        Case(
+            title,
+            f"…mine.toml: execution.archive_mirror: {FOLDER} (it is '{url}').",
+            with_more(f'[execution]\narchive_mirror = "{url}"'),
+        )
+        for title, url in MIRRORS.items()
     ),
 ]
 

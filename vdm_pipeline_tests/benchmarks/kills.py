@@ -10,7 +10,9 @@ so that the moments fall into the work and not into imports; every fourth kill w
 """
 
 import argparse
+import importlib
 import json
+import math
 import os
 import random
 import signal
@@ -36,6 +38,12 @@ from vdm_pipeline_tests.stages.sampling import jobs as sampling_jobs
 from vdm_pipeline_tests.stages.training import jobs as training_jobs
 
 PROFILE = shrink(load_profile("demo"))
+LIBRARIES = (
+    *("open_clip", "cleanlab.filter", "peft", "sklearn.linear_model", "sklearn.model_selection", "skimage.feature"),
+    *("matplotlib.figure", "matplotlib.backends.backend_agg", "torch.utils.flop_counter", "torchmetrics.image.fid"),
+    *("diffusers.loaders", "diffusers.models.unets.unet_2d_condition", "diffusers.models.autoencoders.autoencoder_kl"),
+)
+"""What the stages import where they use it; a child would take longer to load them than to work."""
 LASTING = ("asset", "fingerprint", "code_version", "data_version", "inputs", "files", "settings")
 """Fields of a record that are the same in every run; the others tell what it cost."""
 
@@ -134,6 +142,16 @@ def wait_for_a_write(folder: Path) -> None:
         pass
 
 
+def ended(pid: int, within: float) -> int | None:
+    """The child's status, or None if it is still at work after so many seconds."""
+    until = time.perf_counter() + within
+    while True:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found or time.perf_counter() >= until:
+            return status if found else None
+        time.sleep(0.01)
+
+
 def kill_and_go_on(work: Work, kills: int, kind: str) -> int:
     """Until so many kills were done and the last work is finished; how many things were not as they should be."""
     rng, done, inside, finished, wrong = random.Random(0), 0, 0, 0, 0
@@ -144,11 +162,11 @@ def kill_and_go_on(work: Work, kills: int, kind: str) -> int:
             root = Path(name) / f"run{finished}"
             while True:
                 pid = child(work, root)
-                time.sleep(rng.uniform(0.1, seconds))
-                if done % 4 == 3:
+                status = ended(pid, rng.uniform(0.1, seconds) if done < kills else math.inf)
+                if status is None and done % 4 == 3:
                     wait_for_a_write(root)
-                ended, status = os.waitpid(pid, os.WNOHANG)
-                if ended:
+                    status = ended(pid, 0)
+                if status is not None:
                     assert status == 0, "work that was gone on with failed"
                     break
                 os.kill(pid, getattr(signal, kind))
@@ -177,6 +195,8 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--signal", default="SIGKILL")
     asked = parser.parse_args()
+    for name in LIBRARIES:
+        importlib.import_module(name)
     return int(kill_and_go_on(WORKS[asked.work], asked.kills, asked.signal) > 0)
 
 

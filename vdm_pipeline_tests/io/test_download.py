@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from vdm_pipeline.errors import ArchiveError, NetworkError, PipelineError
 from vdm_pipeline.io import download
 from vdm_pipeline.io.download import Remote, fetch
+from vdm_pipeline.io.npz import digest
 
 BODY = np.random.default_rng(0).bytes(9000)
 MD5 = hashlib.md5(BODY).hexdigest()
@@ -54,6 +56,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         stop = start + server.drops.pop(0) if server.drops else None
         self.wfile.write(server.body[start:stop])
+        time.sleep(server.silence_s)
 
     def log_message(self, *args) -> None:
         """Stay quiet."""
@@ -65,7 +68,7 @@ def server(monkeypatch) -> Iterator[SimpleNamespace]:
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(download, "RETRY_WAIT_S", 0)
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    vars(httpd).update(body=BODY, with_ranges=True, with_length=True, drops=[], ranges=[], answer=None, location="/", shift=0)
+    vars(httpd).update(body=BODY, with_ranges=True, with_length=True, drops=[], ranges=[], answer=None, location="/", shift=0, silence_s=0)
     Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     httpd.url = f"http://127.0.0.1:{httpd.server_port}/a.npz"
     yield httpd
@@ -125,7 +128,9 @@ def test_a_wrong_md5_is_refused_and_the_part_removed(tmp_path, server, part):
         (tmp_path / "a.npz.part").write_bytes(part)
     else:
         server.body = BODY[:-1] + b"x"
-    with pytest.raises(ArchiveError, match=rf"has MD5 \w+ instead of {MD5} and was removed; run again to fetch it anew\.$"):
+    with pytest.raises(
+        ArchiveError, match=rf"has MD5 \w+ instead of {MD5} and was removed; run again to fetch it anew, or fetch the file yourself\.$"
+    ):
         fetched(server, tmp_path)
     assert not any(tmp_path.iterdir())
 
@@ -181,3 +186,21 @@ def test_progress_is_told_about_every_five_percent(monkeypatch):
     for now in range(100):
         report(now)
     assert 5 < len(lines) < 30
+
+
+def test_what_arrived_before_a_silence_is_kept(tmp_path, server, monkeypatch):
+    """Also where it is less than is read at a time."""
+    monkeypatch.setattr(download, "TRIES", 1)
+    server.drops, server.silence_s = [3000], 2
+    with pytest.raises(NetworkError, match=r"broke off \(timed out\)"):
+        fetch(Remote(server.url, tmp_path / "a.npz", "md5", MD5, timeout_s=0.2), print)
+    assert (tmp_path / "a.npz.part").read_bytes() == BODY[:3000]
+
+
+def test_a_part_that_is_whole_is_hashed_once(tmp_path, server, monkeypatch):
+    """It may be gigabytes."""
+    hashed: list[Path] = []
+    monkeypatch.setattr(download, "digest", lambda path, kind: (hashed.append(path), digest(path, kind))[1])
+    (tmp_path / "a.npz.part").write_bytes(BODY)
+    assert fetched(server, tmp_path) == BODY
+    assert hashed == [tmp_path / "a.npz.part"]

@@ -1,5 +1,6 @@
 """The lock on a project folder: one at a time, the others wait and say so, and no killed process leaves it behind."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io import lock
 from vdm_pipeline.io.lock import holder, locked
 
@@ -111,4 +113,30 @@ def test_an_error_inside_lets_go(tmp_path):
 
 def test_a_folder_that_is_not_there_is_the_systems_error(tmp_path):
     with pytest.raises(FileNotFoundError), locked(tmp_path / "no/.lock", {}, print):
+        os._exit(1)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+@pytest.mark.parametrize("act", [lambda path: locked(path, {}, print).__enter__(), holder])
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, number, act):
+    def without(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    path = tmp_path / ".lock"
+    path.touch()
+    monkeypatch.setattr(fcntl, "flock", without)
+    with pytest.raises(PipelineError) as caught:
+        act(path)
+    assert str(caught.value) == (
+        f"{path} cannot be locked, as its file system has no locks ({os.strerror(number)}); "
+        "set VDM_ROOT, or HF_HOME for models, to a folder on another."
+    )
+
+
+def test_another_fault_of_the_system_stays_what_it_is(tmp_path, monkeypatch):
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(fcntl, "flock", broken)
+    with pytest.raises(OSError, match="broken"), locked(tmp_path / ".lock", {}, print):
         os._exit(1)

@@ -1,6 +1,7 @@
 """Processes that ask a hub on this machine for a pinned repository, and what came of it."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -58,6 +59,18 @@ class Asker:
     def part(self) -> Path:
         """What arrived of the weights."""
         return self.home / f"assets/vdm_pipeline/models/owner--name--{COMMIT}/{WEIGHTS}.part"
+
+
+def fits(pattern: str, line: str) -> bool:
+    """Whether the line is the pattern, in which each ``…`` stands for anything."""
+    return re.fullmatch(".*".join(re.escape(part) for part in pattern.split("…")), line) is not None
+
+
+def documented(heading: str) -> list[tuple[str, ...]]:
+    """Rows of the table under a heading of ``docs/models.md``."""
+    text = (ROOT / "docs/models.md").read_text(encoding="utf-8").split(f"## {heading}\n")[1].split("\n## ")[0]
+    rows = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in text.splitlines() if line.startswith("| ")]
+    return rows[1:]
 
 
 def write_repository(folder: Path) -> Path:

@@ -2,7 +2,9 @@
 
 import os
 import re
+import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -11,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from vdm_pipeline.errors import NetworkError
+from vdm_pipeline.io import download
+from vdm_pipeline.io.download import Remote, fetch
 from vdm_pipeline.io.manifest import file_sha256
 from vdm_pipeline_tests.hub import COMMIT, Fault, Hub, serving
 from vdm_pipeline_tests.stages.asking import FAST, SIZE, WEIGHTS, Asker, fetched, write_repository
@@ -148,3 +153,38 @@ def test_weights_of_a_repository_are_printed_for_a_pin(repository):
     assert gone.returncode == 1
     assert "has no such repository" in gone.stderr
     assert "Traceback" not in gone.stderr
+
+
+def test_all_proxy_is_asked_for_the_list_and_for_the_weights(asker, repository):
+    """The hub itself plays the proxy, which is asked for a host that there is none of."""
+    proxy = {"ALL_PROXY": asker.hub.url, "HTTP_PROXY": "", "http_proxy": "", "no_proxy": "", "NO_PROXY": ""}
+    assert fetched(asker.ask(HF_ENDPOINT="http://hub.invalid", **proxy), repository)
+    assert len(of_weights(asker.hub)) == 1
+
+
+def test_hosts_of_no_proxy_are_asked_without_one(asker, repository):
+    assert fetched(asker.ask(HTTP_PROXY="http://127.0.0.1:9", no_proxy="localhost,127.0.0.1"), repository)
+
+
+@pytest.fixture
+def secure(repository, tmp_path) -> Iterator[tuple[Asker, Path]]:
+    """A hub that is asked by https, and its certificate, which nobody else trusts."""
+    certificate, key = tmp_path / "own.pem", tmp_path / "key.pem"
+    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1"]
+    named = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run([*new, *named, "-out", certificate, "-keyout", key], check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    with serving({"owner/name": repository}, tls=tls) as hub:
+        yield Asker(hub, tmp_path / "home", file_sha256(repository / WEIGHTS)), certificate
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl to make a certificate with")
+def test_certificates_of_ssl_cert_file_alone_are_believed(secure, repository, tmp_path, monkeypatch):
+    asker, certificate = secure
+    monkeypatch.setattr(download, "TRIES", 1)
+    with pytest.raises(NetworkError, match=r"broke off \(.*CERTIFICATE_VERIFY_FAILED"):
+        fetch(Remote(f"{asker.hub.url}/weights/owner/name/{WEIGHTS}", tmp_path / "weights", "sha256", asker.digest), print)
+    assert not asker.hub.asked
+    assert fetched(asker.ask(SSL_CERT_FILE=str(certificate)), repository)
+    assert len(of_weights(asker.hub)) == 1

@@ -12,8 +12,13 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 
+from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.io.disk import disk_faults
 from vdm_pipeline.io.manifest import file_sha256
+from vdm_pipeline.settings import ModelPin
+from vdm_pipeline.stages import labeller
 from vdm_pipeline_tests.hub import COMMIT, Hub, serving
 from vdm_pipeline_tests.rehearsal.repositories import BIOMEDBERT, write_biomedbert, write_biomedclip
 
@@ -160,3 +165,23 @@ def test_a_pickle_with_more_than_tensors_is_refused(hub, repositories, tmp_path,
     assert ("cannot be loaded" if content == "code" else "than named tensors; take another revision") in said
     assert not (tmp_path / "was run").exists()
     assert not list((tmp_path / "home").rglob("*.safetensors"))
+
+
+def test_a_disk_that_fills_up_while_it_is_converted_is_told_and_keeps_nothing(tmp_path, monkeypatch):
+    def full(tensors: dict, path: Path) -> None:
+        path.write_bytes(bytes(1000))
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    folder, place = tmp_path / "clip", tmp_path / "made/place"
+    folder.mkdir()
+    place.mkdir(parents=True)
+    (folder / "open_clip_config.json").write_text("{}")
+    torch.save({"weight": torch.zeros(3)}, folder / PICKLE)
+    pin = ModelPin(id=CLIP, revision=COMMIT, weights={PICKLE: file_sha256(folder / PICKLE)}, licence="MIT")
+    with monkeypatch.context() as patch:
+        patch.setattr("safetensors.torch.save_file", full)
+        with pytest.raises(PipelineError, match=r"The disk is full \(.*safetensors\); make room, and the next run"), disk_faults(tmp_path):
+            labeller._assemble(folder, None, pin, place, print)
+    assert list(place.parent.rglob("*")) == [place]
+    labeller._assemble(folder, None, pin, place, print)
+    assert labeller._is_whole(place)

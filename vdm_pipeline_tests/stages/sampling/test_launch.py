@@ -1,6 +1,7 @@
 """Several processes and killed ones: the folder of one that nothing disturbed."""
 
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -9,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import pytest
 import torch
 
-from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.stages.processes import FAULT
 from vdm_pipeline.stages.sampling import launch as module
+from vdm_pipeline.stages.sampling import worker
 from vdm_pipeline.stages.sampling.launch import generate
 from vdm_pipeline_tests.stages.sampling import floats_worker
 from vdm_pipeline_tests.stages.sampling.jobs import contents, draw, generating, make_job
@@ -55,11 +56,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_a_workers_fault_is_its_sentence(tiny, tmp_path):
-    job = make_job(tiny, tmp_path / "x", processes=2)
-    arm = job.arm.model_copy(update={"base": tmp_path})
-    with pytest.raises(PipelineError, match=r"is no Stable Diffusion folder: it lacks"):
-        generate(job.model_copy(update={"arm": arm}), lambda line: None, lambda *counts: None)
+def test_a_workers_fault_is_the_line_that_a_launcher_knows(tiny, tmp_path):
+    """What the launcher makes of it is shown with those of a training, which is launched by the same code."""
+    job = make_job(tiny, tmp_path / "x")
+    (tmp_path / "job.json").write_text(job.model_copy(update={"arm": job.arm.model_copy(update={"base": tmp_path})}).model_dump_json())
+    done = subprocess.run([sys.executable, "-m", worker.__name__, str(tmp_path / "job.json")], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.fullmatch(rf"{FAULT}.+ is no Stable Diffusion folder: it lacks .+", done.stdout.splitlines()[-1])
 
 
 def test_whole_folder_starts_no_process(tiny, tmp_path, monkeypatch):

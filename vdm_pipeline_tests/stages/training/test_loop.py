@@ -202,13 +202,12 @@ def test_a_full_disk_ends_in_a_sentence_and_the_next_run_goes_on(tiny, tmp_path)
         subprocess.run(["umount", str(disk)], check=True)
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
-def test_killed_processes_end_in_the_same_bytes(tiny, tmp_path, sent):
+def test_killed_processes_end_in_the_same_bytes(tiny, tmp_path):
     """A process of its own, killed at random moments, then left alone. The benchmark ``kills`` does it 200 times."""
     whole = trained(tiny, tmp_path / "whole", training={"steps": 40}, execution={"checkpoint_every": 1})
     job_file = job_in(tiny, tmp_path / "run")
     rng = random.Random(7)
-    for _ in range(2 if sent == signal.SIGKILL else 1):
+    for sent in (signal.SIGKILL, signal.SIGTERM):
         process = start(job_file)
         wait_for_a_checkpoint(tmp_path / "run/state", process)
         time.sleep(rng.uniform(0, 1))
