@@ -21,7 +21,7 @@ def embed_archive(archive: Archive, embed: Embed, folder: Path, progress: Callab
 
     Raises `PipelineError` for embeddings that are not finite.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     folder.mkdir(parents=True, exist_ok=True)
     done = 0
@@ -33,7 +33,7 @@ def embed_archive(archive: Archive, embed: Embed, folder: Path, progress: Callab
                 if not np.isfinite(vectors).all():
                     raise PipelineError(f"Embeddings of {name} images are not finite; look at labelling.model and its weights.")
                 with atomic_file(path) as temporary:
-                    save_file({"embeddings": vectors}, temporary)
+                    temporary.write_bytes(save({"embeddings": vectors}))  # save_file would close it to others, whatever the umask
             done += len(images)
             progress(done, archive.n)
 

@@ -133,6 +133,17 @@ def test_a_wrong_md5_is_refused_and_the_part_removed(tmp_path, server, part):
     assert not any(tmp_path.iterdir())
 
 
+def test_a_file_without_end_is_cut_off(tmp_path, server, monkeypatch):
+    server.with_length = False
+    monkeypatch.setattr(download, "CHUNK", 100)
+    arrived: list[int] = []
+    monkeypatch.setattr(download, "digest", lambda part, kind: arrived.append(part.stat().st_size) or "another")
+    with pytest.raises(ArchiveError, match="instead of"):
+        fetch(Remote(server.url, tmp_path / "a.npz", "md5", MD5, size=1000), lambda line: None)
+    assert arrived == [1100]
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_length_that_is_not_told_is_done_without(tmp_path, server):
     server.with_length = False
     assert fetched(server, tmp_path) == BODY
