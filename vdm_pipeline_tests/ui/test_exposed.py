@@ -15,6 +15,8 @@ from urllib.request import Request, urlopen
 
 import psutil
 import pytest
+from websockets import Origin, Subprotocol
+from websockets.sync.client import connect
 
 from vdm_pipeline.settings import load_profile
 from vdm_pipeline_tests.conftest import shrink
@@ -22,6 +24,7 @@ from vdm_pipeline_tests.ui.server import Server, project, serving
 
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="no make is installed")
 SWITCH_ON = "mutation($s: ScheduleSelector!) { startSchedule(scheduleSelector: $s) { __typename } }"
+FOREIGN = "https://elsewhere.example"
 RELABEL = {"repositoryName": "__repository__", "repositoryLocationName": "vdm_pipeline.definitions", "scheduleName": "relabel"}
 
 
@@ -54,10 +57,26 @@ def test_whoever_reaches_it_may_do_all_without_a_login(server):
 def test_a_page_of_another_site_may_send_requests_and_not_read_answers(server):
     """What a browser sends for any page that it shows: a GET, without a question asked before."""
     query = urlencode({"query": SWITCH_ON, "variables": json.dumps({"s": RELABEL})})
-    foreign = {"Origin": "https://elsewhere.example", "Sec-Fetch-Site": "cross-site"}
+    foreign = {"Origin": FOREIGN, "Sec-Fetch-Site": "cross-site"}
     with urlopen(Request(f"{server.url}/graphql?{query}", headers=foreign), timeout=60) as answer:
         assert json.load(answer)["data"]["startSchedule"]["__typename"] == "ScheduleStateResult"
         assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+def test_a_page_of_another_site_may_subscribe_and_read(server):
+    """A browser opens a websocket to any address for any page, and leaves it to the server to look at its origin."""
+    address = f"{server.url.replace('http', 'ws')}/graphql"
+    query = 'subscription { pipelineRunLogs(runId: "of-no-run") { __typename } }'
+    with connect(address, origin=Origin(FOREIGN), subprotocols=[Subprotocol("graphql-ws")], proxy=None) as line:
+        line.send(json.dumps({"type": "start", "id": "1", "payload": {"query": query}}))
+        told = json.loads(line.recv(timeout=60))
+    assert told["payload"]["data"]["pipelineRunLogs"]["__typename"] == "PipelineRunLogsSubscriptionFailure"
+
+
+def test_it_answers_to_any_name(server):
+    """A page whose own name comes to lead to 127.0.0.1 is then of the UI's site, and reads everything."""
+    with urlopen(Request(f"{server.url}/graphql?query={{version}}", headers={"Host": "elsewhere.example"}), timeout=60) as answer:
+        assert json.load(answer)["data"]["version"]
 
 
 @contextmanager

@@ -125,6 +125,8 @@ def test_nobody_comes_through_without_the_password(ask):
 def test_a_page_of_another_site_does_not_come_through(ask):
     """A browser sends the password with it."""
     assert ask(**LOGIN, Sec_Fetch_Site="cross-site")[0] == ask(**LOGIN, Sec_Fetch_Site="same-site")[0] == 403
+    assert ask(**LOGIN, Origin="https://elsewhere.example")[0] == ask(**LOGIN, Origin="null")[0] == 403
+    assert ask(**LOGIN, Origin="https://localhost")[0] == 200
     assert ask(**LOGIN, Sec_Fetch_Site="same-origin")[0] == ask(**LOGIN, Sec_Fetch_Site="none")[0] == 200
 
 
