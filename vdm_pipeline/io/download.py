@@ -44,8 +44,8 @@ class Remote:
     """Bytes, where they are known; a server that sends another file is not listened to."""
     timeout_s: float | None = None
     """Of silence; `TIMEOUT_S` without."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """Sent to the url's server alone, never to one that it redirects to."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Sent to the url's server alone, never to one that it redirects to; a token may be among them."""
 
     @property
     def part(self) -> Path:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import atomic_file
-from vdm_pipeline.io.tensors import system_faults
 from vdm_pipeline.stages.archive import Archive
 
 SHARD = 512
@@ -49,15 +48,15 @@ class Embedder:
 
     def write(self, shard: Shard) -> int:
         """Embed a piece unless its file stands; its number of images. Raises `PipelineError` for embeddings that are not finite."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         path = self.folder / shard.file_name
         if not path.exists():
             vectors = self.embed(self._images(shard))
             if not np.isfinite(vectors).all():
                 raise PipelineError(f"Embeddings of {shard.split} images are not finite; look at labelling.model and its weights.")
-            with atomic_file(path) as temporary, system_faults(temporary):
-                save_file({"embeddings": vectors}, temporary)
+            with atomic_file(path) as temporary:
+                temporary.write_bytes(save({"embeddings": vectors}))  # save_file would close it to others, whatever the umask
         return shard.images
 
     def _images(self, shard: Shard) -> NDArray[np.uint8]:

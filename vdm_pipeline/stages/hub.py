@@ -170,9 +170,9 @@ def _check_room(pin: ModelPin, place: Path, sizes: dict[str, int]) -> None:
 
 
 def _remote(pin: ModelPin, place: Path, name: str, digest: str, size: int) -> Remote:
-    """A weight file where the hub says that its bytes lie; the token is for the hub alone."""
+    """A weight file where the hub says that its bytes lie; the token is for the hub alone, and not for a plain http of its name."""
     found = get_hf_file_metadata(hf_hub_url(pin.id, name, revision=pin.revision))
-    is_the_hubs = urlparse(found.location).netloc == urlparse(constants.ENDPOINT).netloc
+    is_the_hubs = urlparse(found.location)[:2] == urlparse(constants.ENDPOINT)[:2]
     return Remote(
         url=found.location,
         path=place / name,

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from vdm_pipeline.errors import ModelError, PipelineError
 from vdm_pipeline.io.manifest import file_sha256
@@ -14,6 +15,8 @@ from vdm_pipeline.settings import ModelPin
 
 EMBEDDED = Path(__file__).parents[1] / "embedded"
 USAGE = "python -m vdm_pipeline.stages.models PATH, or OWNER/NAME COMMIT"
+CODE = {"auto_map", "trust_remote_code"}
+"""By these keys a configuration has transformers run Python code that comes with a model, or ask at the terminal whether to."""
 SHOWN = 160
 """Characters of a library's complaint that a sentence repeats."""
 
@@ -91,6 +94,21 @@ def loading(what: Path) -> Iterator[None]:
         raise ModelError(
             f"{what} cannot be loaded ({type(cause).__name__}: {said}); put intact files of the model there, and pin them in the profile."
         ) from None
+
+
+def refuse_code(folder: Path) -> None:
+    """Raise `ModelError` if a configuration of the model asks for code to be run: a pin is of weights, and no one has read that code."""
+    for path in sorted(folder.rglob("*config.json")):
+        with loading(folder):
+            asked = CODE & _keys(json.loads(path.read_text(encoding="utf-8")))
+        if asked:
+            raise ModelError(f"{path} asks for code to be run ('{min(asked)}'), which is never done; take a model that needs none.")
+
+
+def _keys(value: Any) -> set[str]:
+    """All keys of a configuration, at any depth."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return (set(value) if isinstance(value, dict) else set()).union(*map(_keys, inside))
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vdm_pipeline.errors import ModelError
 from vdm_pipeline.stages.labeller import TEXT
-from vdm_pipeline.stages.models import loading
+from vdm_pipeline.stages.models import loading, refuse_code
 
 Progress = Callable[[int, int], None]
 
@@ -25,7 +25,7 @@ class ZeroShot:
     """An open_clip model from a local folder."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
-        """Load the model. Raises `ModelError` if the folder holds no open_clip model, a damaged one, or a pickle."""
+        """Load the model. Raises `ModelError` if the folder holds no open_clip model, a damaged one, a pickle, or code."""
         import open_clip
 
         if not (folder / "open_clip_config.json").is_file() or not any(folder.glob("*.safetensors")):
@@ -33,6 +33,7 @@ class ZeroShot:
         pickled = next((path for pattern in ("*.bin", "*.pth") for path in folder.glob(pattern)), None)
         if pickled:  # open_clip would rather read it than a .safetensors file of some names
             raise ModelError(f"{pickled} may be a pickle, which is never read; keep the .safetensors file alone, and pin the folder anew.")
+        refuse_code(folder)
         name, towers = f"local-dir:{folder}", _text_tower(folder)
         self.device = device
         with loading(folder):

@@ -84,6 +84,11 @@ LABELLER = [
     Case("weights whose header claims 4 EiB", f"…clip {HEADER}header too large); {MEND}", file(CLIP, HUGE)),
     Case("labeller's config that is no JSON", f"…clip cannot be loaded (JSONDecodeError: …); {MEND}", file("open_clip_config.json", b"{")),
     Case(
+        "labeller that asks for code to be run",
+        "…tokenizer_config.json asks for code to be run ('auto_map'), which is never done; take a model that needs none.",
+        file("tokenizer_config.json", b'{"auto_map": {"AutoTokenizer": ["code.Tokenizer", null]}}'),
+    ),
+    Case(
         "labeller without a tokenizer",
         f"…clip cannot be loaded (…); {MEND}",
         lambda folder: (gone("tokenizer.json")(folder), gone("tokenizer_config.json")(folder)),

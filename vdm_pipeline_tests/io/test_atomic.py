@@ -1,6 +1,7 @@
 """Atomic writes: after a fault at any point the old content stands and nothing temporary is left."""
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,17 @@ def test_write_makes_folders_and_replaces(tmp_path):
     write_text(path, "zwei ä\n")
     assert path.read_bytes() == "zwei ä\n".encode()
     assert names(path.parent) == ["c.txt"]
+
+
+@pytest.mark.parametrize(("umask", "mode", "of_folders"), [(0o077, 0o600, 0o700), (0o022, 0o644, 0o755)])
+def test_permissions_are_those_of_the_umask(tmp_path, umask, mode, of_folders):
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "folder/a.txt", "mine")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "folder/a.txt").stat().st_mode) == mode
+    assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == of_folders
 
 
 def test_temporary_file_is_a_hidden_sibling_with_the_same_suffix(tmp_path):

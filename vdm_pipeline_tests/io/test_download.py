@@ -4,6 +4,9 @@ import errno
 import hashlib
 import os
 import re
+import shutil
+import ssl
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -135,6 +138,17 @@ def test_a_wrong_md5_is_refused_and_the_part_removed(tmp_path, server, part):
     assert not any(tmp_path.iterdir())
 
 
+def test_a_file_without_end_is_cut_off(tmp_path, server, monkeypatch):
+    server.with_length = False
+    monkeypatch.setattr(download, "CHUNK", 100)
+    arrived: list[int] = []
+    monkeypatch.setattr(download, "digest", lambda part, kind: arrived.append(part.stat().st_size) or "another")
+    with pytest.raises(ArchiveError, match="instead of"):
+        fetch(Remote(server.url, tmp_path / "a.npz", "md5", MD5, size=1000), lambda line: None)
+    assert arrived == [1100]
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_length_that_is_not_told_is_done_without(tmp_path, server):
     server.with_length = False
     assert fetched(server, tmp_path) == BODY
@@ -170,6 +184,25 @@ def test_only_http_is_spoken_also_after_a_redirect(tmp_path, server):
     with pytest.raises(PipelineError, match="unknown url type: file"):
         fetched(server, tmp_path)
     assert os.listdir(tmp_path) == ["secret.npz"]
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl is installed")
+def test_a_server_whose_certificate_nobody_vouches_for_is_not_listened_to(tmp_path, server):
+    """Its bytes are the right ones; as soon as the certificate is trusted, they are taken."""
+    files = ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "certificate")]
+    name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    subprocess.run([*new, *files, *name], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "certificate", tmp_path / "key")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.url = server.url.replace("http:", "https:")
+    with pytest.raises(NetworkError, match="CERTIFICATE_VERIFY_FAILED"):
+        fetched(server, tmp_path / "data")
+    assert not any((tmp_path / "data").iterdir())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate"))
+        assert fetched(server, tmp_path / "data") == BODY
 
 
 def test_progress_is_told_about_every_five_percent(monkeypatch):

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +18,8 @@ from vdm_pipeline.errors import NetworkError
 from vdm_pipeline.io import download
 from vdm_pipeline.io.download import Remote, fetch
 from vdm_pipeline.io.manifest import file_sha256
+from vdm_pipeline.settings import ModelPin
+from vdm_pipeline.stages import hub as hub_module
 from vdm_pipeline_tests.hub import COMMIT, Fault, Hub, serving
 from vdm_pipeline_tests.stages.asking import FAST, SIZE, WEIGHTS, Asker, fetched, write_repository
 
@@ -51,6 +54,27 @@ def test_the_token_is_for_the_hub_alone(asker):
     tokens = {"Bearer hf_secret" in asked for asked in asker.hub.asked if "/resolve/" in asked}
     assert tokens == {True}
     assert not any("hf_secret" in asked for asked in of_weights(asker.hub))
+
+
+@pytest.mark.parametrize(("location", "sent"), [("https://hub.test/x", True), ("http://hub.test/x", False), ("https://cdn.test/x", False)])
+def test_the_token_is_not_sent_in_the_clear_or_elsewhere(monkeypatch, tmp_path, location, sent):
+    monkeypatch.setattr(hub_module.constants, "ENDPOINT", "https://hub.test")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setattr(hub_module, "get_hf_file_metadata", lambda _: SimpleNamespace(location=location))
+    pin = ModelPin(id="owner/name", revision=COMMIT, weights={WEIGHTS: "0" * 64}, licence="MIT")
+    remote = hub_module._remote(pin, tmp_path, WEIGHTS, "0" * 64, 1)
+    assert ("hf_secret" in str(dict(remote.headers))) == sent
+    assert "hf_secret" not in repr(remote)
+
+
+@pytest.mark.parametrize("fault", ["503", "401", "cut", "corrupt"])
+def test_the_token_is_neither_told_nor_kept(asker, fault):
+    asker.hub.faults = [Fault(fault, "weights.safetensors", 3), Fault("stall", "weights.safetensors", 1)]
+    told = asker.start(HF_DEBUG="1", HF_HUB_VERBOSITY="debug").communicate()
+    assert any("hf_secret" in asked for asked in asker.hub.asked), "the hub was asked with it"
+    assert "hf_secret" not in "".join(told)
+    kept = [path for path in asker.home.rglob("*") if path.is_file()]
+    assert kept and not [path for path in kept if b"hf_secret" in path.read_bytes()]
 
 
 def test_a_killed_download_is_gone_on_with(asker, repository):

@@ -1,5 +1,9 @@
 """Labels: the class is the prompt's position, and the arithmetic is open_clip's."""
 
+import json
+import shutil
+from pathlib import Path
+
 import numpy as np
 import open_clip
 import pandas as pd
@@ -99,6 +103,28 @@ def test_prompt_is_refused_only_when_it_is_longer_than_the_model_reads(labeller)
 def test_folder_that_is_no_open_clip_model(tmp_path):
     with pytest.raises(ModelError, match="is no open_clip model"):
         ZeroShot(tmp_path, CPU)
+
+
+def with_code(folder: Path, told: dict) -> Path:
+    """The labeller with a tokenizer in Python, which notes that it was run."""
+    shutil.copytree(FOLDER, folder)
+    (folder / "code.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\nfrom transformers import CLIPTokenizer as Tokenizer\n")
+    tokenizer = json.loads((folder / "tokenizer_config.json").read_text()) | {"tokenizer_class": "Tokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"auto_map": {"AutoTokenizer": ["code.Tokenizer", None]}}))
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"] |= told
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("told", [{}, {"tokenizer_kwargs": {"trust_remote_code": True}}], ids=["it would ask", "it asks for trust"])
+def test_code_that_comes_with_a_labeller_is_not_run(tmp_path, monkeypatch, told):
+    """Without the refusal it would be: at once, or once somebody at the terminal agrees."""
+    folder = with_code(tmp_path / "clip", told)
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    with pytest.raises(ModelError, match=r"_config.json asks for code to be run \('(auto_map|trust_remote_code)'\), which is never done"):
+        ZeroShot(folder, CPU)
+    assert not (folder / "ran").exists()
 
 
 def test_negations_are_found_as_words():

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vdm_pipeline.io.images import resize
 from vdm_pipeline.stages.metrics.images import to_grey
-from vdm_pipeline.stages.models import loading
+from vdm_pipeline.stages.models import loading, refuse_code
 
 Floats = NDArray[np.float64]
 Embed = Callable[[NDArray[np.uint8]], NDArray[Any]]
@@ -81,10 +81,11 @@ class Network:
     """A vision transformer from a local folder in transformers' format, such as DINOv2 or RAD-DINO."""
 
     def __init__(self, folder: Path, device: Any) -> None:
-        """Load the model; safetensors alone. Raises `ModelError` if it is damaged or of another kind."""
+        """Load the model; safetensors alone. Raises `ModelError` if it is damaged, of another kind, or brings code."""
         from transformers import AutoImageProcessor, AutoModel
 
         self.device = device
+        refuse_code(folder)
         with loading(folder):
             self.processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
             self.model = AutoModel.from_pretrained(folder, use_safetensors=True, local_files_only=True).eval().to(device)

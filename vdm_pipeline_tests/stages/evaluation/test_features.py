@@ -1,10 +1,14 @@
 """The handcrafted space and a network's, on images of known difference."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from skimage.feature import hog
 
+from vdm_pipeline.errors import ModelError
 from vdm_pipeline.stages.evaluation.features import Network, Space, _blocks, handcrafted
 from vdm_pipeline.stages.phantom.film import render
 
@@ -66,6 +70,18 @@ def folder(tmp_path_factory):
     size = {"shortest_edge": 28}
     BitImageProcessor(size=size, crop_size={"height": 28, "width": 28}).save_pretrained(path)
     return path
+
+
+def test_code_that_comes_with_a_network_is_not_run(folder, tmp_path, monkeypatch):
+    shutil.copytree(folder, tmp_path / "vit")
+    (tmp_path / "vit/code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nfrom transformers import Dinov2Model, Dinov2Config\n")
+    config = json.loads((folder / "config.json").read_text()) | {"model_type": "unheard_of"}
+    config["auto_map"] = {"AutoConfig": "code.Dinov2Config", "AutoModel": "code.Dinov2Model"}
+    (tmp_path / "vit/config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    with pytest.raises(ModelError, match="asks for code to be run"):
+        Network(tmp_path / "vit", torch.device("cpu"))
+    assert not (tmp_path / "ran").exists()
 
 
 def test_network_gives_its_class_token_whatever_the_batch(folder):

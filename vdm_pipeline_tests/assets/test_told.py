@@ -1,0 +1,50 @@
+"""What the files of a run tell of where they were made, and to whom."""
+
+import os
+import re
+import stat
+import struct
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+SHARED = {
+    "the page": "results/report/index.html",
+    "the summary": "results/pipeline_summary.json",
+    "records of images": "results/generated_images/metadata.jsonl",
+    "labels": "results/labeled_dataset.csv",
+}
+
+
+def header(weights: Path) -> str:
+    """What a safetensors file tells beside its numbers."""
+    content = weights.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    return content[8 : 8 + length].decode()
+
+
+def told(root: Path) -> dict[str, str]:
+    """All texts of what people share, without the pictures that lie inside the page."""
+    texts = {what: re.sub(r"base64,[^\"]+", "", (root / name).read_text(encoding="utf-8")) for what, name in SHARED.items()}
+    with Image.open(root / "results/generated_images/gen_000.png") as image:
+        texts["a PNG"] = str(image.info)
+    return texts | {"the weights": header(root / "results/lora/pytorch_lora_weights.safetensors")}
+
+
+@pytest.mark.parametrize("folder", ["the project", "the home", "the temporary files"])
+def test_what_is_shared_names_no_folder_of_this_machine(made_once, folder):
+    _, top = made_once
+    texts = told(top / "project")
+    assert "embedded:sd" in texts["a PNG"] and "embedded:sd" in texts["the weights"], "what is to be told is"
+    path = {"the project": top, "the home": Path.home(), "the temporary files": top.parents[2]}[folder]
+    assert not [what for what, text in texts.items() if f"{path}/" in text]
+
+
+def test_results_have_the_permissions_of_the_umask(made_once):
+    _, top = made_once
+    umask = os.umask(0)
+    os.umask(umask)
+    files = [path for path in (top / "project").rglob("*") if path.is_file()]
+    assert len(files) > 80
+    assert not [path.name for path in files if stat.S_IMODE(path.stat().st_mode) != 0o666 & ~umask]

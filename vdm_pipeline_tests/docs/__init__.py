@@ -1,0 +1,1 @@
+"""Documents that promise something, held against what they promise."""
