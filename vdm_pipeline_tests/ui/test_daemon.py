@@ -12,6 +12,7 @@ from vdm_pipeline.io.npz import write_npz
 from vdm_pipeline.settings import Profile, load_profile
 from vdm_pipeline.stages.phantom.film import render
 from vdm_pipeline_tests.conftest import shrink
+from vdm_pipeline_tests.postgres import is_at_hand
 from vdm_pipeline_tests.ui.server import Server, project, serving
 
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="no make is installed")
@@ -61,11 +62,13 @@ def succeeded(server: Server) -> list[str]:
     return [run["runId"] for run in runs if run["status"] == "SUCCESS"]
 
 
-def test_a_new_archive_re_makes_everything_once(tmp_path):
+@pytest.mark.parametrize("storage", ["postgres" if is_at_hand() else "sqlite"])
+def test_a_new_archive_re_makes_everything_once(request, tmp_path, storage):
+    postgres = request.getfixturevalue("postgres") if storage == "postgres" else None
     one, other = archive(tmp_path / "one.npz", 0), archive(tmp_path / "other.npz", 10)
     root = project(tmp_path / "project", profile())
     page = root / "results/report/index.html"
-    with serving(root) as server:
+    with serving(root, postgres) as server:
         switch_on(server)
         until(lambda: (root / "results/generated_images_no_fine_tuning").is_dir(), "what needs no archive is made")
         until(lambda: len(succeeded(server)) == 1, "the first run ends")
