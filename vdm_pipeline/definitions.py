@@ -17,7 +17,7 @@ from vdm_pipeline.assets.subset import lora_subset
 from vdm_pipeline.assets.training import lora_weights
 from vdm_pipeline.automation import relabelling, remake_on_change, when_changed
 from vdm_pipeline.checks import CHECKS
-from vdm_pipeline.dead_runs import dead_runs, fail_dead_runs
+from vdm_pipeline.dead_runs import dead_runs, fail_dead_runs, say_where
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.executors import executor
 from vdm_pipeline.io.store import Store
@@ -58,6 +58,8 @@ def definitions(profile: Profile, store: Store, edited: Callable[[], bool] = lam
         run.reused.clear()
         if context.instance:
             fail_dead_runs(context.instance, store)
+        if context.instance and context.run:
+            say_where(context.instance, context.run)
         with store.working(context.run.run_id if context.run else "outside Dagster", log):
             yield run
             if run.reused:  # in one line, as each line is a write to Dagster's database

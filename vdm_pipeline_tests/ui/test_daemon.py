@@ -19,8 +19,6 @@ pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="no make is ins
 COUNTS = {"train": 546, "val": 78, "test": 156}
 """Those of BreastMNIST, the smallest archive that MedMNIST lists."""
 SECONDS = 240
-TICKS_S = 35
-"""Long enough for the sensor to look twice."""
 LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "vdm_pipeline.definitions"}
 
 
@@ -47,6 +45,14 @@ def switch_on(server: Server) -> None:
     schedule = LOCATION | {"scheduleName": "relabel"}
     started = server.ask("mutation($s: ScheduleSelector!) { startSchedule(scheduleSelector: $s) { __typename } }", s=schedule)
     assert started["startSchedule"]["__typename"] == "ScheduleStateResult"
+
+
+def looks(server: Server, since: float) -> int:
+    """How often the sensor has looked since, and found nothing to do."""
+    state = "... on Sensor { sensorState { ticks(limit: 9) { timestamp status } } }"
+    query = f"query($s: SensorSelector!) {{ sensorOrError(sensorSelector: $s) {{ {state} }} }}"
+    ticks = server.ask(query, s=LOCATION | {"sensorName": "remake_on_change"})["sensorOrError"]["sensorState"]["ticks"]
+    return sum(tick["timestamp"] > since and tick["status"] == "SKIPPED" for tick in ticks)
 
 
 def until(holds: Callable[[], bool], what: str, seconds: float = SECONDS) -> None:
@@ -83,6 +89,7 @@ def test_a_new_archive_re_makes_everything_once(request, tmp_path, storage):
         shutil.copy(other, root / "data/breastmnist.npz")
         until(lambda: page.exists() and page.stat().st_ino != made, "the report of the new archive is there")
         until(lambda: len(succeeded(server)) == 3, "the third run ends")
-        time.sleep(TICKS_S)
+        ended = time.time()
+        until(lambda: looks(server, ended) >= 2, "the sensor looks twice")
         assert len(server.runs()) == 3, "once is enough"
         assert server.unsynced() == set()
