@@ -28,6 +28,8 @@ def test_the_files_fit_the_schema_of_compose():
 def test_no_password_is_shipped_and_one_is_asked_for():
     with pytest.raises(MissingVariable, match=r"DAGSTER_POSTGRES_PASSWORD: set it in docker/\.env"):
         compose()
+    text = (DOCKER / "compose.yaml").read_text()
+    assert text.count("${DAGSTER_POSTGRES_PASSWORD") == text.count("${DAGSTER_POSTGRES_PASSWORD:?set it in docker/.env}") == 2
     assert "DAGSTER_POSTGRES_PASSWORD=\n" in (DOCKER / "env.example").read_text()
     assert "/docker/.env" in (DOCKER.parent / ".gitignore").read_text().split()
 
