@@ -95,6 +95,18 @@ def test_the_run_launcher_takes_its_values(values):
     assert pod["security_context"]["run_as_non_root"] is True
 
 
+def test_the_instance_is_the_containers(values):
+    """But for the database, which the chart writes itself, and paths, which are absolute as the chart mounts its own file."""
+    ours = yaml.safe_load((FOLDER.parent / "dagster.yaml").read_text())
+    logs = values["computeLogManager"]["config"]["customComputeLogManager"]
+    for own, given in ((ours["compute_logs"], logs), *((ours[name], one) for name, one in values["additionalInstanceConfig"].items())):
+        assert given == own | {"config": {"base_dir": f"/srv/vdm_pipeline/{own['config']['base_dir']}"}}
+    pools, runs = values["concurrency"]["pools"], values["concurrency"]["runs"]
+    assert ours["concurrency"]["pools"] == {"default_limit": pools["defaultLimit"], "granularity": pools["granularity"]}
+    assert ours["concurrency"]["runs"] == {"max_concurrent_runs": runs["maxConcurrentRuns"]}
+    assert values["telemetry"] == ours["telemetry"]
+
+
 def test_nothing_is_reached_from_outside_the_cluster(values):
     assert values["dagsterWebserver"]["service"]["type"] == "ClusterIP"
     assert values["ingress"]["enabled"] is False
