@@ -24,7 +24,7 @@ from vdm_pipeline_tests.ui.server import Server, end_family
 
 ROOT = DOCKER.parent
 BIN = Path(sys.executable).parent
-SECONDS = 60
+SECONDS = 120
 JOB = {"repositoryName": "__repository__", "repositoryLocationName": "vdm_pipeline.definitions", "jobName": "__ASSET_JOB"}
 LAUNCH = "mutation($p: ExecutionParams!) { launchRun(executionParams: $p) { __typename ... on LaunchRunSuccess { run { runId } } } }"
 
