@@ -13,7 +13,7 @@ unexport DAGSTER_MODULE_NAME
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo run ui test check clean
+.PHONY: help install install-services demo run ui test check clean
 
 help:
 	@echo 'make demo    install, run offline on rendered phantoms, write results/report/index.html'
@@ -30,6 +30,12 @@ install: .venv/.installed
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
 	@touch $@
+
+# What the container image is made of: without tools for tests, without pip, and without a tie to this folder.
+install-services:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --no-cache-dir -c constraints.txt '.[k8s,postgres]'
+	$(BIN)/python -m pip uninstall --yes pip
 
 demo: .venv/.installed
 	VDM_PROFILE=demo $(DAGSTER) asset materialize -m $(MODULE) --select '*report'

@@ -1,21 +1,30 @@
 """Runs whose process was killed: Dagster goes on counting them, and whoever needs the GPU pool or the queue waits for ever."""
 
+import os
+import socket
+
 import dagster as dg
 import psutil
+from dagster._core.events import EngineEventData
 
 from vdm_pipeline.io.store import Store
 
 UNFINISHED = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
+def say_where(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Tell Dagster which machine works on the run: in a database that several share, a process's number alone says nothing."""
+    if not _is_of_one_machine(instance):
+        where = {"pid": dg.MetadataValue.text(str(os.getpid())), "host": dg.MetadataValue.text(socket.gethostname())}
+        instance.report_engine_event(f"At work on {socket.gethostname()}", run, EngineEventData(where))
+
+
 def fail_dead_runs(instance: dg.DagsterInstance, store: Store) -> list[str]:
     """Mark each run that no living process works on as failed, free its slots in the pools, and return their ids.
 
-    A run that holds the project folder lives, whatever the clock says. Processes can be looked up on this machine alone, so
-    nothing is done unless the instance keeps its events in SQLite.
+    A run that holds the project folder lives, whatever the clock says. Processes can be looked up on this machine alone, so a
+    run is left alone if one of its processes is known to no `say_where` from here.
     """
-    if "Sqlite" not in type(instance.event_log_storage).__name__:
-        return []
     unfinished = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
     dead = [run for run in unfinished if _is_dead(instance, run.run_id) and not store.works(run.run_id)]
     for run in dead:
@@ -24,13 +33,23 @@ def fail_dead_runs(instance: dg.DagsterInstance, store: Store) -> list[str]:
     return [run.run_id for run in dead]
 
 
+def _is_of_one_machine(instance: dg.DagsterInstance) -> bool:
+    return "Sqlite" in type(instance.event_log_storage).__name__
+
+
 def _is_dead(instance: dg.DagsterInstance, run_id: str) -> bool:
     """Whether processes are known of the run and none of them lives; a number used anew by a later process does not count."""
-    processes = []
+    processes, here = [], set()
     for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
-        pid = entry.get_dagster_event().engine_event_data.metadata.get("pid")
-        if pid is not None:
-            processes.append((int(str(pid.value)), entry.timestamp))
+        told = entry.get_dagster_event().engine_event_data.metadata
+        if "pid" not in told:
+            continue
+        pid = int(str(told["pid"].value))
+        processes.append((pid, entry.timestamp))
+        if "host" in told and told["host"].value == socket.gethostname():
+            here.add(pid)
+    if not _is_of_one_machine(instance) and any(pid not in here for pid, _ in processes):
+        return False
     return bool(processes) and not any(_lives(pid, since) for pid, since in processes)
 
 

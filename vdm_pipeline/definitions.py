@@ -17,8 +17,9 @@ from vdm_pipeline.assets.subset import lora_subset
 from vdm_pipeline.assets.training import lora_weights
 from vdm_pipeline.automation import relabelling, remake_on_change, when_changed
 from vdm_pipeline.checks import CHECKS
-from vdm_pipeline.dead_runs import dead_runs, fail_dead_runs
+from vdm_pipeline.dead_runs import dead_runs, fail_dead_runs, say_where
 from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.executors import executor
 from vdm_pipeline.io.store import Store
 from vdm_pipeline.resources import Run
 from vdm_pipeline.settings import Profile, load_profile
@@ -54,10 +55,11 @@ def definitions(profile: Profile, store: Store, edited: Callable[[], bool] = lam
     def start(context: dg.InitResourceContext) -> Iterator[Run]:
         os.environ.setdefault("MPLCONFIGDIR", str(store.own("results/.cache/matplotlib")))  # else it is kept in the user's home
         log = context.log.info if context.log else print
-        run.made.clear()
         run.reused.clear()
         if context.instance:
             fail_dead_runs(context.instance, store)
+        if context.instance and context.run:
+            say_where(context.instance, context.run)
         with store.working(context.run.run_id if context.run else "outside Dagster", log):
             yield run
             if run.reused:  # in one line, as each line is a write to Dagster's database
@@ -69,7 +71,7 @@ def definitions(profile: Profile, store: Store, edited: Callable[[], bool] = lam
         schedules=[relabelling(profile)],
         sensors=[dead_runs(store), remake_on_change()],
         resources={"run": dg.ResourceDefinition(start)},
-        executor=dg.in_process_executor,
+        executor=executor(),
     )
 
 

@@ -39,10 +39,8 @@ class Run:
 
     profile: Profile
     store: Store
-    made: set[str] = field(default_factory=set, compare=False)
-    """Assets that were made, not re-used, since the run began."""
     reused: list[str] = field(default_factory=list, compare=False)
-    """Assets that were re-used since the run began."""
+    """Assets that were re-used since the run began, by this process."""
 
     def forced(self, asset: str = "", tags: Mapping[str, str] | None = None) -> bool:
         """Whether ``$VDM_FORCE`` or the run's tag ``vdm/force`` (names with commas or blanks, or ``all``) asks to make the asset again.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from vdm_pipeline.settings import Profile, load_profile
+from vdm_pipeline_tests.postgres import MISSING, any_server, is_at_hand
 
 if TYPE_CHECKING:
     from vdm_pipeline_tests.assets.project import Project
@@ -83,6 +84,15 @@ def open_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o777)
         yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URL of a PostgreSQL server for these tests."""
+    if not is_at_hand():
+        pytest.skip(MISSING)
+    with any_server() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

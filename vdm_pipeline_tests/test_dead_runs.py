@@ -2,26 +2,33 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
 from dagster._core.events import EngineEventData
 
-from vdm_pipeline.dead_runs import fail_dead_runs
+from vdm_pipeline.dead_runs import fail_dead_runs, say_where
 from vdm_pipeline.io.store import Store
+from vdm_pipeline_tests.postgres import database
 
+ROOT = Path(__file__).parents[1]
+NOWHERE = 2**22 + 1
+"""The number of no process: Linux counts to 2 ** 22."""
 MODULE = """
 import os, signal
 import dagster as dg
 from pathlib import Path
-from vdm_pipeline.dead_runs import fail_dead_runs
+from vdm_pipeline.dead_runs import fail_dead_runs, say_where
 from vdm_pipeline.io.store import Store
 
 def start(context):
     fail_dead_runs(context.instance, Store(Path.cwd()))
+    say_where(context.instance, context.run)
 
 @dg.asset(pool="gpu", required_resource_keys={"run"})
 def work():
@@ -42,11 +49,38 @@ def launch(folder: Path, *, kill: bool) -> subprocess.CompletedProcess:
 @pytest.fixture
 def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with an instance like the repository's own, in which a run was killed."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(Path(__file__).parents[1] / "dagster.yaml", tmp_path)
-    (tmp_path / "module.py").write_text(MODULE)
-    assert launch(tmp_path, kill=True).returncode == -9
-    return tmp_path
+    return kill_one(tmp_path, monkeypatch, ROOT / "dagster.yaml")
+
+
+@pytest.fixture
+def killed_in_postgres(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The same with the container's instance."""
+    with database(postgres) as url:
+        monkeypatch.setenv("DAGSTER_POSTGRES_URL", url.render_as_string(hide_password=False))
+        yield kill_one(tmp_path, monkeypatch, ROOT / "docker/dagster.yaml")
+
+
+def kill_one(folder: Path, monkeypatch: pytest.MonkeyPatch, instance: Path) -> Path:
+    monkeypatch.chdir(folder)
+    shutil.copy(instance, folder)
+    (folder / "module.py").write_text(MODULE)
+    assert launch(folder, kill=True).returncode == -9
+    return folder
+
+
+def test_in_postgresql_only_the_machine_of_all_its_processes_tells_that_a_run_is_dead(killed_in_postgres, monkeypatch):
+    store = Store(killed_in_postgres)
+    with dg.DagsterInstance.from_config(str(killed_in_postgres)) as instance:
+        (run,) = instance.get_runs()
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "gethostname", lambda: "another")
+            assert fail_dead_runs(instance, store) == []
+        instance.report_engine_event("a step, somewhere", run, EngineEventData.in_process(NOWHERE))
+        assert fail_dead_runs(instance, store) == []
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: NOWHERE)
+            say_where(instance, run)
+        assert fail_dead_runs(instance, store) == [run.run_id]
 
 
 def test_the_next_run_is_not_kept_waiting(killed):

@@ -47,7 +47,7 @@ def materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> Iter
         with disk_faults(run.store.root):
             yield _materialize(context, run, work)
     except PipelineError as error:
-        if isinstance(error, OutdatedError) and _is_a_step_of_several(context, run):
+        if isinstance(error, OutdatedError) and _is_a_step_of_several(context):
             context.log.warning(f"{context.asset_key.to_user_string()}: waits. {error} Or press 'Materialize unsynced' again.")
             return
         if isinstance(error, NetworkError) and context.retry_number < len(NETWORK_WAITS_S):
@@ -57,13 +57,20 @@ def materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> Iter
         raise dg.Failure(str(error), allow_retries=False) from None
 
 
-def _is_a_step_of_several(context: dg.AssetExecutionContext, run: Run) -> bool:
+def _is_a_step_of_several(context: dg.AssetExecutionContext) -> bool:
     """Whether the UI's run has made something that this asset is made from, but was not asked for all in between.
 
     What Dagster calls unsynced is one step: the assets whose settings changed, not yet those that will change with them. So its
     button takes as many clicks as there are steps, and the report is not refused in the first.
     """
-    return FROM_UI in context.run.tags and bool(run.made & lineage(context.asset_key.to_user_string()))
+    return FROM_UI in context.run.tags and bool(_made_so_far(context) & lineage(context.asset_key.to_user_string()))
+
+
+def _made_so_far(context: dg.AssetExecutionContext) -> set[str]:
+    """Assets that this run has made, not re-used; Dagster is asked, as each step may be a process of its own."""
+    events = context.instance.all_logs(context.run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    told = [event.asset_materialization for event in events if event.asset_materialization]
+    return {one.asset_key.to_user_string() for one in told if one.metadata["reused"].value is False}
 
 
 def _materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> dg.MaterializeResult:
@@ -77,7 +84,6 @@ def _materialize(context: dg.AssetExecutionContext, run: Run, work: Work) -> dg.
     context.log.info(f"{asset}: computing ({_why(run, asset, forced)})")
     with attempt(context, run, asset, state(run, asset)):
         manifest = _make(run, asset, lambda staging: work(context, run, staging, made))
-    run.made.add(asset)
     return _result(run, manifest, reused=False)
 
 

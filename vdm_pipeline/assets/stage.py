@@ -12,15 +12,19 @@ from vdm_pipeline.assets.catalogue import STAGES
 from vdm_pipeline.assets.materialize import Work, materialize
 from vdm_pipeline.resources import Inputs, Run
 
+ONE_GPU = {"dagster-k8s/config": {"container_config": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}}}
+"""What a step's container asks of Kubernetes; other executors do not look at it."""
+
 
 def stage(
     *, group: str, kinds: set[str], gpu: bool = False, spreads: bool = False, late: bool = False
 ) -> Callable[[Work], dg.AssetsDefinition]:
     """The asset of the function's name, which the table of stages tells the inputs of.
 
-    Those with ``gpu`` share a pool, so that one GPU is used by one step at a time; those that are ``spreads`` work on a cluster
-    where the profile says so. ``late``: after all else that could be made.
+    Those with ``gpu`` share a pool, so that one GPU is used by one step at a time, and are given one where a step is a pod; those
+    that are ``spreads`` work on a cluster where the profile says so. ``late``: after all else that could be made.
     """
+    op_tags = (ONE_GPU if gpu else {}) | ({"dagster/priority": "-1"} if late else {})
 
     def define(work: Work) -> dg.AssetsDefinition:
         name = work.__name__
@@ -35,7 +39,7 @@ def stage(
             tags={"device": "gpu" if gpu else "cpu"},
             pool="gpu" if gpu else None,
             output_required=False,
-            op_tags={"dagster/priority": "-1"} if late else None,
+            op_tags=op_tags,
         )
         def made(context: dg.AssetExecutionContext, run: dg.ResourceParam[Run]) -> Iterator[dg.MaterializeResult]:
             yield from materialize(context, run, _on_device(work, spreads=spreads) if gpu else work)

@@ -37,6 +37,11 @@ CASES = [
         lambda root: ([*DAGSTER, "raw_npz"], {"VDM_FORCE": "lora_weight"}),
     ),
     Case(
+        "`VDM_EXECUTOR` of what is no executor",
+        "Error: VDM_EXECUTOR is 'celery', which is no executor; name one of in_process, …",
+        lambda root: ([*DAGSTER, "raw_npz"], {"VDM_EXECUTOR": "celery"}),
+    ),
+    Case(
         "`python -m vdm_pipeline.stages.models` of a folder that is not there",
         f"'/no/where' is no folder; {HOW}",
         lambda root: ([*DIGEST, "/no/where"], {}),

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import psutil
 
 from vdm_pipeline.settings import Profile
 from vdm_pipeline_tests.conftest import write_profile
+from vdm_pipeline_tests.postgres import database
 
 ROOT = Path(__file__).parents[2]
 PROJECT = ("Makefile", "pyproject.toml", "constraints.txt", "dagster.yaml")
@@ -63,25 +64,36 @@ def project(root: Path, profile: Profile) -> Path:
 
 
 @contextmanager
-def serving(root: Path) -> Iterator[Server]:
-    """Start ``make ui`` there, and end it and all its children with the block."""
+def serving(root: Path, postgres: str | None = None) -> Iterator[Server]:
+    """Start ``make ui`` there, and end it and all its children with the block.
+
+    With a PostgreSQL server's URL the instance is the container's, over a fresh database there.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("DAGSTER_", "VDM_"))}
     environment |= {"PYTHONPATH": str(ROOT), "VDM_PROFILE": "small.toml", "HOME": str(root / "home")}
     command = ["make", "ui", f"PORT={port}", f"BIN={Path(sys.executable).parent}"]
-    with (root / "ui.log").open("w") as log:
+    with ExitStack() as held:
+        if postgres:
+            shutil.copy(ROOT / "docker/dagster.yaml", root)
+            url = held.enter_context(database(postgres))
+            environment["DAGSTER_POSTGRES_URL"] = url.render_as_string(hide_password=False)
+        log = held.enter_context((root / "ui.log").open("w"))
         process = subprocess.Popen(command, cwd=root, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    server = Server(root, f"http://127.0.0.1:{port}")
-    try:
+        held.callback(end_family, process)
+        server = Server(root, f"http://127.0.0.1:{port}")
         _until_it_answers(server, process)
         yield server
-    finally:
-        family = [process, *psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []
-        for member in reversed(family):
-            _end(member)
-        process.wait(30)
+
+
+def end_family(process: subprocess.Popen) -> None:
+    """End a process and all its children."""
+    family = [process, *psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []
+    for member in reversed(family):
+        _end(member)
+    process.wait(30)
 
 
 def _until_it_answers(server: Server, process: subprocess.Popen) -> None:

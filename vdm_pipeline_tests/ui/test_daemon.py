@@ -12,14 +12,13 @@ from vdm_pipeline.io.npz import write_npz
 from vdm_pipeline.settings import Profile, load_profile
 from vdm_pipeline.stages.phantom.film import render
 from vdm_pipeline_tests.conftest import shrink
+from vdm_pipeline_tests.postgres import is_at_hand
 from vdm_pipeline_tests.ui.server import Server, project, serving
 
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="no make is installed")
 COUNTS = {"train": 546, "val": 78, "test": 156}
 """Those of BreastMNIST, the smallest archive that MedMNIST lists."""
 SECONDS = 240
-TICKS_S = 35
-"""Long enough for the sensor to look twice."""
 LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "vdm_pipeline.definitions"}
 
 
@@ -48,6 +47,14 @@ def switch_on(server: Server) -> None:
     assert started["startSchedule"]["__typename"] == "ScheduleStateResult"
 
 
+def looks(server: Server, since: float) -> int:
+    """How often the sensor has looked since, and found nothing to do."""
+    state = "... on Sensor { sensorState { ticks(limit: 9) { timestamp status } } }"
+    query = f"query($s: SensorSelector!) {{ sensorOrError(sensorSelector: $s) {{ {state} }} }}"
+    ticks = server.ask(query, s=LOCATION | {"sensorName": "remake_on_change"})["sensorOrError"]["sensorState"]["ticks"]
+    return sum(tick["timestamp"] > since and tick["status"] == "SKIPPED" for tick in ticks)
+
+
 def until(holds: Callable[[], bool], what: str, seconds: float = SECONDS) -> None:
     end = time.monotonic() + seconds
     while not holds():
@@ -61,11 +68,13 @@ def succeeded(server: Server) -> list[str]:
     return [run["runId"] for run in runs if run["status"] == "SUCCESS"]
 
 
-def test_a_new_archive_re_makes_everything_once(tmp_path):
+@pytest.mark.parametrize("storage", ["postgres" if is_at_hand() else "sqlite"])
+def test_a_new_archive_re_makes_everything_once(request, tmp_path, storage):
+    postgres = request.getfixturevalue("postgres") if storage == "postgres" else None
     one, other = archive(tmp_path / "one.npz", 0), archive(tmp_path / "other.npz", 10)
     root = project(tmp_path / "project", profile())
     page = root / "results/report/index.html"
-    with serving(root) as server:
+    with serving(root, postgres) as server:
         switch_on(server)
         until(lambda: (root / "results/generated_images_no_fine_tuning").is_dir(), "what needs no archive is made")
         until(lambda: len(succeeded(server)) == 1, "the first run ends")
@@ -80,6 +89,7 @@ def test_a_new_archive_re_makes_everything_once(tmp_path):
         shutil.copy(other, root / "data/breastmnist.npz")
         until(lambda: page.exists() and page.stat().st_ino != made, "the report of the new archive is there")
         until(lambda: len(succeeded(server)) == 3, "the third run ends")
-        time.sleep(TICKS_S)
+        ended = time.time()
+        until(lambda: looks(server, ended) >= 2, "the sensor looks twice")
         assert len(server.runs()) == 3, "once is enough"
         assert server.unsynced() == set()

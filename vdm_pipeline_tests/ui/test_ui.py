@@ -1,6 +1,7 @@
 """The real UI in a real browser: what a user sees from the first click to the pictures."""
 
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from vdm_pipeline.assets.catalogue import STAGES
 from vdm_pipeline.settings import load_profile
 from vdm_pipeline_tests.browser import CHROMIUM, Page, browser
 from vdm_pipeline_tests.conftest import shrink, write_profile
+from vdm_pipeline_tests.postgres import URL_VARIABLE
 from vdm_pipeline_tests.ui.server import Server, project, serving
 
 pytestmark = [
@@ -25,7 +27,7 @@ IMPOSSIBLE = {"min_adapter_change": 255.0}
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory):
     root = project(tmp_path_factory.mktemp("ui") / "project", shrink(load_profile("demo"), checks=IMPOSSIBLE))
-    with serving(root) as running:
+    with serving(root, os.environ.get(URL_VARIABLE)) as running:
         yield running
 
 

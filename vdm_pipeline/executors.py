@@ -1,0 +1,35 @@
+"""Where the steps of a run are executed, as ``$VDM_EXECUTOR`` names it."""
+
+import os
+from collections.abc import Callable
+
+import dagster as dg
+
+from vdm_pipeline.errors import PipelineError
+
+
+def executor() -> dg.ExecutorDefinition:
+    """The executor that ``$VDM_EXECUTOR`` names, ``in_process`` if it names none; raises `PipelineError` for one that is not to be had."""
+    name = os.environ.get("VDM_EXECUTOR") or "in_process"
+    if name not in EXECUTORS:
+        raise PipelineError(f"VDM_EXECUTOR is {name!r}, which is no executor; name one of {', '.join(EXECUTORS)}.")
+    try:
+        return EXECUTORS[name]()
+    except ModuleNotFoundError as error:
+        raise PipelineError(
+            f"VDM_EXECUTOR is {name}, and the package {error.name} is not installed; run: pip install 'vdm_pipeline[{name}]'"
+        ) from None
+
+
+def _k8s() -> dg.ExecutorDefinition:
+    """A pod a step, one after the other, as a run works in its folder with one step at a time: none holds a GPU while it waits."""
+    from dagster_k8s import k8s_job_executor
+
+    return k8s_job_executor.configured({"max_concurrent": 1}, name="k8s")
+
+
+EXECUTORS: dict[str, Callable[[], dg.ExecutorDefinition]] = {
+    "in_process": lambda: dg.in_process_executor,
+    "multiprocess": lambda: dg.multiprocess_executor,
+    "k8s": _k8s,
+}

@@ -1,0 +1,37 @@
+"""The compose files as Compose reads them: anchors merged, variables filled in."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DOCKER = Path(__file__).parents[2] / "docker"
+VARIABLE = re.compile(r"\$\{(\w+)(?:(:-|:\?)([^}]*))?\}")
+
+
+class MissingVariable(Exception):
+    """A variable that has to be set, with what the file says of it."""
+
+
+def compose(name: str = "compose.yaml", **variables: str) -> dict[str, Any]:
+    """The whole file; raises `MissingVariable` for one that is required and not given."""
+    return _filled(yaml.safe_load((DOCKER / name).read_text()), variables)
+
+
+def _filled(value: Any, variables: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _filled(inner, variables) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_filled(inner, variables) for inner in value]
+    return VARIABLE.sub(lambda match: _value(match, variables), value) if isinstance(value, str) else value
+
+
+def _value(match: re.Match, variables: Mapping[str, str]) -> str:
+    name, kind, rest = match.groups()
+    if variables.get(name):
+        return variables[name]
+    if kind != ":-":
+        raise MissingVariable(f"{name}: {rest}")
+    return rest

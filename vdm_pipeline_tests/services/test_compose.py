@@ -1,0 +1,87 @@
+"""The compose files: valid, pinned, closed to the outside, and of one piece with the Dockerfile."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vdm_pipeline_tests.services.compose import DOCKER, MissingVariable, compose
+
+SECRET = "a/b@c:d$"
+"""A password that no URL could hold."""
+
+
+@pytest.fixture
+def services() -> dict:
+    return compose(DAGSTER_POSTGRES_PASSWORD=SECRET)["services"]
+
+
+def test_the_files_fit_the_schema_of_compose():
+    files = sorted(DOCKER.glob("compose*.yaml"))
+    assert [file.name for file in files] == ["compose.gpu.yaml", "compose.yaml"]
+    command = [str(Path(sys.executable).with_name("check-jsonschema")), "--builtin-schema", "vendor.compose-spec"]
+    found = subprocess.run([*command, *files], capture_output=True, text=True, timeout=60)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_no_password_is_shipped_and_one_is_asked_for():
+    with pytest.raises(MissingVariable, match=r"DAGSTER_POSTGRES_PASSWORD: set it in docker/\.env"):
+        compose()
+    text = (DOCKER / "compose.yaml").read_text()
+    assert text.count("${DAGSTER_POSTGRES_PASSWORD") == text.count("${DAGSTER_POSTGRES_PASSWORD:?set it in docker/.env}") == 2
+    assert "DAGSTER_POSTGRES_PASSWORD=\n" in (DOCKER / "env.example").read_text()
+    assert "/docker/.env" in (DOCKER.parent / ".gitignore").read_text().split()
+
+
+def test_webserver_daemon_and_database_are_composed(services):
+    assert set(services) == {"webserver", "daemon", "postgres"}
+    for name in ("webserver", "daemon"):
+        assert services[name]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+        assert services[name]["environment"]["PGPASSWORD"] == services["postgres"]["environment"]["POSTGRES_PASSWORD"] == SECRET
+        assert SECRET not in services[name]["environment"]["DAGSTER_POSTGRES_URL"]
+
+
+def test_only_the_ui_is_published_and_only_on_this_machine(services):
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert published == {"webserver": ["127.0.0.1:3000:3000"]}
+    assert compose(DAGSTER_POSTGRES_PASSWORD=SECRET)["networks"]["database"] == {"internal": True}
+    assert services["postgres"]["networks"] == ["database"]
+
+
+@pytest.mark.parametrize("name", ["webserver", "daemon", "postgres"])
+def test_every_service_is_confined_and_comes_back(services, name):
+    service = services[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["read_only"] is True
+    assert service["restart"] == "unless-stopped"
+    assert service["user"].split(":")[0] not in ("root", "0")
+
+
+def test_every_service_has_a_health_check(services):
+    assert "HEALTHCHECK" in (DOCKER / "Dockerfile").read_text()  # the webserver's is the image's
+    for name in ("daemon", "postgres"):
+        assert services[name]["healthcheck"]["test"][0] == "CMD"
+
+
+def test_what_is_kept_lies_in_the_project_folder(services):
+    for name in ("webserver", "daemon"):
+        volumes = dict(volume.split(":") for volume in services[name]["volumes"])
+        assert volumes == {"../data": "/srv/vdm_pipeline/data", "../results": "/srv/vdm_pipeline/results"}
+        assert all((DOCKER / place).is_dir() for place in volumes)
+
+
+def test_the_database_is_pinned(services):
+    name, digest = services["postgres"]["image"].split("@sha256:")
+    assert name.startswith("postgres:")
+    assert len(digest) == 64 and int(digest, 16)
+
+
+def test_the_gpu_is_an_extra_of_the_service_whose_children_the_runs_are(services):
+    assert not any("deploy" in service for service in services.values())
+    extra = compose("compose.gpu.yaml")["services"]
+    assert set(extra) == {"daemon"}
+    (device,) = extra["daemon"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
