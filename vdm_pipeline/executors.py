@@ -28,8 +28,16 @@ def _k8s() -> dg.ExecutorDefinition:
     return k8s_job_executor.configured({"max_concurrent": 1}, name="k8s")
 
 
+def _ray() -> dg.ExecutorDefinition:
+    """A job a step on the Ray cluster whose job server `$RAY_ADDRESS` names."""
+    from dagster_ray import ray_executor
+
+    return ray_executor.configured({"ray": {"num_cpus": 1}}, name="ray")
+
+
 EXECUTORS: dict[str, Callable[[], dg.ExecutorDefinition]] = {
     "in_process": lambda: dg.in_process_executor,
     "multiprocess": lambda: dg.multiprocess_executor,
     "k8s": _k8s,
+    "ray": _ray,
 }

