@@ -1,5 +1,7 @@
 """Sampling: the images of plain diffusers, the same at any batch size, and adapters that must act."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -94,7 +96,9 @@ def test_memory_that_does_not_hold_one_image_is_a_sentence(tiny, monkeypatch):
         sampler.draw(encode_prompts(BASE, ["a", "b"], CPU, torch.float32), [0, 1])
 
 
-def test_a_compiled_unet_draws_the_same(tiny):
+def test_a_compiled_unet_draws_the_same(tiny, monkeypatch):
+    """Traced as on a GPU, and run as traced: to make machine code of it would take half a minute, and is torch's affair."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     job = make_job(generating(tiny, per_class=1), BASE, batch=2)
     sampler, texts = Sampler(job.arm, CPU, torch.float32, 2, print, compiled=True), Texts(job, CPU, torch.float32)
     assert sampler.predict is not sampler.unet
