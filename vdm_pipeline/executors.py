@@ -29,10 +29,12 @@ def _k8s() -> dg.ExecutorDefinition:
 
 
 def _ray() -> dg.ExecutorDefinition:
-    """A job a step on the Ray cluster whose job server `$RAY_ADDRESS` names."""
+    """A job a step on the Ray cluster whose job server `$RAY_ADDRESS` names; jobs are told the profile and the folder of this process."""
     from dagster_ray import ray_executor
 
-    return ray_executor.configured({"ray": {"num_cpus": 1}}, name="ray")
+    told = {"VDM_ROOT": os.getcwd()} | {key: value for key, value in os.environ.items() if key.startswith("VDM_")}
+    variables = [f"{key}={value}" for key, value in told.items() if key != "VDM_EXECUTOR"]
+    return ray_executor.configured({"ray": {"num_cpus": 1, "env_vars": variables}}, name="ray")
 
 
 EXECUTORS: dict[str, Callable[[], dg.ExecutorDefinition]] = {

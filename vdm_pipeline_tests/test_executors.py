@@ -48,9 +48,14 @@ def test_kubernetes_has_one_pod_at_a_time(monkeypatch):
 
 def test_ray_has_a_job_a_step(monkeypatch):
     monkeypatch.setenv("VDM_EXECUTOR", "ray")
+    monkeypatch.setenv("VDM_PROFILE", "mine.toml")
+    monkeypatch.delenv("VDM_ROOT", raising=False)
     made = executor()
     assert made.name == "ray"
-    assert made.config_schema.resolve_config({"config": {}}).value["config"]["ray"]["num_cpus"] == 1
+    asked = made.config_schema.resolve_config({"config": {}}).value["config"]["ray"]
+    assert asked["num_cpus"] == 1
+    assert {"VDM_PROFILE=mine.toml", f"VDM_ROOT={Path.cwd()}"} <= set(asked["env_vars"])
+    assert not any(name.startswith("VDM_EXECUTOR") for name in asked["env_vars"])
 
 
 def test_another_name_is_told_with_those_that_are_known(monkeypatch):
