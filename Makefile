@@ -34,7 +34,7 @@ install: .venv/.installed
 # What the container image is made of: without tools for tests, without pip, and without a tie to this folder.
 install-services:
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --no-cache-dir -c constraints.txt '.[k8s,postgres]'
+	$(BIN)/python -m pip install --no-cache-dir -c constraints.txt '.[k8s,postgres,ray]'
 	$(BIN)/python -m pip uninstall --yes pip
 
 demo: .venv/.installed

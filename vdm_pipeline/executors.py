@@ -32,6 +32,8 @@ def _ray() -> dg.ExecutorDefinition:
     """A job a step on the Ray cluster whose job server `$RAY_ADDRESS` names; jobs are told the profile and the folder of this process."""
     from dagster_ray import ray_executor
 
+    if not os.environ.get("RAY_ADDRESS"):
+        raise PipelineError("VDM_EXECUTOR is ray, and RAY_ADDRESS does not name its job server; set it, such as to http://127.0.0.1:8265.")
     told = {"VDM_ROOT": os.getcwd()} | {key: value for key, value in os.environ.items() if key.startswith("VDM_")}
     variables = [f"{key}={value}" for key, value in told.items() if key != "VDM_EXECUTOR"]
     return ray_executor.configured({"ray": {"num_cpus": 1, "env_vars": variables}}, name="ray")

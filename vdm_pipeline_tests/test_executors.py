@@ -48,6 +48,7 @@ def test_kubernetes_has_one_pod_at_a_time(monkeypatch):
 
 def test_ray_has_a_job_a_step(monkeypatch):
     monkeypatch.setenv("VDM_EXECUTOR", "ray")
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
     monkeypatch.setenv("VDM_PROFILE", "mine.toml")
     monkeypatch.delenv("VDM_ROOT", raising=False)
     made = executor()
@@ -56,6 +57,13 @@ def test_ray_has_a_job_a_step(monkeypatch):
     assert asked["num_cpus"] == 1
     assert {"VDM_PROFILE=mine.toml", f"VDM_ROOT={Path.cwd()}"} <= set(asked["env_vars"])
     assert not any(name.startswith("VDM_EXECUTOR") for name in asked["env_vars"])
+
+
+def test_ray_without_an_address_is_a_sentence(monkeypatch):
+    monkeypatch.setenv("VDM_EXECUTOR", "ray")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(PipelineError, match=r"^VDM_EXECUTOR is ray, and RAY_ADDRESS does not name its job server"):
+        executor()
 
 
 def test_another_name_is_told_with_those_that_are_known(monkeypatch):

@@ -9,7 +9,7 @@ import dagster as dg
 
 from vdm_pipeline.assets.catalogue import same_code
 from vdm_pipeline.assets.preview import sheet
-from vdm_pipeline.assets.stage import stage
+from vdm_pipeline.assets.stage import stage, told
 from vdm_pipeline.assets.ticker import Ticker
 from vdm_pipeline.resources import Inputs, Run
 
@@ -80,11 +80,15 @@ def _draw(context: dg.AssetExecutionContext, run: Run, folder: Path, arm: "Arm",
     job = Job(arm=arm, shots=tuple(plan(classes, run.profile.generation)), folder=folder, execution=run.profile.execution)
     _take_over(context, run, place, job)
     anew, begun = not any(folder.glob("*.png")), time.perf_counter()
-    rows = generate(job, context.log.info, Ticker(context, f"{place.name}: images"))
+    rows, devices = generate(job, context.log.info, Ticker(context, f"{place.name}: images"))
     rate = {"images_per_s": round(len(rows) / (time.perf_counter() - begun), 1)} if anew else {}
     each = max(1, 16 // len(classes.names))
     first = [row for name in classes.names for row in [row for row in rows if row["label"] == name][:each]]
-    return {"n": len(rows), **rate, "preview": sheet(list(read_folder(folder, first)), f"{each} of each of {', '.join(classes.names)}")}
+    return told(devices) | {
+        "n": len(rows),
+        **rate,
+        "preview": sheet(list(read_folder(folder, first)), f"{each} of each of {', '.join(classes.names)}"),
+    }
 
 
 def _take_over(context: dg.AssetExecutionContext, run: Run, place: Path, job: "Job") -> None:

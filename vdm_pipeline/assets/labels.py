@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from vdm_pipeline.assets.preview import table as as_table
-from vdm_pipeline.assets.stage import stage
+from vdm_pipeline.assets.stage import stage, told
 from vdm_pipeline.assets.ticker import Ticker
 from vdm_pipeline.io.manifest import file_sha256
 from vdm_pipeline.resources import Inputs, Run
@@ -35,11 +35,12 @@ def image_embeddings(context: dg.AssetExecutionContext, run: Run, staging: Path,
         execution=profile.execution,
     )
     begun = time.perf_counter()
-    archive = embed_images(asked, context.log.info, Ticker(context, "embedding"))
+    archive, devices = embed_images(asked, context.log.info, Ticker(context, "embedding"))
     rate = round(archive.n / (time.perf_counter() - begun), 1)
     shapes = {name: next(read_embeddings(staging / "embeddings", name)).shape[1] for name in archive.splits}
     lines = [f"| {name} | {len(split)} | {shapes[name]} |" for name, split in archive.splits.items()]
-    return {"n": archive.n, "images_per_s": rate, "preview": "\n".join(["| split | images | numbers each |", "|---|---|---|", *lines])}
+    preview = "\n".join(["| split | images | numbers each |", "|---|---|---|", *lines])
+    return told(devices) | {"n": archive.n, "images_per_s": rate, "preview": preview}
 
 
 @stage(group="labels", kinds={"pytorch", "csv"}, gpu=True)

@@ -61,10 +61,15 @@ def _on_device(work: Work, *, spreads: bool) -> Work:
 
         execution = run.profile.execution
         if spreads and execution.engine == "ray":
-            return work(context, run, staging, made) | {"device": f"Ray, {execution.ray.workers} workers"}
+            return {"device": "no worker of Ray was needed"} | work(context, run, staging, made)
         device = pick_device(execution.device)
         forget_device_peak(device)
         facts = work(context, run, staging, made)
         return facts | device_facts(device)
 
     return worked
+
+
+def told(devices: list[str]) -> dict[str, Any]:
+    """What a record says of the workers of a cluster, if there were any."""
+    return {"device": f"Ray: {'; '.join(devices)}"} if devices else {}

@@ -39,12 +39,20 @@ def _plain_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def _ray_address(address: str) -> str:
+    if address != "auto" and not re.fullmatch(r"(ray://)?[A-Za-z0-9._-]+:\d{1,5}", address, re.ASCII):
+        raise ValueError("must be auto, host:port or ray://host:port; leave it out for a cluster of this machine alone")
+    return address
+
+
 Text = Annotated[str, AfterValidator(_one_line)]
 """Words of any script, and markup too, which is escaped wherever it is shown."""
 Name = Annotated[str, AfterValidator(_plain_name)]
 """What becomes a column, a folder or part of a file name."""
 RepositoryPath = Annotated[str, AfterValidator(_plain_path)]
 """Of a file in a repository."""
+RayAddress = Annotated[str, AfterValidator(_ray_address)]
+"""Of a cluster."""
 FolderUrl = Annotated[str, AfterValidator(_plain_url)]
 """Of a server's folder; a file's name is appended to it."""
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

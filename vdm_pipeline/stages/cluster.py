@@ -3,86 +3,149 @@
 import math
 import os
 import secrets
+import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from vdm_pipeline.errors import PipelineError
-from vdm_pipeline.settings import Cluster
+from vdm_pipeline.settings import Cluster, Execution
 
 Log = Callable[[str], None]
 Do = Callable[[int], int]
 """Does a unit, however often it is asked to, and counts its images."""
 Make = Callable[[Log], Do]
 """Loads what a worker needs, once in each; told where its lines go."""
-ANSWERS_S = 5.0
+ANSWERS_S, LOOKS_S = 5.0, 0.05
 LIVES = 3
 """How often a worker that died is started again before the work is given up."""
 
 
-def spread(make: Make, units: list[int], cluster: Cluster, log: Log, progress: Callable[[int], None]) -> None:
-    """Do each of the units on one of ``cluster.workers`` workers, whichever is free; progress is told each unit's images.
+def spread(make: Make, units: Sequence[int], execution: Execution, log: Log, progress: Callable[[int], None]) -> list[str]:
+    """Do each of the units on one of ``execution.ray.workers`` workers, whichever is free; the devices that worked, each once.
 
-    What a worker makes goes to the project folder, which all machines must share, so nothing but counts and lines comes back. A
-    worker that is killed is started again, here or on another machine, and does its unit again. Raises `PipelineError` with the
-    worker's sentence, where a worker died too often, and where there is no Ray or no such cluster.
+    What a worker makes goes to the project folder, which all machines must share, so nothing but counts and lines comes back;
+    progress is told each unit's images. A worker that is killed is started again, here or on another machine, and does its unit
+    again. Raises `PipelineError` with the worker's sentence, where a worker died too often, and where there is no Ray or no such
+    cluster.
     """
+    cluster, devices = execution.ray, set[str]()
     if not units:
-        return
-    with _connected(cluster, log) as ray:
-        from ray.util import ActorPool
-
+        return []
+    count = min(cluster.workers, len(units))
+    with _connected(cluster, count, log) as ray:
         options = {"num_cpus": cluster.cpus, "num_gpus": cluster.gpus, "max_restarts": LIVES, "max_task_retries": LIVES}
-        kind = ray.remote(**options)(Worker)
-        workers = [kind.remote(make) for _ in range(min(cluster.workers, len(units)))]
+        workers = [ray.remote(**options)(Worker).remote(make, execution) for _ in range(count)]
         met: set[str] = set()
         try:
-            for name, images, lines in ActorPool(workers).map_unordered(lambda worker, unit: worker.do.remote(unit), units):
-                for line in ([] if name in met else [f"Ray worker on {name}"]) + lines:
+            for done in _in_turn(ray, workers, units):
+                for line in ([] if done.place in met else [f"Ray worker on {done.place}"]) + done.lines:
                     log(line)
-                met.add(name)
-                progress(images)
+                met.add(done.place)
+                devices.add(done.device)
+                progress(done.images)
         except ray.exceptions.RayTaskError as error:
             told = error.cause if isinstance(error.cause, PipelineError) else PipelineError(f"A Ray worker failed: {error.cause!r}")
             raise told from error
-        except ray.exceptions.RayActorError as error:
-            died = f"A Ray worker died {LIVES + 1} times ({str(error).splitlines()[0]})"
-            raise PipelineError(f"{died}; what was made stands, look at Ray's log and run again.") from None
+        except ray.exceptions.RayError as error:
+            often = f"died {LIVES + 1} times" if isinstance(error, ray.exceptions.RayActorError) else "is lost"
+            raise PipelineError(
+                f"A Ray worker {often} ({str(error).splitlines()[0]}); what was made stands, look at Ray's log and run again."
+            ) from None
+    return sorted(devices)
+
+
+def _in_turn(ray: Any, workers: list[Any], units: Sequence[int]) -> Iterator["Done"]:
+    """Each unit as it is done. Looks and sleeps, as a signal that comes while Ray waits gets lost in it."""
+    left, busy = iter(units), dict[Any, Any]()
+
+    def hand_out(worker: Any) -> None:
+        for unit in islice(left, 1):
+            busy[worker.do.remote(unit)] = worker
+
+    for worker in workers:
+        hand_out(worker)
+    while busy:
+        ready, _ = ray.wait(list(busy), timeout=0)
+        for reference in ready:
+            hand_out(busy.pop(reference))
+            yield ray.get(reference)
+        if not ready:
+            time.sleep(LOOKS_S)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A unit that is done: where, on which device, how many images it has, and what was said meanwhile."""
+
+    place: str
+    device: str
+    images: int
+    lines: list[str]
 
 
 class Worker:
     """What runs in each of Ray's processes."""
 
-    def __init__(self, make: Make) -> None:
+    def __init__(self, make: Make, execution: Execution) -> None:
         """Load nothing yet: Ray tells of a fault in here as of a process that died."""
-        self.make, self.lines = make, list[str]()
+        self.make, self.execution, self.lines = make, execution, list[str]()
 
     @cached_property
     def _work(self) -> Do:
+        import torch
+
+        from vdm_pipeline.stages.device import pick_device
+
+        if pick_device(self.execution.device).type == "cuda" and not self.execution.ray.gpus:
+            raise PipelineError(
+                "execution.ray.gpus is 0, so Ray gives its workers no GPU of their own, and this one would take the first; "
+                'set gpus = 1, or execution.device = "cpu".'
+            )
+        torch.set_num_threads(max(1, int(self.execution.ray.cpus)))
         return self.make(self.lines.append)
 
-    def do(self, unit: int) -> tuple[str, int, list[str]]:
-        """Machine and process, images of the unit, and what was said meanwhile."""
+    @cached_property
+    def _device(self) -> str:
+        from vdm_pipeline.stages.device import device_facts, pick_device
+
+        facts = device_facts(pick_device(self.execution.device))
+        memory = f", {facts['device_memory_gb']} GB" if "device_memory_gb" in facts else ""
+        return f"{facts['device']} ({facts['dtype']}{memory})"
+
+    def do(self, unit: int) -> Done:
+        """Do it."""
         images = self._work(unit)
         said, self.lines[:] = list(self.lines), []
-        return f"{socket.gethostname()}, process {os.getpid()}", images, said
+        return Done(f"{socket.gethostname()}, process {os.getpid()}", self._device, images, said)
 
 
 @contextmanager
-def _connected(cluster: Cluster, log: Log) -> Iterator[Any]:
+def _connected(cluster: Cluster, workers: int, log: Log) -> Iterator[Any]:
     """Ray, connected to the cluster that the profile names, or to one of its own for the length of the block."""
-    ray = _library(own=cluster.address is None)
-    own = {"num_cpus": math.ceil(cluster.workers * cluster.cpus), "include_dashboard": False} if cluster.address is None else {}
+    own = cluster.address is None
+    wanted = {"CPU": workers * cluster.cpus, "GPU": workers * cluster.gpus}
+    if own and wanted["CPU"] > (cores := len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1):
+        raise PipelineError(f"This machine has {cores} cores of the {wanted['CPU']:g} that execution.ray asks for; lower workers or cpus.")
+    ray = _library(own=own)
+    options = {"num_cpus": math.ceil(wanted["CPU"]), "include_dashboard": False} if own else {}
     _refuse_silence(cluster.address)
+    before = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=cluster.address or "local", log_to_driver=False, logging_level="error", **own)
-    except (ConnectionError, TimeoutError) as error:
+        ray.init(address=cluster.address or "local", log_to_driver=False, logging_level="error", **options)
+    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:  # the last two: another version, a form it does not know
         raise _no_answer(cluster.address, error) from None
+    if before and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)  # Ray's would end the process where it stands
     try:
-        _tell_what_lacks(ray.cluster_resources(), cluster, log)
+        _tell_what_lacks(ray.cluster_resources(), wanted, log, own=own)
         yield ray
     finally:
         ray.shutdown()
@@ -105,15 +168,13 @@ def _no_answer(address: str | None, error: Exception) -> PipelineError:
     )
 
 
-def _tell_what_lacks(there: dict[str, float], cluster: Cluster, log: Log) -> None:
+def _tell_what_lacks(there: Mapping[str, float], wanted: Mapping[str, float], log: Log, *, own: bool) -> None:
     """A cluster may grow, so that too small a one is waited for, and the log says for what; one of our own cannot."""
-    wanted = {"CPU": cluster.workers * cluster.cpus, "GPU": cluster.workers * cluster.gpus}
     lacking = [f"{there.get(kind, 0):g} {kind} of {number:g}" for kind, number in wanted.items() if there.get(kind, 0) < number]
-    if not lacking:
-        return
-    if cluster.address is None:
+    if lacking and own:
         raise PipelineError(f"This machine has {' and '.join(lacking)} that execution.ray asks for; lower workers, cpus or gpus.")
-    log(f"The Ray cluster has {' and '.join(lacking)} that execution.ray asks for; the work waits for the rest.")
+    if lacking:
+        log(f"The Ray cluster has {' and '.join(lacking)} that execution.ray asks for; the work waits for the rest.")
 
 
 def _library(*, own: bool) -> Any:

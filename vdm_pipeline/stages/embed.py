@@ -36,8 +36,10 @@ class Embedding:
         return lambda images: labeller.embed(images, self.execution.label_batch)
 
 
-def embed_images(asked: Embedding, log: Log, progress: Progress) -> Archive:
-    """Write the embeddings of the archive, and return it; what stands is kept, and the bytes are the same wherever they are made.
+def embed_images(asked: Embedding, log: Log, progress: Progress) -> tuple[Archive, list[str]]:
+    """Write the embeddings of the archive; returns it, and of a cluster the devices that worked.
+
+    What stands is kept, and the bytes are the same wherever they are made.
 
     Raises `PipelineError` for embeddings that are not finite, and where there is no Ray or its workers fail.
     """
@@ -45,12 +47,11 @@ def embed_images(asked: Embedding, log: Log, progress: Progress) -> Archive:
     log(f"embedding {archive.n} images")
     if asked.execution.engine == "local":
         embed_archive(archive, asked.embed(), asked.folder, progress)
-    else:
-        _on_cluster(asked, shards_of(archive), log, progress)
-    return archive
+        return archive, []
+    return archive, _on_cluster(asked, shards_of(archive), log, progress)
 
 
-def _on_cluster(asked: Embedding, shards: list[Shard], log: Log, progress: Progress) -> None:
+def _on_cluster(asked: Embedding, shards: list[Shard], log: Log, progress: Progress) -> list[str]:
     asked.folder.mkdir(parents=True, exist_ok=True)
     missing = [unit for unit, shard in enumerate(shards) if not (asked.folder / shard.file_name).exists()]
     total = sum(shard.images for shard in shards)
@@ -65,5 +66,6 @@ def _on_cluster(asked: Embedding, shards: list[Shard], log: Log, progress: Progr
         done += images
         progress(done, total)
 
-    spread(make, missing, asked.execution.ray, log, count)
+    devices = spread(make, missing, asked.execution, log, count)
     remove_leftovers(asked.folder, ".*")  # of workers that were killed
+    return devices

@@ -10,7 +10,6 @@ from vdm_pipeline.io.manifest import Manifest
 from vdm_pipeline.io.tables import read_json
 from vdm_pipeline.settings import Profile
 from vdm_pipeline.stages.archive_facts import facts_of
-from vdm_pipeline.stages.device import device_name, pick_device
 from vdm_pipeline.stages.models import pinned_digest
 
 PACKAGES = ("dagster", "torch", "diffusers", "transformers", "peft", "accelerate", "open_clip_torch", "medmnist", "numpy", "pandas")
@@ -46,7 +45,7 @@ def summarize(profile: Profile, manifests: Mapping[str, Manifest], root: Path) -
         },
         "seeds": {name: getattr(profile, name).seed for name in ("data", "subset", "training", "generation", "evaluation")},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "device": device_name(pick_device(profile.execution.device)),
+        "device": manifests["generated_images"].metadata["device"],
         "durations_s": {name: manifest.seconds for name, manifest in manifests.items()},
         "peak_memory_mb": {name: manifest.peak_memory_mb for name, manifest in manifests.items()},
         "metrics": {

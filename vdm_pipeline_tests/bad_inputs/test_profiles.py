@@ -214,6 +214,22 @@ CASES = [
         )
         for title, url in MIRRORS.items()
     ),
+    Case(
+        "engine that there is none of",
+        "…mine.toml: execution.engine: Input should be 'local' or 'ray' (it is 'spark').",
+        with_more('[execution]\nengine = "spark"'),
+    ),
+    Case(
+        "address of Ray's job server, in the place of its cluster's",
+        "…mine.toml: execution.ray.address: must be auto, host:port or ray://host:port; leave it out for a cluster of this machine alone "
+        "(it is 'http://head:8265').",
+        with_more('[execution]\nray = { address = "http://head:8265" }'),
+    ),
+    Case(
+        "cluster of no workers",
+        "…mine.toml: execution.ray.workers: Input should be greater than 0 (it is 0).",
+        with_more("[execution]\nray = { workers = 0 }"),
+    ),
 ]
 
 

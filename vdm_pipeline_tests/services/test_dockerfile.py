@@ -75,7 +75,7 @@ def test_python_is_installed_by_a_target_of_the_makefile(stages):
     (target,) = [rest.removeprefix("make ") for stage in stages for rest in of(stage, "RUN") if "make " in rest and "apt" not in rest]
     shown = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert shown.returncode == 0, shown.stderr
-    assert ".venv/bin/python -m pip install --no-cache-dir -c constraints.txt '.[k8s,postgres]'" in shown.stdout
+    assert ".venv/bin/python -m pip install --no-cache-dir -c constraints.txt '.[k8s,postgres,ray]'" in shown.stdout
     assert not any("pip install" in rest for stage in stages for rest in of(stage, "RUN"))
 
 

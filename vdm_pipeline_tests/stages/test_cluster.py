@@ -8,15 +8,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from vdm_pipeline.errors import PipelineError
-from vdm_pipeline.settings import Cluster, Profile
+from vdm_pipeline.settings import Cluster, Execution, Profile
 from vdm_pipeline.stages import cluster as module
+from vdm_pipeline.stages import device
 from vdm_pipeline.stages.archive import obtain_archive
 from vdm_pipeline.stages.cluster import Do, Log, spread
 from vdm_pipeline.stages.embed import Embedding, embed_images
@@ -38,7 +41,9 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64, "RAY_USAGE_STATS_ENABLED": "0"}
+    told = pytest.MonkeyPatch()  # undone below: nothing of it is left for other tests
+    for key, value in {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64, "RAY_USAGE_STATS_ENABLED": "0"}.items():
+        told.setenv(key, value)
     options = ["--head", f"--port={port}", "--num-cpus=2", "--include-dashboard=false", "--block"]
     said = tmp_path_factory.mktemp("ray") / "head.log"
     with said.open("w") as log:
@@ -51,6 +56,7 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     for process in (*psutil.Process(head.pid).children(recursive=True), head):
         process.kill()
     head.wait(60)
+    told.undo()
 
 
 def on(profile: Profile, cluster: Cluster) -> Profile:
@@ -142,12 +148,12 @@ def _fails(log: Log) -> Do:
 def test_work_that_cannot_be_done_is_a_sentence(ours, monkeypatch, make, said):
     monkeypatch.setattr(module, "LIVES", 1)
     with pytest.raises(PipelineError, match=said):
-        spread(make, [0], ours, print, lambda images: None)
+        spread(make, [0], Execution(engine="ray", ray=ours), print, lambda images: None)
 
 
 OWN = """
-import os, grpc
-from vdm_pipeline.settings import Cluster
+import os, grpc, torch
+from vdm_pipeline.settings import Cluster, Execution
 from vdm_pipeline.stages.cluster import spread
 
 def make(log):
@@ -158,11 +164,11 @@ def make(log):
             ask(b"", timeout=20)
         except grpc.RpcError as error:
             log(f"a stranger: {error.code().name}")
-        log(f"unit {unit}, threads {os.environ['OMP_NUM_THREADS']}, statistics {os.environ['RAY_USAGE_STATS_ENABLED']}")
+        log(f"unit {unit}, threads {torch.get_num_threads()}, statistics {os.environ['RAY_USAGE_STATS_ENABLED']}")
         return unit
     return do
 
-spread(make, [3, 4, 5], Cluster(workers=2), print, print)
+spread(make, [3, 4, 5], Execution(ray=Cluster(workers=2)), print, print)
 """
 
 
@@ -180,15 +186,59 @@ def test_a_cluster_of_our_own_ends_with_the_work_and_obeys_nobody_else():
 
 def test_no_cluster_is_a_sentence():
     with pytest.raises(PipelineError, match=r"^execution\.ray\.address is '127\.0\.0\.1:9', where no Ray cluster answers"):
-        spread(_fails, [1], Cluster(address="127.0.0.1:9"), print, lambda images: None)
+        spread(_fails, [1], Execution(ray=Cluster(address="127.0.0.1:9")), print, lambda images: None)
 
 
 def test_what_the_cluster_lacks_is_told():
-    asked, lines = Cluster(address="somewhere:1", workers=4, gpus=0.5), []
-    module._tell_what_lacks({"CPU": 2.0, "GPU": 1.0}, asked, lines.append)
+    lines, wanted = [], {"CPU": 4.0, "GPU": 2.0}
+    module._tell_what_lacks({"CPU": 2.0, "GPU": 1.0}, wanted, lines.append, own=False)
     assert lines == ["The Ray cluster has 2 CPU of 4 and 1 GPU of 2 that execution.ray asks for; the work waits for the rest."]
     with pytest.raises(PipelineError, match=r"^This machine has 0 GPU of 2 that execution\.ray asks for; lower workers, cpus or gpus\.$"):
-        module._tell_what_lacks({"CPU": 4.0}, asked.model_copy(update={"address": None}), lines.append)
+        module._tell_what_lacks({"CPU": 4.0}, wanted, lines.append, own=True)
+
+
+def test_more_cores_than_there_are_is_a_sentence():
+    asked = Execution(ray=Cluster(workers=500, cpus=2))
+    with pytest.raises(
+        PipelineError, match=r"^This machine has \d+ cores of the 1000 that execution\.ray asks for; lower workers or cpus\.$"
+    ):
+        spread(_fails, range(500), asked, print, lambda images: None)
+
+
+@pytest.mark.parametrize(("gpus", "refused"), [(0.0, True), (0.5, False)])
+def test_a_worker_takes_no_gpu_that_it_was_not_given(monkeypatch, gpus, refused):
+    monkeypatch.setattr(device, "pick_device", lambda wanted: torch.device("cuda"))
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    worker = module.Worker(lambda log: lambda unit: 7, Execution(ray=Cluster(gpus=gpus)))
+    with pytest.raises(PipelineError, match=r"^execution\.ray\.gpus is 0") if refused else nullcontext():
+        assert worker._work(1) == 7
+
+
+STOPPED = """
+import signal, sys, time
+from vdm_pipeline.settings import Cluster, Execution
+from vdm_pipeline.stages.cluster import spread
+
+def stop(*_):
+    print("told to stop", flush=True)
+    sys.exit(3)
+
+def make(log):
+    return lambda unit: time.sleep(0.2) or 1
+
+signal.signal(signal.SIGTERM, stop)
+spread(make, range(1000), Execution(ray=Cluster(workers=1)), print, lambda images: print("one", flush=True))
+"""
+
+
+def test_a_signal_reaches_whoever_asked_and_ends_the_cluster():
+    process = subprocess.Popen([sys.executable, "-c", STOPPED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    worker = next(int(line.split()[-1]) for line in process.stdout or () if line.startswith("Ray worker on "))
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, "told to stop" in out) == (3, True), err[-2000:]
+    assert "SystemError" not in err
+    assert not Path(f"/proc/{worker}").exists()
 
 
 def test_without_ray_it_is_a_sentence(tiny, tmp_path, monkeypatch):

@@ -21,16 +21,17 @@ TURNS = 8
 """Units of work a worker of a cluster: more spread better, fewer wait less often for their last images to be written."""
 
 
-def generate(job: Job, log: Log, progress: Progress) -> list[dict[str, Any]]:
-    """Write an image a shot and ``metadata.jsonl`` into ``job.folder``, and return its rows in the order of the plan.
+def generate(job: Job, log: Log, progress: Progress) -> tuple[list[dict[str, Any]], list[str]]:
+    """Write an image a shot and ``metadata.jsonl`` into ``job.folder``; its rows in the plan's order, and a cluster's devices.
 
     An interrupted call is gone on with at the first missing image, and ends in the same bytes. One process and a cluster report
     to ``progress``; of several processes, every line goes to ``log``. Raises `PipelineError` for images that are not finite, where
     something else stands in the place of the folder or of a file, and where there is no Ray or its workers fail.
     """
+    devices: list[str] = []
     _make_room(job)
     if job.execution.engine == "ray":
-        _on_cluster(job, log, progress)
+        devices = _on_cluster(job, log, progress)
     elif job.execution.processes == 1:
         device = pick_device(job.execution.device)
         Painter(job, device, pick_dtype(device), log).paint(job.groups(), progress)
@@ -44,7 +45,7 @@ def generate(job: Job, log: Log, progress: Progress) -> list[dict[str, Any]]:
     if len(rows) < len(job.shots):
         raise PipelineError(f"{len(job.shots) - len(rows)} images are missing or damaged in {job.folder}; materialize the asset again.")
     write_rows(job.folder / "metadata.jsonl", rows)
-    return rows
+    return rows, devices
 
 
 def records(job: Job) -> list[dict[str, Any] | None]:
@@ -53,8 +54,8 @@ def records(job: Job) -> list[dict[str, Any] | None]:
         return list(readers.map(partial(made, job), job.shots))
 
 
-def _on_cluster(job: Job, log: Log, progress: Progress) -> None:
-    """Some groups a unit, as far as an image of them is missing."""
+def _on_cluster(job: Job, log: Log, progress: Progress) -> list[str]:
+    """Some groups a unit, as far as an image of them is missing; the devices that worked."""
     groups = job.groups()
     each = -(-len(groups) // (TURNS * job.execution.ray.workers))
     units = [groups[start : start + each] for start in range(0, len(groups), each)]
@@ -77,7 +78,7 @@ def _on_cluster(job: Job, log: Log, progress: Progress) -> None:
         done += images
         progress(done, len(job.shots))
 
-    spread(make, missing, job.execution.ray, log, count)
+    return spread(make, missing, job.execution, log, count)
 
 
 def _count(unit: Sequence[tuple[Shot, ...]]) -> int:

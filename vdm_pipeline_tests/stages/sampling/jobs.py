@@ -35,7 +35,7 @@ def make_job(profile: Profile, folder: Path, *, arm: Arm | None = None, shots=No
 
 def draw(profile: Profile, folder: Path, **changes) -> list[dict]:
     """Generate, and return the rows."""
-    return generate(make_job(profile, folder, **changes), print, lambda done, total: None)
+    return generate(make_job(profile, folder, **changes), print, lambda done, total: None)[0]
 
 
 def pixels(folder: Path) -> list[np.ndarray]:
