@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 from vdm_pipeline.settings import Profile, load_profile
 from vdm_pipeline_tests.postgres import MISSING, any_server, is_at_hand
@@ -97,12 +98,21 @@ def postgres() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Profile, Path]:
-    """The whole graph, made once: its profile, and the folder that holds ``project`` and the instance's ``home``."""
+    """The whole graph, made once for all of pytest's processes: its profile, and the folder of ``project`` and the instance's ``home``."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    top, known = shared / "made", shared / "made.json"
+    with FileLock(shared / "made.lock"):
+        if not known.exists():
+            known.write_text(_make(top).model_dump_json())
+    return Profile.model_validate_json(known.read_text()), top
+
+
+def _make(top: Path) -> Profile:
     from vdm_pipeline.stages.training import samples
     from vdm_pipeline_tests.assets.graph import computed, lasting, materialize, sentence
     from vdm_pipeline_tests.assets.project import smallest
 
-    top = tmp_path_factory.mktemp("made")
     (top / "project/data").mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch, lasting(top / "home") as instance:
         patch.setattr(samples, "STEPS", 2)
@@ -110,7 +120,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Profile, Path]:
         result = materialize(profile, top / "project", instance=instance)
         assert result.success, sentence(result)
     assert len(computed(result)) == 14
-    return profile, top
+    return profile
 
 
 @pytest.fixture

@@ -51,6 +51,8 @@ def spread(make: Make, units: Sequence[int], execution: Execution, log: Log, pro
                 met.add(done.place)
                 devices.add(done.device)
                 progress(done.images)
+        except SystemError as error:  # a signal's exception that was raised while Ray looked
+            raise error.__cause__ or error.__context__ or error from None
         except ray.exceptions.RayTaskError as error:
             told = error.cause if isinstance(error.cause, PipelineError) else PipelineError(f"A Ray worker failed: {error.cause!r}")
             raise told from error

@@ -8,7 +8,7 @@ from vdm_pipeline.stages.summary import summarize
 
 METADATA = {
     "raw_npz": {"sha256": "ab", "md5": "cd", "status": "phantom", "n": 128, "size": 64, "preview": "left out"},
-    "generated_images": {"n": 6},
+    "generated_images": {"n": 6, "device": "a GPU"},
     "baseline_images": {"n": 5},
 }
 SECONDS = {"raw_npz": 1.5, "generated_images": 20.25, "baseline_images": 0.125}
@@ -34,6 +34,7 @@ def test_cost_is_that_of_the_manifests(summary):
 
 def test_counts_and_archive_are_those_of_the_manifests(summary):
     assert summary["num_generated"] == 6
+    assert summary["device"] == "a GPU"
     licence = {"licence": "MIT (rendered by this package)"}
     assert summary["data"] == {"dataset": "phantom", "sha256": "ab", "md5": "cd", "status": "phantom", "n": 128, "size": 64} | licence
 

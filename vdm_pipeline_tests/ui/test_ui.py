@@ -116,6 +116,7 @@ def test_a_check_that_fails_says_why(server, page):
     assert page.value("document.body.innerText.includes('Failed')")
 
 
+@pytest.mark.slow
 def test_what_is_unsynced_is_made_by_the_button_and_nothing_else(server, page):
     profile = shrink(load_profile("demo"), checks=IMPOSSIBLE, generation={"adapter_weight": 0.5})
     write_profile(server.root / "small.toml", profile)
