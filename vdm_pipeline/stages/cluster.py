@@ -7,8 +7,8 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +23,7 @@ Do = Callable[[int], int]
 """Does a unit, however often it is asked to, and counts its images."""
 Make = Callable[[Log], Do]
 """Loads what a worker needs, once in each; told where its lines go."""
-ANSWERS_S, LOOKS_S = 5.0, 0.05
+ANSWERS_S, LOOKS_S = 5.0, 1.0
 LIVES = 3
 """How often a worker that died is started again before the work is given up."""
 
@@ -51,8 +51,6 @@ def spread(make: Make, units: Sequence[int], execution: Execution, log: Log, pro
                 met.add(done.place)
                 devices.add(done.device)
                 progress(done.images)
-        except SystemError as error:  # a signal's exception that was raised while Ray looked
-            raise error.__cause__ or error.__context__ or error from None
         except ray.exceptions.RayTaskError as error:
             told = error.cause if isinstance(error.cause, PipelineError) else PipelineError(f"A Ray worker failed: {error.cause!r}")
             raise told from error
@@ -65,22 +63,21 @@ def spread(make: Make, units: Sequence[int], execution: Execution, log: Log, pro
 
 
 def _in_turn(ray: Any, workers: list[Any], units: Sequence[int]) -> Iterator["Done"]:
-    """Each unit as it is done. Looks and sleeps, as a signal that comes while Ray waits gets lost in it."""
+    """Each unit as it is done. Ray is called in a thread of its own: what a signal raises within its calls does not come out whole."""
     left, busy = iter(units), dict[Any, Any]()
+    with ThreadPoolExecutor(1) as caller:
 
-    def hand_out(worker: Any) -> None:
-        for unit in islice(left, 1):
-            busy[worker.do.remote(unit)] = worker
+        def hand_out(worker: Any) -> None:
+            for unit in islice(left, 1):
+                busy[caller.submit(worker.do.remote, unit).result()] = worker
 
-    for worker in workers:
-        hand_out(worker)
-    while busy:
-        ready, _ = ray.wait(list(busy), timeout=0)
-        for reference in ready:
-            hand_out(busy.pop(reference))
-            yield ray.get(reference)
-        if not ready:
-            time.sleep(LOOKS_S)
+        for worker in workers:
+            hand_out(worker)
+        while busy:
+            ready, _ = caller.submit(ray.wait, list(busy), timeout=LOOKS_S).result()
+            for reference in ready:
+                hand_out(busy.pop(reference))
+                yield caller.submit(ray.get, reference).result()
 
 
 @dataclass(frozen=True)

@@ -236,8 +236,7 @@ def test_a_signal_reaches_whoever_asked_and_ends_the_cluster():
     worker = next(int(line.split()[-1]) for line in process.stdout or () if line.startswith("Ray worker on "))
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
-    assert "told to stop" in out
-    assert process.returncode > 0, "ended by Ray's own handler, and not by ours"
+    assert (process.returncode, "told to stop" in out) == (3, True), err[-2000:]
     assert "SystemError" not in err
     assert not Path(f"/proc/{worker}").exists()
 
