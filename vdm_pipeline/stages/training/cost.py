@@ -1,6 +1,5 @@
 """What a step costs: FLOPs of the model as counted, and the FLOPs a second that the machine was measured to do."""
 
-import json
 import time
 from collections.abc import Mapping
 from functools import cache
@@ -18,19 +17,13 @@ def step_flops(unet_config: Mapping[str, Any], training: Training, latent: tuple
     """FLOPs of the UNet's forward and backward pass with its adapter, an image, as torch counts them (2 a multiply-add).
 
     ``latent`` is ``[4, h, w]`` and ``text`` ``[77, d]``. Counted on a model without memory, so it costs none, and what gradient
-    checkpointing computes again does not count. Counted once a process.
+    checkpointing computes again does not count.
     """
-    shape = {name: value for name, value in unet_config.items() if not name.startswith("_")}
-    return _counted(json.dumps(shape), training, latent, text)
-
-
-@cache
-def _counted(unet_config: str, training: Training, latent: tuple[int, ...], text: tuple[int, ...]) -> float:
     from diffusers import UNet2DConditionModel
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(json.loads(unet_config)).requires_grad_(False)
+        unet = UNet2DConditionModel.from_config(unet_config).requires_grad_(False)
         add_lora(unet, training)
         inputs = torch.empty(1, *latent), torch.zeros(1, dtype=torch.long), torch.empty(1, *text)
         with FlopCounterMode(display=False) as counter:
