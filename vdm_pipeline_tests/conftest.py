@@ -113,6 +113,7 @@ def _make(top: Path) -> Profile:
     from vdm_pipeline_tests.assets.graph import computed, lasting, materialize, sentence
     from vdm_pipeline_tests.assets.project import smallest
 
+    shutil.rmtree(top, ignore_errors=True)  # what another process of pytest's could not finish
     (top / "project/data").mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch, lasting(top / "home") as instance:
         patch.setattr(samples, "STEPS", 2)

@@ -40,9 +40,16 @@ def _plain_url(url: str) -> str:
 
 
 def _ray_address(address: str) -> str:
-    if address != "auto" and not re.fullmatch(r"(ray://)?[A-Za-z0-9._-]+:\d{1,5}", address, re.ASCII):
+    found = re.fullmatch(r"(ray://)?[A-Za-z0-9._-]+:(?P<port>\d{1,5})", address, re.ASCII)
+    if address != "auto" and (not found or int(found["port"]) not in range(1, 2**16)):
         raise ValueError("must be auto, host:port or ray://host:port; leave it out for a cluster of this machine alone")
     return address
+
+
+def _gpu_share(gpus: float) -> float:
+    if gpus and not 0.01 <= gpus <= 1 and gpus not in range(2, 65):  # Ray has no halves of more than one
+        raise ValueError("must be 0, a share of one GPU such as 0.5, or a whole number of them")
+    return gpus
 
 
 Text = Annotated[str, AfterValidator(_one_line)]
@@ -52,6 +59,7 @@ Name = Annotated[str, AfterValidator(_plain_name)]
 RepositoryPath = Annotated[str, AfterValidator(_plain_path)]
 """Of a file in a repository."""
 RayAddress = Annotated[str, AfterValidator(_ray_address)]
+GpuShare = Annotated[float, AfterValidator(_gpu_share)]
 """Of a cluster."""
 FolderUrl = Annotated[str, AfterValidator(_plain_url)]
 """Of a server's folder; a file's name is appended to it."""
@@ -99,6 +107,8 @@ class ModelPin(Section):
 
     @model_validator(mode="after")
     def _pinned(self) -> Self:
+        if "://" in self.id:
+            raise ValueError(f"'{self.id}' is an address; write the id of a hub's repository, owner/name, or the path of a folder")
         if self.source == "hub" and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.id):
             raise ValueError(f"'{self.id}' is neither embedded:<name>, nor a hub id owner/name, nor the path of a folder")
         if self.source == "hub" and not re.fullmatch(r"[0-9a-f]{40}", self.revision or ""):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vdm_pipeline.settings.base import Count, FolderUrl, RayAddress, Section, Share, Text
+from vdm_pipeline.settings.base import Count, FolderUrl, GpuShare, RayAddress, Section, Share, Text
 
 
 class Automation(Section):
@@ -39,8 +39,8 @@ class Cluster(Section):
         None, description="where the cluster answers: auto, host:port or ray://host:port; none: one on this machine alone"
     )
     workers: Count = Field(2, description="workers, each with the models loaded")
-    cpus: Annotated[float, Field(gt=0, le=1024)] = Field(1.0, description="cores a worker, which are its threads")
-    gpus: Annotated[float, Field(ge=0, le=64)] = Field(0.0, description="GPUs a worker; one, or a share where several fit one card")
+    cpus: Annotated[float, Field(ge=0.01, le=1024)] = Field(1.0, description="cores a worker, which are its threads")
+    gpus: GpuShare = Field(0.0, description="GPUs a worker; one, or a share where several fit one card")
 
 
 class Execution(Section):

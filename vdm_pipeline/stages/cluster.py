@@ -162,8 +162,9 @@ def _refuse_silence(address: str | None) -> None:
 
 def _no_answer(address: str | None, error: Exception) -> PipelineError:
     return PipelineError(
-        f"execution.ray.address is '{address}', where no Ray cluster answers ({str(error).splitlines()[0]}); "
-        "start one with: ray start --head, give it and this process the same RAY_AUTH_TOKEN, or leave the address out."
+        f"execution.ray.address is '{address}', where no Ray cluster answers, or one that asks for another token "
+        f"({str(error).splitlines()[0]}); start one with: ray start --head, give it and this process RAY_AUTH_MODE=token and the same "
+        "RAY_AUTH_TOKEN, or leave the address out."
     )
 
 

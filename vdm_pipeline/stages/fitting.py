@@ -25,9 +25,16 @@ class Fitting:
         while True:
             try:
                 return compute(self.at_a_time)
-            except torch.OutOfMemoryError:
+            except RuntimeError as error:
+                if not _is_short_of_memory(error):
+                    raise
                 if self.at_a_time == 1 or not self.may_halve:
                     raise PipelineError(f"{self.at_a_time} images at a time do not fit the GPU's memory; {self.mend}.") from None
             self.at_a_time //= 2  # here the frames that held the memory are gone, with the exception that kept them
             torch.cuda.empty_cache()
             self.log(f"out of memory: going on with {self.at_a_time} images at a time, to the same result")
+
+
+def _is_short_of_memory(error: RuntimeError) -> bool:
+    """Apple's MPS tells it in words alone."""
+    return isinstance(error, torch.OutOfMemoryError) or str(error).startswith("MPS backend out of memory")

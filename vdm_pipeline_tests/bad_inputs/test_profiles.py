@@ -226,6 +226,17 @@ CASES = [
         with_more('[execution]\nray = { address = "http://head:8265" }'),
     ),
     Case(
+        "a port that there is none of",
+        "…mine.toml: execution.ray.address: must be auto, host:port or ray://host:port; leave it out for a cluster of this machine alone "
+        "(it is 'head:99999').",
+        with_more('[execution]\nray = { address = "head:99999" }'),
+    ),
+    Case(
+        "one GPU and a half",
+        "…mine.toml: execution.ray.gpus: must be 0, a share of one GPU such as 0.5, or a whole number of them (it is 1.5).",
+        with_more("[execution]\nray = { gpus = 1.5 }"),
+    ),
+    Case(
         "cluster of no workers",
         "…mine.toml: execution.ray.workers: Input should be greater than 0 (it is 0).",
         with_more("[execution]\nray = { workers = 0 }"),

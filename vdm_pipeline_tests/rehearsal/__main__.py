@@ -1,8 +1,8 @@
 """The large profile from end to end, before a GPU is paid for: ``python -m vdm_pipeline_tests.rehearsal FOLDER [--images 2] [--steps 3]``.
 
-Writes the five repositories of the `sd15` profile with random weights (5 GB, kept in FOLDER for the next time), serves them from a
-hub on this machine, and materializes every asset on few rendered films, images and steps at the profile's own sizes, models and
-precision, on the GPU if there is one. What it draws is noise; what it prints is memory and time.
+Writes the five repositories of the `sd15` profile with random weights (12 GB with what is downloaded of them, kept in FOLDER for the
+next time), serves them from a hub on this machine, and materializes every asset on few rendered films, images and steps at the
+profile's own sizes, models and precision, on the GPU if there is one. What it draws is noise; what it prints is memory and time.
 """
 
 import argparse

@@ -64,8 +64,12 @@ def test_batch_size_changes_no_image(tiny):
     np.testing.assert_allclose(eight, one, atol=1e-4)
 
 
-@pytest.mark.parametrize("guidance", [1.0, 3.0])
-def test_out_of_memory_halves_what_is_drawn_at_a_time_and_changes_no_image(tiny, monkeypatch, guidance):
+CUDA_IS_FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+MPS_IS_FULL = RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB, other allocations: 1.00 GB, max allowed: 9.07 GB)")
+
+
+@pytest.mark.parametrize(("guidance", "error"), [(1.0, CUDA_IS_FULL), (3.0, MPS_IS_FULL)], ids=["CUDA", "MPS, guided"])
+def test_out_of_memory_halves_what_is_drawn_at_a_time_and_changes_no_image(tiny, monkeypatch, guidance, error):
     job = make_job(generating(tiny, per_class=4), BASE, batch=7, arm=arm_of(tiny, guidance_scale=guidance))
     whole, lines, tried = floats(job), [], []
     sampler, texts = Sampler(job.arm, CPU, torch.float32, job.batch, lines.append), Texts(job, CPU, torch.float32)
@@ -74,7 +78,7 @@ def test_out_of_memory_halves_what_is_drawn_at_a_time_and_changes_no_image(tiny,
     def two_fit(latents, *rest, **options):
         tried.append(len(latents) // (2 if guidance > 1 else 1))
         if tried[-1] > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
         return plain(latents, *rest, **options)
 
     monkeypatch.setattr(sampler, "predict", two_fit)
@@ -85,11 +89,24 @@ def test_out_of_memory_halves_what_is_drawn_at_a_time_and_changes_no_image(tiny,
     assert tried.count(7) == 1, "what did not fit is not tried again"
 
 
+def test_what_is_not_for_want_of_memory_is_not_tried_again(tiny, monkeypatch):
+    sampler, tried = Sampler(arm_of(tiny), CPU, torch.float32, 2, print), []
+
+    def breaks(*rest, **options):
+        tried.append(1)
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(sampler, "predict", breaks)
+    with pytest.raises(RuntimeError, match=r"^shapes differ$"):
+        sampler.draw(encode_prompts(BASE, ["a", "b"], CPU, torch.float32), [0, 1])
+    assert len(tried) == 1
+
+
 def test_memory_that_does_not_hold_one_image_is_a_sentence(tiny, monkeypatch):
     sampler = Sampler(arm_of(tiny), CPU, torch.float32, 2, print)
 
     def none_fits(*rest, **options):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise CUDA_IS_FULL
 
     monkeypatch.setattr(sampler, "predict", none_fits)
     with pytest.raises(PipelineError, match=r"^1 images at a time do not fit the GPU's memory; set a smaller training\.resolution"):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -9,10 +10,18 @@ import torch
 from safetensors.torch import load_file
 
 from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.stages.training.adapter import WEIGHTS
+from vdm_pipeline.stages.training.job import Job
 from vdm_pipeline.stages.training.launch import run_training
 from vdm_pipeline.stages.training.loop import train
 from vdm_pipeline_tests.stages.training.jobs import make_job, trained
 from vdm_pipeline_tests.stages.training.test_learner import distance, start
+
+
+def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """Norm of the difference of two adapters, a share of the first one's norm."""
+    whole, second = (torch.cat([weights[name].flatten() for name in sorted(one)]) for weights in (one, other))
+    return float(torch.linalg.norm(whole - second) / torch.linalg.norm(whole))
 
 
 def test_two_processes_give_the_weights_of_one(tiny, tmp_path):
@@ -21,9 +30,8 @@ def test_two_processes_give_the_weights_of_one(tiny, tmp_path):
     job = make_job(tiny, tmp_path / "two", training={"batch": 5}, execution={"processes": 2, "micro_batch": 2})
     lines: list[str] = []
     run_training(job, lines.append)
-    two = load_file(job.out / "pytorch_lora_weights.safetensors")
-    whole, other = (torch.cat([weights[name].flatten() for name in sorted(one)]) for weights in (one, two))
-    assert torch.linalg.norm(whole - other) < 1e-5 * torch.linalg.norm(whole)
+    two = load_file(job.out / WEIGHTS)
+    assert apart(one, two) < 1e-5
     assert distance(one, two) < 1e-2 * distance(one, start(tiny.training)), "and most of an adapter is where it started"
     assert sum(line.startswith("step 6/6: loss") for line in lines) == 1
     logs = [(tmp_path / name / "out/training_log.csv").read_text().splitlines() for name in ("one", "two")]
@@ -49,14 +57,38 @@ def test_fewer_processes_than_asked_for_are_a_sentence(tiny, tmp_path):
         train(make_job(tiny, tmp_path, execution={"processes": 2}), print)
 
 
+def launched(job: Job, file: Path, until: str) -> subprocess.Popen:
+    """A training in processes of its own, whose log has come to such a line."""
+    file.write_text(job.model_dump_json())
+    script = "import sys; from vdm_pipeline.stages.training.launch import *; "
+    script += "run_training(Job.model_validate_json(open(sys.argv[1]).read()), lambda line: print(line, flush=True))"
+    launcher = subprocess.Popen([sys.executable, "-c", script, str(file)], stdout=subprocess.PIPE, text=True)
+    assert launcher.stdout and any(until in line for line in launcher.stdout)
+    return launcher
+
+
+def test_two_killed_processes_go_on_to_the_weights_of_one(tiny, tmp_path):
+    training = {"batch": 5, "steps": 12}
+    one = load_file(trained(tiny, tmp_path / "one", training=training))
+    (tmp_path / "two").mkdir()
+    job = make_job(tiny, tmp_path / "two", training=training, execution={"processes": 2, "micro_batch": 2, "log_every": 1})
+    launcher = launched(job, tmp_path / "job.json", "step 4/12:")
+    family = psutil.Process(launcher.pid).children(recursive=True)
+    for process in (launcher, *family):
+        process.kill()
+    launcher.communicate()
+    psutil.wait_procs(family, timeout=60)
+    lines: list[str] = []
+    run_training(job, lines.append)
+    begun = next(int(line.split()[4]) for line in lines if line.startswith("going on from step "))
+    assert 2 <= begun < 12
+    assert apart(one, load_file(job.out / WEIGHTS)) < 1e-5
+
+
 def test_no_worker_outlives_a_killed_launcher(tiny, tmp_path):
     silent = {"processes": 2, "log_every": 10**6, "checkpoint_every": 10**6}
     job = make_job(tiny, tmp_path, training={"steps": 10**6}, execution=silent)
-    (tmp_path / "job.json").write_text(job.model_dump_json())
-    script = "import sys; from vdm_pipeline.stages.training.launch import *; "
-    script += "run_training(Job.model_validate_json(open(sys.argv[1]).read()), lambda line: print(line, flush=True))"
-    launcher = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "job.json")], stdout=subprocess.PIPE, text=True)
-    assert launcher.stdout and any("GFLOP" in line for line in launcher.stdout)
+    launcher = launched(job, tmp_path / "job.json", "GFLOP")
     family = psutil.Process(launcher.pid).children(recursive=True)
     assert len(family) >= 3, "accelerate and its two workers"
     launcher.kill()
