@@ -66,7 +66,7 @@ def definitions(profile: Profile, store: Store, edited: Callable[[], bool] = lam
                 log(f"Re-used, as nothing upstream changed: {', '.join(run.reused)}")
 
     return dg.Definitions(
-        assets=dg.map_asset_specs(specify, ASSETS),
+        assets=dg.map_asset_specs(specify, [asset(profile) for asset in ASSETS]),
         asset_checks=CHECKS,
         schedules=[relabelling(profile)],
         sensors=[dead_runs(store), remake_on_change()],

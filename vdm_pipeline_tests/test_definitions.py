@@ -17,7 +17,7 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
 
 def test_definitions_load():
     dg.Definitions.validate_loadable(defs)
-    assert {key.to_user_string() for key in defs.resolve_all_asset_keys()} == {asset.key.to_user_string() for asset in ASSETS}
+    assert {key.to_user_string() for key in defs.resolve_all_asset_keys()} == {asset.__name__ for asset in ASSETS}
 
 
 def test_every_asset_carries_a_code_version_and_a_description():

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vdm_pipeline.stages.evaluation.features import Space
 
 
-@stage(group="evaluation", kinds={"pytorch"}, gpu=True)
+@stage(group="evaluation", kinds={"pytorch"}, gpus="one")
 def image_metrics(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
     """The arms against held-out real images: fidelity, pairs, copies of training images, and utility.
 

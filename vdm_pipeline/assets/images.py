@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vdm_pipeline.stages.sampling.plan import Arm
 
 
-@stage(group="images", kinds={"pytorch", "huggingface"}, gpu=True, spreads=True)
+@stage(group="images", kinds={"pytorch", "huggingface"}, gpus="one a process", spreads=True)
 def generated_images(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
     """Stable Diffusion with LCM-LoRA and our LoRA: what all of this is for.
 
@@ -28,7 +28,7 @@ def generated_images(context: dg.AssetExecutionContext, run: Run, staging: Path,
     return _main_arm(context, run, staging / "generated_images", made["lora_weights"]["folder"])
 
 
-@stage(group="images", kinds={"pytorch", "huggingface"}, gpu=True, spreads=True, late=True)
+@stage(group="images", kinds={"pytorch", "huggingface"}, gpus="one a process", spreads=True, late=True)
 def baseline_images(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
     """The same prompts, seeds, steps and size with LCM-LoRA alone: what the base draws without our LoRA.
 
@@ -37,7 +37,7 @@ def baseline_images(context: dg.AssetExecutionContext, run: Run, staging: Path, 
     return _main_arm(context, run, staging / "generated_images_no_fine_tuning", None)
 
 
-@stage(group="images", kinds={"pytorch", "huggingface"}, gpu=True, spreads=True)
+@stage(group="images", kinds={"pytorch", "huggingface"}, gpus="one a process", spreads=True)
 def extra_images(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
     """The same prompts and seeds, a folder an arm of `generation.extra`: other schedulers, other weights of our LoRA.
 

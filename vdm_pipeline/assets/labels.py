@@ -14,7 +14,7 @@ from vdm_pipeline.io.manifest import file_sha256
 from vdm_pipeline.resources import Inputs, Run
 
 
-@stage(group="labels", kinds={"pytorch"}, gpu=True, spreads=True)
+@stage(group="labels", kinds={"pytorch"}, gpus="one", spreads=True)
 def image_embeddings(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
     """What the labeller's image tower makes of every image; new prompts then cost no image pass.
 
@@ -43,7 +43,7 @@ def image_embeddings(context: dg.AssetExecutionContext, run: Run, staging: Path,
     return told(devices) | {"n": archive.n, "images_per_s": rate, "preview": preview}
 
 
-@stage(group="labels", kinds={"pytorch", "csv"}, gpu=True)
+@stage(group="labels", kinds={"pytorch", "csv"}, gpus="one")
 def labeled_dataset(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
     """A zero-shot label for every image; the class is that of the prompt's position, never of its words.
 

@@ -11,7 +11,7 @@ from vdm_pipeline.assets.stage import stage
 from vdm_pipeline.resources import Inputs, Run
 
 
-@stage(group="training", kinds={"pytorch", "huggingface"}, gpu=True)
+@stage(group="training", kinds={"pytorch", "huggingface"}, gpus="one a process")
 def lora_weights(context: dg.AssetExecutionContext, run: Run, staging: Path, made: Inputs) -> dict[str, Any]:
     """LoRA on the base model, trained on the subset; goes on where an interrupted run stopped.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dagster import AssetsDefinition
 from dagster._config import process_config
 from dagster._config.field_utils import convert_potential_field
 from dagster_k8s import K8sRunLauncher
@@ -17,6 +18,7 @@ from dagster_k8s.job import (
 )
 
 from vdm_pipeline.definitions import ASSETS
+from vdm_pipeline.settings import load_profile
 
 FOLDER = Path(__file__).parents[2] / "docker/kubernetes"
 PUBLISHED = {"NodePort", "LoadBalancer"}
@@ -33,9 +35,17 @@ def deployment(values) -> dict[str, Any]:
     return only
 
 
-def pod_of(asset: str, deployment: dict[str, Any]):
+def assets(**execution: object) -> dict[str, AssetsDefinition]:
+    """Every asset by its name, under a profile with such an execution."""
+    profile = load_profile("sd15")
+    values = profile.execution.model_dump() | execution
+    profile = profile.model_copy(update={"execution": profile.execution.model_validate(values)})
+    return {stage.__name__: stage(profile) for stage in ASSETS}
+
+
+def pod_of(asset: AssetsDefinition, deployment: dict[str, Any]):
     """The pod that `k8s_job_executor` makes for the step of an asset, from the code server's context and the step's tags."""
-    tags = {one.key.to_user_string(): one.op.tags for one in ASSETS}[asset]
+    tags = asset.op.tags
     context = K8sContainerContext.create_from_config(
         {
             "k8s": {
@@ -54,17 +64,32 @@ def pod_of(asset: str, deployment: dict[str, Any]):
     return made.spec.template.spec
 
 
-def test_each_step_that_uses_a_gpu_asks_for_one_and_no_other_does(deployment):
-    gpu = {asset.key.to_user_string() for asset in ASSETS if asset.op.pool == "gpu"}
-    assert {"lora_weights", "generated_images"} <= gpu
-    for asset in ASSETS:
-        name = asset.key.to_user_string()
-        (container,) = pod_of(name, deployment).containers
-        assert container.resources.limits == ({"nvidia.com/gpu": "1"} if name in gpu else None), name
+DRAWN = {"generated_images", "baseline_images", "extra_images"}
+LABELLED = {"image_embeddings", "labeled_dataset"}
+
+
+@pytest.mark.parametrize(
+    ("execution", "gpus"),
+    [
+        ({}, {name: 1 for name in {*LABELLED, "lora_weights", "image_metrics", *DRAWN}}),
+        ({"processes": 4}, {"image_metrics": 1, **{name: 1 for name in LABELLED}, **{name: 4 for name in {"lora_weights", *DRAWN}}}),
+        ({"device": "cpu"}, {}),
+        ({"engine": "ray", "ray": {"address": "auto", "gpus": 1}}, {"labeled_dataset": 1, "lora_weights": 1, "image_metrics": 1}),
+    ],
+    ids=["one", "four processes", "CPU", "on Ray's workers"],
+)
+def test_each_step_asks_for_the_gpus_that_it_uses(deployment, execution, gpus):
+    for name, asset in assets(**execution).items():
+        (container,) = pod_of(asset, deployment).containers
+        if asset.op.pool != "gpu":
+            assert name not in gpus
+        asked = gpus.get(name, 0)
+        assert container.resources.limits == ({"nvidia.com/gpu": str(asked)} if asked else None), name
+        assert asset.op.tags.get("dagster-ray/config") == (f'{{"num_gpus": {asked}}}' if asked else None), name
 
 
 def test_a_steps_pod_has_the_projects_folders_and_environment(deployment):
-    pod = pod_of("lora_weights", deployment)
+    pod = pod_of(assets()["lora_weights"], deployment)
     (container,) = pod.containers
     claims = {volume.name: volume.persistent_volume_claim.claim_name for volume in pod.volumes if volume.persistent_volume_claim}
     mounted = {mount.mount_path: claims[mount.name] for mount in container.volume_mounts if mount.name in claims}
