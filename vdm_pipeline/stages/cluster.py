@@ -151,8 +151,16 @@ def _connected(cluster: Cluster, workers: int, log: Log) -> Iterator[Any]:
 
 
 def _refuse_silence(address: str | None) -> None:
-    """Ray itself asks for minutes before it gives a silent address up."""
-    host, found, port = (address or "").removeprefix("ray://").rpartition(":")
+    """Ray itself asks for minutes before it gives a silent address up, or the file that an ended cluster left for ``auto``."""
+    where = address or ""
+    if address == "auto":
+        from ray._private.services import get_ray_address_from_environment  # nothing public tells what it would take
+
+        try:
+            where = get_ray_address_from_environment("auto", None)
+        except ConnectionError as error:
+            raise _no_answer(address, error) from None
+    host, found, port = where.removeprefix("ray://").rpartition(":")
     if found and port.isdecimal():
         try:
             socket.create_connection((host, int(port)), ANSWERS_S).close()
@@ -180,8 +188,13 @@ def _tell_what_lacks(there: Mapping[str, float], wanted: Mapping[str, float], lo
 def _library(*, own: bool) -> Any:
     """Ray, told to send no statistics; a cluster of our own obeys only who knows its token, as Ray listens on every interface."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if own and "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # read when Ray is imported
+    if own and "RAY_AUTH_MODE" not in os.environ:
+        if "ray" in sys.modules:  # which is when it reads these
+            raise PipelineError(
+                "Ray was imported before the token of a cluster of our own was made, so anybody could use that cluster; "
+                "start a new process, or set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN before it."
+            )
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     try:
         import ray
     except ModuleNotFoundError:

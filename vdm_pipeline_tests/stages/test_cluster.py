@@ -189,6 +189,28 @@ def test_no_cluster_is_a_sentence():
         spread(_fails, [1], Execution(ray=Cluster(address="127.0.0.1:9")), print, lambda images: None)
 
 
+@pytest.mark.parametrize("left", [None, "127.0.0.1:9"])
+def test_auto_without_a_cluster_is_a_sentence_though_one_left_its_address(tmp_path, monkeypatch, left):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    (tmp_path / "ray").mkdir()
+    if left:
+        (tmp_path / "ray/ray_current_cluster").write_text(left)
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)  # another test's cluster may run beside this one
+    monkeypatch.setattr("ray.init", lambda **given: pytest.fail("Ray is asked, which takes minutes to give it up"))
+    with pytest.raises(PipelineError, match=r"^execution\.ray\.address is 'auto', where no Ray cluster answers"):
+        spread(_fails, [1], Execution(ray=Cluster(address="auto")), print, lambda images: None)
+
+
+def test_a_cluster_of_our_own_without_a_token_is_not_started(monkeypatch):
+    import ray
+
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setattr(ray, "init", lambda **given: pytest.fail("Ray is started"))
+    with pytest.raises(PipelineError, match=r"^Ray was imported before the token of a cluster of our own was made"):
+        spread(_fails, [1], Execution(ray=Cluster(workers=1)), print, lambda images: None)
+
+
 def test_what_the_cluster_lacks_is_told():
     lines, wanted = [], {"CPU": 4.0, "GPU": 2.0}
     module._tell_what_lacks({"CPU": 2.0, "GPU": 1.0}, wanted, lines.append, own=False)
