@@ -22,6 +22,7 @@ def say_where(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 def fail_dead_runs(instance: dg.DagsterInstance, store: Store) -> list[str]:
     """Mark each run that no living process works on as failed, free its slots in the pools, and return their ids.
 
+    Slots of runs that ended are freed too: a step that was a job elsewhere and never began keeps its own.
     A run that holds the project folder lives, whatever the clock says. Processes can be looked up on this machine alone, so a
     run is left alone if one of its processes is known to no `say_where` from here.
     """
@@ -29,7 +30,11 @@ def fail_dead_runs(instance: dg.DagsterInstance, store: Store) -> list[str]:
     dead = [run for run in unfinished if _is_dead(instance, run.run_id) and not store.works(run.run_id)]
     for run in dead:
         instance.report_run_failed(run, "The process of this run was killed; run it again, and it goes on from where it was.")
-        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+    storage = instance.event_log_storage
+    for run_id in storage.get_concurrency_run_ids():
+        holder = instance.get_run_by_id(run_id)
+        if holder is None or holder.is_finished:
+            storage.free_concurrency_slots_for_run(run_id)
     return [run.run_id for run in dead]
 
 

@@ -91,6 +91,22 @@ def test_the_next_run_is_not_kept_waiting(killed):
         assert fail_dead_runs(instance, Store(killed)) == []
 
 
+def test_the_slot_of_a_run_that_ended_is_freed_and_that_of_one_that_works_is_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "dagster.yaml", tmp_path)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        storage = instance.event_log_storage
+        storage.set_concurrency_slots("gpu", 1)
+        ended = instance.add_run(dg.DagsterRun("job", status=dg.DagsterRunStatus.FAILURE))
+        working = instance.add_run(dg.DagsterRun("job", status=dg.DagsterRunStatus.STARTED))
+        assert storage.claim_concurrency_slot("gpu", ended.run_id, "step").is_claimed
+        assert not storage.claim_concurrency_slot("gpu", working.run_id, "step").is_claimed
+        assert fail_dead_runs(instance, Store(tmp_path)) == []
+        assert storage.claim_concurrency_slot("gpu", working.run_id, "step").is_claimed
+        assert fail_dead_runs(instance, Store(tmp_path)) == []
+        assert storage.get_concurrency_run_ids() == {working.run_id}
+
+
 def test_a_run_that_lives_is_left_alone(killed):
     with dg.DagsterInstance.from_config(str(killed)) as instance:
         (run,) = instance.get_runs()
