@@ -7,6 +7,9 @@ import dagster as dg
 
 from vdm_pipeline.errors import PipelineError
 
+OF_THE_HUB = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_OFFLINE")
+"""What a job is told of the model hub; not HF_TOKEN, as whoever may ask Ray of its jobs reads their variables."""
+
 
 def executor() -> dg.ExecutorDefinition:
     """The executor that ``$VDM_EXECUTOR`` names, ``in_process`` if it names none; raises `PipelineError` for one that is not to be had."""
@@ -29,12 +32,15 @@ def _k8s() -> dg.ExecutorDefinition:
 
 
 def _ray() -> dg.ExecutorDefinition:
-    """A job a step on the Ray cluster whose job server `$RAY_ADDRESS` names; jobs are told the profile and the folder of this process."""
+    """A job a step on the Ray cluster whose job server `$RAY_ADDRESS` names; jobs are told this process's profile, folder and hub."""
     from dagster_ray import ray_executor
 
     if not os.environ.get("RAY_ADDRESS"):
         raise PipelineError("VDM_EXECUTOR is ray, and RAY_ADDRESS does not name its job server; set it, such as to http://127.0.0.1:8265.")
-    told = {"VDM_ROOT": os.getcwd()} | {key: value for key, value in os.environ.items() if key.startswith("VDM_")}
+    told = {key: value for key, value in os.environ.items() if key.startswith("VDM_") or key in OF_THE_HUB}
+    told["VDM_ROOT"] = os.path.abspath(os.environ.get("VDM_ROOT") or os.getcwd())  # a job starts in a folder of its own
+    if told.get("VDM_PROFILE", "").endswith(".toml"):
+        told["VDM_PROFILE"] = os.path.abspath(told["VDM_PROFILE"])
     variables = [f"{key}={value}" for key, value in told.items() if key != "VDM_EXECUTOR"]
     return ray_executor.configured({"ray": {"num_cpus": 1, "env_vars": variables}}, name="ray")
 

@@ -50,13 +50,21 @@ def test_ray_has_a_job_a_step(monkeypatch):
     monkeypatch.setenv("VDM_EXECUTOR", "ray")
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
     monkeypatch.setenv("VDM_PROFILE", "mine.toml")
-    monkeypatch.delenv("VDM_ROOT", raising=False)
+    monkeypatch.setenv("VDM_ROOT", "here")
+    monkeypatch.setenv("HF_HOME", "/models")
+    monkeypatch.setenv("HF_TOKEN", "secret")
     made = executor()
     assert made.name == "ray"
     asked = made.config_schema.resolve_config({"config": {}}).value["config"]["ray"]
     assert asked["num_cpus"] == 1
-    assert {"VDM_PROFILE=mine.toml", f"VDM_ROOT={Path.cwd()}"} <= set(asked["env_vars"])
-    assert not any(name.startswith("VDM_EXECUTOR") for name in asked["env_vars"])
+    here = Path.cwd()
+    assert {f"VDM_PROFILE={here}/mine.toml", f"VDM_ROOT={here}/here", "HF_HOME=/models"} <= set(asked["env_vars"])
+    assert not any(name.startswith(("VDM_EXECUTOR", "HF_TOKEN")) for name in asked["env_vars"])
+
+    monkeypatch.delenv("VDM_ROOT")
+    monkeypatch.setenv("VDM_PROFILE", "sd15")
+    asked = executor().config_schema.resolve_config({"config": {}}).value["config"]["ray"]
+    assert {"VDM_PROFILE=sd15", f"VDM_ROOT={here}"} <= set(asked["env_vars"])
 
 
 def test_ray_without_an_address_is_a_sentence(monkeypatch):

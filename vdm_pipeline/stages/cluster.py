@@ -144,7 +144,8 @@ def _connected(cluster: Cluster, workers: int, log: Log) -> Iterator[Any]:
     if before and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)  # Ray's would end the process where it stands
     try:
-        _tell_what_lacks(ray.cluster_resources(), wanted, log, own=own)
+        there = ray.cluster_resources() if own else ray.available_resources()
+        _tell_what_lacks(there, wanted, log, own=own)
         yield ray
     finally:
         ray.shutdown()
@@ -177,12 +178,12 @@ def _no_answer(address: str | None, error: Exception) -> PipelineError:
 
 
 def _tell_what_lacks(there: Mapping[str, float], wanted: Mapping[str, float], log: Log, *, own: bool) -> None:
-    """A cluster may grow, so that too small a one is waited for, and the log says for what; one of our own cannot."""
+    """A cluster may grow, and others' work there ends, so that it is waited for, and the log says for what; one of our own cannot."""
     lacking = [f"{there.get(kind, 0):g} {kind} of {number:g}" for kind, number in wanted.items() if there.get(kind, 0) < number]
     if lacking and own:
         raise PipelineError(f"This machine has {' and '.join(lacking)} that execution.ray asks for; lower workers, cpus or gpus.")
     if lacking:
-        log(f"The Ray cluster has {' and '.join(lacking)} that execution.ray asks for; the work waits for the rest.")
+        log(f"The Ray cluster has free {' and '.join(lacking)} that execution.ray asks for; the work waits for the rest.")
 
 
 def _library(*, own: bool) -> Any:

@@ -214,7 +214,7 @@ def test_a_cluster_of_our_own_without_a_token_is_not_started(monkeypatch):
 def test_what_the_cluster_lacks_is_told():
     lines, wanted = [], {"CPU": 4.0, "GPU": 2.0}
     module._tell_what_lacks({"CPU": 2.0, "GPU": 1.0}, wanted, lines.append, own=False)
-    assert lines == ["The Ray cluster has 2 CPU of 4 and 1 GPU of 2 that execution.ray asks for; the work waits for the rest."]
+    assert lines == ["The Ray cluster has free 2 CPU of 4 and 1 GPU of 2 that execution.ray asks for; the work waits for the rest."]
     with pytest.raises(PipelineError, match=r"^This machine has 0 GPU of 2 that execution\.ray asks for; lower workers, cpus or gpus\.$"):
         module._tell_what_lacks({"CPU": 4.0}, wanted, lines.append, own=True)
 
