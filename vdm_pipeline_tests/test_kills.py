@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_and_ends_in_the_same_bytes():
     command = [sys.executable, "-m", "vdm_pipeline_tests.benchmarks.kills", "whole", "--kills", "3"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import pytest
 import torch
 
 from vdm_pipeline.stages.processes import FAULT
@@ -71,6 +72,7 @@ def test_whole_folder_starts_no_process(tiny, tmp_path, monkeypatch):
     assert draw(tiny, tmp_path / "x", processes=2) == rows
 
 
+@pytest.mark.slow
 def test_killed_generation_ends_in_the_same_bytes(tiny, tmp_path):
     """A process of its own, killed at random moments after its first images. The benchmark ``kills generation`` does it 20 times."""
     profile = generating(tiny, per_class=20)

@@ -202,6 +202,7 @@ def test_a_full_disk_ends_in_a_sentence_and_the_next_run_goes_on(tiny, tmp_path)
         subprocess.run(["umount", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_killed_processes_end_in_the_same_bytes(tiny, tmp_path):
     """A process of its own, killed at random moments, then left alone. The benchmark ``kills`` does it 200 times."""
     whole = trained(tiny, tmp_path / "whole", training={"steps": 40}, execution={"checkpoint_every": 1})
