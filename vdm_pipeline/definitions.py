@@ -6,22 +6,22 @@ from collections.abc import Callable, Iterator
 import click
 import dagster as dg
 
-from vdm_pipeline.assets.catalogue import code_version
-from vdm_pipeline.assets.data import raw_npz
-from vdm_pipeline.assets.evaluation import image_metrics, pipeline_summary
-from vdm_pipeline.assets.images import baseline_images, extra_images, generated_images
-from vdm_pipeline.assets.labels import image_embeddings, label_metrics, labeled_dataset
-from vdm_pipeline.assets.quality import data_faults, label_noise
-from vdm_pipeline.assets.report import report
-from vdm_pipeline.assets.subset import lora_subset
-from vdm_pipeline.assets.training import lora_weights
-from vdm_pipeline.automation import relabelling, remake_on_change, when_changed
-from vdm_pipeline.checks import CHECKS
-from vdm_pipeline.dead_runs import dead_runs, fail_dead_runs, say_where
+from vdm_pipeline.defs.assets.data import raw_npz
+from vdm_pipeline.defs.assets.evaluation import image_metrics, pipeline_summary
+from vdm_pipeline.defs.assets.generation import baseline_images, extra_images, generated_images
+from vdm_pipeline.defs.assets.labelling import image_embeddings, label_metrics, labeled_dataset
+from vdm_pipeline.defs.assets.quality import data_faults, label_noise
+from vdm_pipeline.defs.assets.report import report
+from vdm_pipeline.defs.assets.subset import lora_subset
+from vdm_pipeline.defs.assets.training import lora_weights
+from vdm_pipeline.defs.automation import on_change, relabel_schedule, rematerialize_on_change
+from vdm_pipeline.defs.checks import CHECKS
+from vdm_pipeline.defs.executors import executor
+from vdm_pipeline.defs.run_monitoring import fail_orphaned_runs, orphaned_runs_sensor, report_worker_host
 from vdm_pipeline.errors import PipelineError
-from vdm_pipeline.executors import executor
-from vdm_pipeline.io.store import Store
-from vdm_pipeline.resources import Run
+from vdm_pipeline.graph import code_version
+from vdm_pipeline.incremental.project import Project
+from vdm_pipeline.incremental.store import Store
 from vdm_pipeline.settings import Profile, load_profile
 
 ASSETS = [
@@ -44,22 +44,22 @@ ASSETS = [
 
 def definitions(profile: Profile, store: Store, edited: Callable[[], bool] = lambda: False) -> dg.Definitions:
     """All assets and checks for a profile, in a project folder; ``edited`` says whether the profile is another by now."""
-    run = Run(profile, store)
+    run = Project(profile, store)
     run.forced()  # a misspelt name is told before anything runs
-    changed = when_changed(run, edited)
+    changed = on_change(run, edited)
 
     def specify(spec: dg.AssetSpec) -> dg.AssetSpec:
         name = spec.key.to_user_string()
         return spec.replace_attributes(code_version=code_version(name, profile), automation_condition=changed)
 
-    def start(context: dg.InitResourceContext) -> Iterator[Run]:
+    def start(context: dg.InitResourceContext) -> Iterator[Project]:
         os.environ.setdefault("MPLCONFIGDIR", str(store.own("results/.cache/matplotlib")))  # else it is kept in the user's home
         log = context.log.info if context.log else print
         run.reused.clear()
         if context.instance:
-            fail_dead_runs(context.instance, store)
+            fail_orphaned_runs(context.instance, store)
         if context.instance and context.run:
-            say_where(context.instance, context.run)
+            report_worker_host(context.instance, context.run)
         with store.working(context.run.run_id if context.run else "outside Dagster", log):
             yield run
             if run.reused:  # in one line, as each line is a write to Dagster's database
@@ -68,8 +68,8 @@ def definitions(profile: Profile, store: Store, edited: Callable[[], bool] = lam
     return dg.Definitions(
         assets=dg.map_asset_specs(specify, [asset(profile) for asset in ASSETS]),
         asset_checks=CHECKS,
-        schedules=[relabelling(profile)],
-        sensors=[dead_runs(store), remake_on_change()],
+        schedules=[relabel_schedule(profile)],
+        sensors=[orphaned_runs_sensor(store), rematerialize_on_change()],
         resources={"run": dg.ResourceDefinition(start)},
         executor=executor(),
     )

@@ -15,7 +15,7 @@ from vdm_pipeline.settings import Profile, load_profile
 from vdm_pipeline_tests.postgres import MISSING, any_server, is_at_hand
 
 if TYPE_CHECKING:
-    from vdm_pipeline_tests.assets.project import Project
+    from vdm_pipeline_tests.defs.assets.project import ProjectFolder
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Profile:
     """The demo profile, made as small as it still runs, with sample sheets of few steps."""
-    from vdm_pipeline.stages.training import samples
+    from vdm_pipeline.stages.training import sample_sheet as samples
 
     monkeypatch.setattr(samples, "STEPS", 2)
     return shrink(load_profile("demo"))
@@ -42,10 +42,14 @@ def shrink(profile: Profile, **sections: dict) -> Profile:
     small: dict[str, dict] = {
         "data": {"train": 80, "val": 24, "test": 24},
         "subset": {"per_class": 8},
-        "training": {"steps": 6, "batch": 4, "warmup_steps": 2},
-        "generation": {"per_class": 3, "steps": 2, "extra": ({"name": "dpm2", "scheduler": "dpm", "steps": 2},)},
+        "training": {"max_train_steps": 6, "batch_size": 4, "lr_warmup_steps": 2},
+        "generation": {
+            "per_class": 3,
+            "num_inference_steps": 2,
+            "extra": ({"name": "dpm2", "scheduler": "dpm", "num_inference_steps": 2},),
+        },
         "evaluation": {"judge_epochs": 1, "bootstrap": 50, "utility_epochs": 1, "utility_seeds": 1},
-        "execution": {"device": "cpu", "image_batch": 4, "checkpoint_every": 2, "log_every": 2},
+        "execution": {"device": "cpu", "generation_batch_size": 4, "checkpoint_every": 2, "log_every": 2},
     }
     values = profile.model_dump()
     for changes in (small, sections):
@@ -109,9 +113,9 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Profile, Path]:
 
 
 def _make(top: Path) -> Profile:
-    from vdm_pipeline.stages.training import samples
-    from vdm_pipeline_tests.assets.graph import computed, lasting, materialize, sentence
-    from vdm_pipeline_tests.assets.project import smallest
+    from vdm_pipeline.stages.training import sample_sheet as samples
+    from vdm_pipeline_tests.defs.assets.graph import computed, lasting, materialize, sentence
+    from vdm_pipeline_tests.defs.assets.project import smallest
 
     shutil.rmtree(top, ignore_errors=True)  # what another process of pytest's could not finish
     (top / "project/data").mkdir(parents=True)
@@ -125,12 +129,12 @@ def _make(top: Path) -> Profile:
 
 
 @pytest.fixture
-def made(made_once, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Project":
+def made(made_once, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "ProjectFolder":
     """A copy of it, to be changed."""
-    from vdm_pipeline.stages.training import samples
-    from vdm_pipeline_tests.assets.project import Project
+    from vdm_pipeline.stages.training import sample_sheet as samples
+    from vdm_pipeline_tests.defs.assets.project import ProjectFolder
 
     profile, top = made_once
     monkeypatch.setattr(samples, "STEPS", 2)
     shutil.copytree(top, tmp_path / "copy")
-    return Project(profile, tmp_path / "copy/project", tmp_path / "copy/home", monkeypatch)
+    return ProjectFolder(profile, tmp_path / "copy/project", tmp_path / "copy/home", monkeypatch)

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import unquote, urlparse
 
-from vdm_pipeline.io.manifest import file_sha256
+from vdm_pipeline.io.hashing import file_sha256
 
 COMMIT = "c0ffee" * 6 + "c0ff"
 WEIGHTS = (".safetensors", ".bin", ".npz")

@@ -5,11 +5,11 @@ import re
 import tomllib
 from collections.abc import Iterator
 from itertools import chain
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from vdm_pipeline_tests.paths import ROOT
+
 PACKAGE = sorted((ROOT / "vdm_pipeline").rglob("*.py"))
 UNPICKLERS = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 RUNNERS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen"}

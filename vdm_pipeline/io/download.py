@@ -15,8 +15,9 @@ from urllib.error import HTTPError
 from vdm_pipeline.errors import ArchiveError, NetworkError, PipelineError
 from vdm_pipeline.io.atomic import replace_path
 from vdm_pipeline.io.disk import CLOSED, FULL
+from vdm_pipeline.io.hashing import digest
 from vdm_pipeline.io.network import proxies, trusted
-from vdm_pipeline.io.npz import MAX_BYTES, digest
+from vdm_pipeline.stages.data.npz import MAX_BYTES
 
 Log = Callable[[str], None]
 
@@ -37,7 +38,7 @@ class Remote:
     hash: str
     name: str = ""
     """What people call it, if not by the path."""
-    mend: str = "fetch the file yourself"
+    hint: str = "fetch the file yourself"
     """What else they can do."""
     refusal: type[PipelineError] = ArchiveError
     size: int | None = None
@@ -71,9 +72,9 @@ def fetch(remote: Remote, log: Log) -> None:
             final = isinstance(error, HTTPError) and 400 <= error.code < 500 and error.code not in (408, 429)
             if final or attempt == TRIES - 1:
                 if final:
-                    raise remote.refusal(f"{name}: the download from {remote.url} is refused ({error}); {remote.mend}.") from None
+                    raise remote.refusal(f"{name}: the download from {remote.url} is refused ({error}); {remote.hint}.") from None
                 raise NetworkError(
-                    f"{name}: the download from {remote.url} broke off ({error}); run again to go on where it stopped, or {remote.mend}."
+                    f"{name}: the download from {remote.url} broke off ({error}); run again to go on where it stopped, or {remote.hint}."
                 ) from None
             log(f"{remote.name or remote.path.name}: {error}; trying again")
             time.sleep(RETRY_WAIT_S * (attempt + 1))
@@ -90,7 +91,7 @@ def _check_part(remote: Remote, *, arrived: bool) -> None:
         raise ConnectionError("the part that was there does not fit and was dropped")
     raise remote.refusal(
         f"{remote.name or remote.path}: the download from {remote.url} has {remote.kind.upper()} {found} instead of {remote.hash} "
-        f"and was removed; run again to fetch it anew, or {remote.mend}."
+        f"and was removed; run again to fetch it anew, or {remote.hint}."
     )
 
 

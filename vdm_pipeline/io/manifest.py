@@ -2,22 +2,16 @@
 
 import hashlib
 import json
-import time
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import write_text
+from vdm_pipeline.io.hashing import FileStat, read_if_changed
 
-Content = TypeVar("Content")
-Stamp = tuple[int, ...]
-"""Of a file: where it lies, its size, and when it was touched."""
-NEW_STAMP_S = 2.0
-"""A file that was touched later than this long ago may be touched again without a new time stamp, so it is read anew."""
 MAX_NAME = 255
 """Bytes of a file's name, on every common disk."""
 MAX_BYTES = 64 * 2**20
@@ -67,25 +61,7 @@ def read_manifest(path: Path) -> Manifest | None:
 
     Raises `PipelineError` if the file is damaged, or of another asset: it is for the user to see, not to be passed over.
     """
-    return _if_touched(_read_manifest, _known_manifest, path) if path.exists() else None
-
-
-def file_sha256(path: Path) -> str:
-    """Sha256 of a file's bytes, hex; a file that was not touched since is read once a process.
-
-    Raises `PipelineError` if there is no file.
-    """
-    if not path.is_file():
-        raise PipelineError(f"{path} is no file; put the file there, or correct what names it.")
-    return _if_touched(_read_sha256, _known_sha256, path)
-
-
-def _if_touched(read: Callable[[Path], Content], known: Callable[[Path, Stamp], Content], path: Path) -> Content:
-    """Any write to a file sets its change time, which no user can set."""
-    found = path.stat()
-    if time.time() - found.st_ctime < NEW_STAMP_S:
-        return read(path)
-    return known(path, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+    return read_if_changed(_read_manifest, _cached_manifest, path) if path.exists() else None
 
 
 def _read_manifest(path: Path) -> Manifest:
@@ -100,19 +76,9 @@ def _read_manifest(path: Path) -> Manifest:
         raise PipelineError(f"{path} is damaged; delete it, and the asset is made again.") from None
 
 
-def _read_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @lru_cache(maxsize=1000)
-def _known_manifest(path: Path, _stamp: Stamp) -> Manifest:
+def _cached_manifest(path: Path, _stat: FileStat) -> Manifest:
     return _read_manifest(path)
-
-
-@lru_cache(maxsize=1_000_000)
-def _known_sha256(path: Path, _stamp: Stamp) -> str:
-    return _read_sha256(path)
 
 
 def data_version(hashes: dict[str, str]) -> str:

@@ -13,6 +13,9 @@ from vdm_pipeline.io.atomic import atomic_file
 if TYPE_CHECKING:
     import torch
 
+LORA_WEIGHTS = "pytorch_lora_weights.safetensors"
+"""The file that diffusers' ``load_lora_weights`` looks for."""
+
 
 def write_tensors(path: Path, tensors: Mapping[str, "torch.Tensor"], texts: Mapping[str, str]) -> None:
     """Write ``tensors`` with ``texts`` in the header, atomically. Raises ``OSError`` with its number if the disk is full."""

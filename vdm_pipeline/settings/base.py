@@ -1,10 +1,15 @@
 """What all settings share: frozen, strict sections, a few kinds of number, and the pin of a model."""
 
+import json
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from vdm_pipeline.errors import ModelError
+
+EMBEDDED = Path(__file__).parents[1] / "embedded"
 LONGEST_NAME, LONGEST_TEXT = 64, 1000
 """Characters; names become parts of file names, which systems limit to 255 bytes."""
 
@@ -104,6 +109,22 @@ class ModelPin(Section):
         if self.id.startswith((".", "/", "~")) or self.id.count("/") != 1:
             return "folder"
         return "hub"
+
+    @property
+    def digest(self) -> str:
+        """What identifies the pinned model without reading it: the hub commit, or the sha256 of the folder.
+
+        Raises `ModelError` for an embedded model that does not exist.
+        """
+        if self.source == "hub":
+            return str(self.revision)
+        if self.source == "folder":
+            return str(self.sha256)
+        pins = json.loads((EMBEDDED / "pins.json").read_text(encoding="utf-8"))
+        name = self.id.removeprefix("embedded:")
+        if name not in pins:
+            raise ModelError(f"There is no embedded model '{name}'; take one of: {', '.join(sorted(pins))}.")
+        return str(pins[name])
 
     @model_validator(mode="after")
     def _pinned(self) -> Self:

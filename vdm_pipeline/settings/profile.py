@@ -53,8 +53,10 @@ class Profile(Section):
             raise ValueError(
                 f"labelling.phrases has {len(self.labelling.phrases)} lists for {len(self.classes.names)} classes; give one list a class"
             )
-        if self.execution.processes > self.training.batch:
-            raise ValueError(f"execution.processes = {self.execution.processes} is more than training.batch = {self.training.batch} images")
+        if self.execution.num_processes > self.training.batch_size:
+            raise ValueError(
+                f"execution.num_processes = {self.execution.num_processes} is more than training.batch_size = {self.training.batch_size} images"
+            )
         if self.data.source == "phantom" and len(self.classes.names) != 2:
             raise ValueError("phantoms have two classes, normal and pneumonia; classes.names must have two")
         return self

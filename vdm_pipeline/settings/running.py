@@ -49,16 +49,18 @@ class Execution(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="auto: CUDA where there is one, else Apple's MPS, else the CPU"
     )
-    label_batch: Count = Field(64, description="images a forward pass of the labeller")
-    image_batch: Count = Field(32, description="images that are generated at a time")
+    label_batch_size: Count = Field(64, description="images a forward pass of the labeller")
+    generation_batch_size: Count = Field(32, description="images that are generated at a time")
     checkpoint_every: Count = Field(100, description="training steps between checkpoints")
     log_every: Count = Field(50, description="training steps between log lines")
     validate_every: Annotated[int, Field(ge=0)] = Field(100, description="training steps between validation losses; 0: at the end alone")
     sample_every: Annotated[int, Field(ge=0)] = Field(0, description="training steps between sample sheets; 0: at the end alone")
-    micro_batch: Count | None = Field(None, description="training images a forward pass; the rest of a step's batch is accumulated")
+    micro_batch_size: Count | None = Field(None, description="training images a forward pass; the rest of a step's batch is accumulated")
     gradient_checkpointing: bool = Field(False, description="training: less memory for a third more work")
     compile: bool = Field(False, description="torch.compile the UNet that trains and draws; minutes at the start, faster steps on CUDA")
-    processes: Annotated[int, Field(ge=1, le=64)] = Field(1, description="processes that train and draw, started by accelerate; one a GPU")
+    num_processes: Annotated[int, Field(ge=1, le=64)] = Field(
+        1, description="processes that train and draw, started by accelerate; one a GPU"
+    )
     engine: Literal["local", "ray"] = Field(
         "local", description="where images are labelled and drawn: in this process and `processes`, or on the workers of `ray`"
     )

@@ -136,7 +136,7 @@ class Faults(Section):
     """`data_faults`: what counts as a fault of an image."""
 
     near_duplicate_cosine: Share = Field(0.9, description="whitened embeddings at least this close are the same film, changed a little")
-    blank_deviation: Annotated[float, Field(ge=0)] = Field(4.0, description="images of a smaller deviation are blank, grey levels")
+    blank_std: Annotated[float, Field(ge=0)] = Field(4.0, description="images of a smaller deviation are blank, grey levels")
     saturated_share: Share = Field(0.6, description="images with this share of pixels at 0 or 255 are saturated")
 
 
@@ -149,11 +149,11 @@ class Subset(Section):
         0.5, description="automatic labels: only this share of each class, the most confident, is chosen from"
     )
     diversity: Share = Field(0.3, description="automatic labels: weight of unlikeness to what is chosen already, against confidence")
-    leave_out: tuple[Literal["duplicate", "near_duplicate", "blank", "saturated", "suspect"], ...] = Field(
+    exclude: tuple[Literal["duplicate", "near_duplicate", "blank", "saturated", "suspect"], ...] = Field(
         ("duplicate", "near_duplicate", "blank", "saturated", "suspect"),
         description="faults and doubted labels that are not chosen; what also stands in val or test never is",
     )
-    held_out_per_class: Annotated[int, Field(ge=0, le=10_000)] = Field(
+    validation_per_class: Annotated[int, Field(ge=0, le=10_000)] = Field(
         16, description="val images of each class, as far as there are, for the validation loss; training sees none of them"
     )
     seed: Seed = Field(0, description="order in which equals are taken")
@@ -169,32 +169,32 @@ class Training(Section):
     target_modules: tuple[Text, ...] = Field(
         ("to_q", "to_k", "to_v", "to_out.0"), min_length=1, description="UNet layers that get LoRA, by name suffix"
     )
-    steps: Count = Field(description="optimizer steps")
-    batch: Annotated[int, Field(gt=0, le=65_536)] = Field(description="images a step")
+    max_train_steps: Count = Field(description="optimizer steps")
+    batch_size: Annotated[int, Field(gt=0, le=65_536)] = Field(description="images a step")
     learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(1e-4, description="peak, AdamW")
-    warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="steps of linear warm-up")
+    lr_warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="steps of linear warm-up")
     weight_decay: Annotated[float, Field(ge=0)] = Field(1e-2, description="AdamW")
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradients are clipped to this norm")
-    schedule: Literal["constant", "cosine"] = Field(
+    lr_scheduler: Literal["constant", "cosine"] = Field(
         "cosine", description="learning rate after the warm-up; cosine falls to a tenth at the last step; constant can go on later"
     )
     snr_gamma: Annotated[float, Field(gt=0)] | None = Field(None, description="min-SNR weights of the loss; 5 is usual; none without")
     noise_offset: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="share of noise that is one number a channel")
-    rslora: bool = Field(False, description="LoRA scale is alpha / sqrt(rank)")
-    dora: bool = Field(False, description="learn the length of each output's weights apart from their direction")
+    use_rslora: bool = Field(False, description="LoRA scale is alpha / sqrt(rank)")
+    use_dora: bool = Field(False, description="learn the length of each output's weights apart from their direction")
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, description="the adapter is a running mean of its weights")
-    bad_steps: Annotated[int, Field(ge=0)] = Field(
+    max_nonfinite_steps: Annotated[int, Field(ge=0)] = Field(
         5, description="steps in a row with a gradient that is not finite, skipped before it stops"
     )
-    flip: bool = Field(False, description="mirror half of the images; the heart then stands on either side")
+    random_flip: bool = Field(False, description="mirror half of the images; the heart then stands on either side")
     seed: Seed = Field(0, description="start of LoRA, batches and noise")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.resolution % 8:
             raise ValueError(f"resolution = {self.resolution} is no multiple of 8; take {self.resolution // 8 * 8 or 8}")
-        if self.warmup_steps >= self.steps:
-            raise ValueError(f"warmup_steps = {self.warmup_steps} must be below steps = {self.steps}")
+        if self.lr_warmup_steps >= self.max_train_steps:
+            raise ValueError(f"warmup_max_train_steps = {self.lr_warmup_steps} must be below max_train_steps = {self.max_train_steps}")
         return self
 
 
@@ -207,7 +207,7 @@ class ExtraArm(Section):
 
     name: Name = Field(description="folder and row of the arm: lower-case letters, digits, '-' and '_'")
     scheduler: Literal["lcm", "dpm"] = Field("lcm", description="dpm: DPM-Solver++, without the LCM-LoRA")
-    steps: Annotated[int, Field(ge=1, le=1000)] = Field(description="steps of the scheduler; lcm: at most 50")
+    num_inference_steps: Annotated[int, Field(ge=1, le=1000)] = Field(description="steps of the scheduler; lcm: at most 50")
     guidance_scale: Annotated[float, Field(ge=1, le=100)] = Field(1.0, description="1 = no classifier-free guidance, and half the work")
     adapter_weight: Annotated[float, Field(ge=0, le=100)] = Field(1.0, description="weight of our adapter; 0: without it")
 
@@ -215,8 +215,10 @@ class ExtraArm(Section):
     def _possible(self) -> Self:
         if self.name in RESERVED_ARMS:
             raise ValueError(f"no extra arm can be called '{self.name}', as the metrics have a row of that name; take another")
-        if self.scheduler == "lcm" and self.steps > 50:
-            raise ValueError(f'steps = {self.steps} is more than the 50 that LCM knows; take fewer, or scheduler = "dpm"')
+        if self.scheduler == "lcm" and self.num_inference_steps > 50:
+            raise ValueError(
+                f'num_inference_steps = {self.num_inference_steps} is more than the 50 that LCM knows; take fewer, or scheduler = "dpm"'
+            )
         return self
 
 
@@ -225,7 +227,7 @@ class Generation(Section):
 
     lcm_lora: ModelPin = Field(description="the LCM-LoRA of the base")
     per_class: Count = Field(description="images of each class and arm")
-    steps: Annotated[int, Field(ge=1, le=50)] = Field(4, description="LCM steps")
+    num_inference_steps: Annotated[int, Field(ge=1, le=50)] = Field(4, description="LCM steps")
     guidance_scale: Annotated[float, Field(ge=1, le=100)] = Field(1.0, description="1 = no classifier-free guidance, and half the work")
     lcm_weight: Annotated[float, Field(gt=0, le=100)] = Field(1.0, description="weight of the LCM adapter, both arms")
     adapter_weight: Annotated[float, Field(gt=0, le=100)] = Field(1.0, description="weight of our adapter, LoRA arm only")

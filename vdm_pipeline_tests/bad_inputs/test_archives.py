@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from vdm_pipeline.settings import Data, Profile
-from vdm_pipeline_tests.assets.graph import materialize, sentence
 from vdm_pipeline_tests.bad_inputs.case import Case, as_nobody, check, each, snapshot
 from vdm_pipeline_tests.bad_inputs.npz_files import GOOD, bomb, changed_inside, encrypted, other_zip, overlapping, saved, without
 from vdm_pipeline_tests.conftest import shrink
+from vdm_pipeline_tests.defs.assets.graph import materialize, sentence
 
 OWN = {"dataset": "mine", "size": 28, "source": "file", "own": {"channels": 1, "sha256": "0" * 64, "licence": "CC0"}}
-MEND = "put an intact mine.npz there."
+HINT = "put an intact mine.npz there."
 STANDS = "and the archive is to stand there; move it away."
 
 
@@ -27,78 +27,78 @@ CASES = [
         "…mine.npz is missing; put the archive there, or use the demo profile (VDM_PROFILE=demo).",
         lambda path: None,
     ),
-    Case("empty archive", f"…mine.npz: it is an empty file; {MEND}", put(bytes)),
-    Case("archive cut short", f"…mine.npz: it is cut short; {MEND}", put(lambda: saved()[:-300])),
+    Case("empty archive", f"…mine.npz: it is an empty file; {HINT}", put(bytes)),
+    Case("archive cut short", f"…mine.npz: it is cut short; {HINT}", put(lambda: saved()[:-300])),
     Case(
         "page of an error under the archive's name",
-        f"…mine.npz: it is no .npz file (a zip); {MEND}",
+        f"…mine.npz: it is no .npz file (a zip); {HINT}",
         put(lambda: b"<html>404 Not Found</html>"),
     ),
     Case(
         "other zip",
-        f"…mine.npz: the array 'test_images', 'test_labels', 'train_images' and 3 more is missing from it; {MEND}",
+        f"…mine.npz: the array 'test_images', 'test_labels', 'train_images' and 3 more is missing from it; {HINT}",
         put(other_zip),
     ),
-    Case("archive without a member", f"…mine.npz: the array 'val_labels' is missing from it; {MEND}", put(lambda: without("val_labels"))),
+    Case("archive without a member", f"…mine.npz: the array 'val_labels' is missing from it; {HINT}", put(lambda: without("val_labels"))),
     Case(
         "archive with a further member",
-        f"…mine.npz: it holds 'weights', which does not belong there; {MEND}",
+        f"…mine.npz: it holds 'weights', which does not belong there; {HINT}",
         put(lambda: saved(weights=np.zeros(3))),
     ),
     Case(
         "pickled objects for labels",
-        f"…mine.npz: val_labels holds pickled Python objects, which are never loaded; {MEND}",
+        f"…mine.npz: val_labels holds pickled Python objects, which are never loaded; {HINT}",
         put(lambda: saved(val_labels=np.array([{}, 1, 2], object))),
     ),
-    Case("zip bomb", f"…mine.npz: train_images claims [6000000, 28, 28] of uint8, … bytes, but the zip declares …; {MEND}", put(bomb)),
+    Case("zip bomb", f"…mine.npz: train_images claims [6000000, 28, 28] of uint8, … bytes, but the zip declares …; {HINT}", put(bomb)),
     Case(
         "members that overlap",
-        f"…mine.npz: its members overlap or are longer than the file, a zip bomb or a file cut short; {MEND}",
+        f"…mine.npz: its members overlap or are longer than the file, a zip bomb or a file cut short; {HINT}",
         put(overlapping),
     ),
-    Case("encrypted archive", f"…mine.npz: train_images.npy is encrypted; {MEND}", put(encrypted)),
-    Case("bytes changed inside", f"…mine.npz: it is damaged (…); {MEND}", put(changed_inside)),
+    Case("encrypted archive", f"…mine.npz: train_images.npy is encrypted; {HINT}", put(encrypted)),
+    Case("bytes changed inside", f"…mine.npz: it is damaged (…); {HINT}", put(changed_inside)),
     Case(
-        "images of floats", f"…mine.npz: val_images is float64, not uint8; {MEND}", put(lambda: saved(val_images=GOOD["val_images"] / 255))
+        "images of floats", f"…mine.npz: val_images is float64, not uint8; {HINT}", put(lambda: saved(val_images=GOOD["val_images"] / 255))
     ),
     Case(
         "labels with NaN",
-        f"…mine.npz: val_labels is float64, not an integer type; {MEND}",
+        f"…mine.npz: val_labels is float64, not an integer type; {HINT}",
         put(lambda: saved(val_labels=np.full((3, 1), np.nan))),
     ),
     Case(
         "colour where grey is expected",
-        f"…mine.npz: train_images has shape [6, 28, 28, 3], not [n, 28, 28]; {MEND}",
+        f"…mine.npz: train_images has shape [6, 28, 28, 3], not [n, 28, 28]; {HINT}",
         put(lambda: saved(train_images=np.zeros((6, 28, 28, 3), np.uint8))),
     ),
     Case(
         "images of another size",
-        f"…mine.npz: test_images has shape [4, 64, 64], not [n, 28, 28]; {MEND}",
+        f"…mine.npz: test_images has shape [4, 64, 64], not [n, 28, 28]; {HINT}",
         put(lambda: saved(test_images=np.zeros((4, 64, 64), np.uint8))),
     ),
     Case(
         "fewer labels than images",
-        f"…mine.npz: val_labels has shape [2, 1] for 3 images, not one label an image; {MEND}",
+        f"…mine.npz: val_labels has shape [2, 1] for 3 images, not one label an image; {HINT}",
         put(lambda: saved(val_labels=GOOD["val_labels"][:2])),
     ),
     Case(
         "several labels an image",
-        f"…mine.npz: test_labels has shape [4, 14] for 4 images, not one label an image; {MEND}",
+        f"…mine.npz: test_labels has shape [4, 14] for 4 images, not one label an image; {HINT}",
         put(lambda: saved(test_labels=np.zeros((4, 14), np.uint8))),
     ),
     Case(
         "label of a class that there is none of",
-        f"…mine.npz: val_labels runs from 0 to 2, not within 0 to 1; {MEND}",
+        f"…mine.npz: val_labels runs from 0 to 2, not within 0 to 1; {HINT}",
         put(lambda: saved(val_labels=np.array([0, 1, 2], np.uint8))),
     ),
     Case(
         "split without images",
-        f"…mine.npz: the split val is empty; {MEND}",
+        f"…mine.npz: the split val is empty; {HINT}",
         put(lambda: saved(val_images=GOOD["val_images"][:0], val_labels=GOOD["val_labels"][:0])),
     ),
     Case(
         "class that train lacks",
-        f"…mine.npz: train holds no image of class pneumonia, so there is nothing to tell apart; {MEND}",
+        f"…mine.npz: train holds no image of class pneumonia, so there is nothing to tell apart; {HINT}",
         put(lambda: saved(train_labels=GOOD["train_labels"] * 0)),
     ),
     Case(
@@ -122,7 +122,7 @@ CASES = [
 ]
 UNREADABLE = Case(
     "archive without permission to read",
-    f"…mine.npz: it cannot be read (PermissionError: [Errno 13] Permission denied: '…mine.npz'); {MEND}",
+    f"…mine.npz: it cannot be read (PermissionError: [Errno 13] Permission denied: '…mine.npz'); {HINT}",
     put(saved),
 )
 PHANTOMS = [

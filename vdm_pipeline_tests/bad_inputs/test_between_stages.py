@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vdm_pipeline_tests.assets.graph import materialize, sentence
 from vdm_pipeline_tests.bad_inputs.case import Case, check, each, snapshot
+from vdm_pipeline_tests.defs.assets.graph import materialize, sentence
 
 COMMAND = "run: dagster asset materialize -m vdm_pipeline.definitions --select"
 TABLE, SUBSET = "results/labeled_dataset.csv", "data/subset/metadata.jsonl"

@@ -67,8 +67,8 @@ def run(case: Case, project: Path, home: Path) -> None:
         env={**os.environ, "VDM_PROFILE": "demo", "VDM_ROOT": str(project), **environment},
     )
     assert result.returncode not in (0, None)
-    wanted = case.said.strip("…").split("…")[0]
-    said = next((line for line in result.stderr.splitlines() if wanted in line), result.stderr)
+    stale_assets = case.said.strip("…").split("…")[0]
+    said = next((line for line in result.stderr.splitlines() if stale_assets in line), result.stderr)
     check(case, said.strip())
     assert snapshot(project) == before
 

@@ -1,7 +1,6 @@
 """docs/bad_inputs.md and the tables of cases are one list."""
 
 import re
-from pathlib import Path
 
 from vdm_pipeline_tests.bad_inputs import (
     test_archives,
@@ -14,8 +13,9 @@ from vdm_pipeline_tests.bad_inputs import (
     test_root,
 )
 from vdm_pipeline_tests.bad_inputs.case import Case
+from vdm_pipeline_tests.paths import ROOT
 
-DOCUMENT = Path(__file__).parents[2] / "docs/bad_inputs.md"
+DOCUMENT = ROOT / "docs/bad_inputs.md"
 DOORS: dict[str, list[Case]] = {
     "A value of the profile": test_profiles.CASES,
     "The profile's file, and `VDM_PROFILE`": test_profile_files.CASES,

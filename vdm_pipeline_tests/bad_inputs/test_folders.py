@@ -18,7 +18,7 @@ from vdm_pipeline.io.images import read_png
 from vdm_pipeline.stages.evaluation.evaluate import read_arm
 from vdm_pipeline.stages.evaluation.real_images import subset_images
 from vdm_pipeline.stages.evaluation.samples import Measures
-from vdm_pipeline.stages.labels import read_labels
+from vdm_pipeline.stages.labelling.labels import read_labels
 from vdm_pipeline_tests.bad_inputs.case import Case, check, each, snapshot
 
 NAMES = ("normal", "pneumonia")

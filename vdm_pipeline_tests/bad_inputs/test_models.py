@@ -10,14 +10,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from vdm_pipeline.io.hashing import folder_digest
 from vdm_pipeline.settings import ModelPin, Profile
-from vdm_pipeline.stages.models import EMBEDDED, folder_digest
-from vdm_pipeline_tests.assets.graph import materialize, sentence
+from vdm_pipeline.stages.models.pins import EMBEDDED
 from vdm_pipeline_tests.bad_inputs.case import Case, check, each, snapshot
 from vdm_pipeline_tests.conftest import shrink
+from vdm_pipeline_tests.defs.assets.graph import materialize, sentence
 
 CLIP, UNET, LORA = "open_clip_model.safetensors", "unet/diffusion_pytorch_model.safetensors", "pytorch_lora_weights.safetensors"
-MEND = "put intact files of the model there, and pin them in the profile."
+HINT = "put intact files of the model there, and pin them in the profile."
 HEADER = "cannot be loaded (SafetensorError: Error while deserializing header: "
 NO_CLIP = "…clip is no open_clip model: it needs open_clip_config.json and a .safetensors file."
 Change = Callable[[Path], object]
@@ -79,10 +80,10 @@ LABELLER = [
         "…open_clip_pytorch_model.bin may be a pickle, which is never read; keep the .safetensors file alone, and pin the folder anew.",
         saved_by_torch("open_clip_pytorch_model.bin"),
     ),
-    Case("pickle renamed to .safetensors", f"…clip {HEADER}header too large); {MEND}", saved_by_torch(CLIP)),
-    Case("weights cut short", f"…clip {HEADER}incomplete metadata, file not fully covered); {MEND}", cut(CLIP)),
-    Case("weights whose header claims 4 EiB", f"…clip {HEADER}header too large); {MEND}", file(CLIP, HUGE)),
-    Case("labeller's config that is no JSON", f"…clip cannot be loaded (JSONDecodeError: …); {MEND}", file("open_clip_config.json", b"{")),
+    Case("pickle renamed to .safetensors", f"…clip {HEADER}header too large); {HINT}", saved_by_torch(CLIP)),
+    Case("weights cut short", f"…clip {HEADER}incomplete metadata, file not fully covered); {HINT}", cut(CLIP)),
+    Case("weights whose header claims 4 EiB", f"…clip {HEADER}header too large); {HINT}", file(CLIP, HUGE)),
+    Case("labeller's config that is no JSON", f"…clip cannot be loaded (JSONDecodeError: …); {HINT}", file("open_clip_config.json", b"{")),
     Case(
         "labeller that asks for code to be run",
         "…tokenizer_config.json asks for code to be run ('auto_map'), which is never done; take a model that needs none.",
@@ -90,7 +91,7 @@ LABELLER = [
     ),
     Case(
         "labeller without a tokenizer",
-        f"…clip cannot be loaded (…); {MEND}",
+        f"…clip cannot be loaded (…); {HINT}",
         lambda folder: (gone("tokenizer.json")(folder), gone("tokenizer_config.json")(folder)),
     ),
     Case(
@@ -110,9 +111,9 @@ BASE = [
         "…tokenizer lacks its vocabulary, tokenizer.json or vocab.json; fetch it again.",
         emptied("tokenizer"),
     ),
-    Case("pickle in the place of the UNet", f"…unet {HEADER}header too large); {MEND}", file(UNET, pickle.dumps({"weight": 1}))),
-    Case("UNet's config that is no JSON", f"…unet cannot be loaded (JSONDecodeError: …); {MEND}", file("unet/config.json", b"{")),
-    Case("UNet's config that is a list", f"…unet cannot be loaded (…); {MEND}", file("unet/config.json", b"[]")),
+    Case("pickle in the place of the UNet", f"…unet {HEADER}header too large); {HINT}", file(UNET, pickle.dumps({"weight": 1}))),
+    Case("UNet's config that is no JSON", f"…unet cannot be loaded (JSONDecodeError: …); {HINT}", file("unet/config.json", b"{")),
+    Case("UNet's config that is a list", f"…unet cannot be loaded (…); {HINT}", file("unet/config.json", b"[]")),
     Case(
         "base whose weights are NaN",
         "Weights of adapter 'lcm' from …lcm_lora, or of its base, are not finite; train or fetch it again.",
@@ -125,9 +126,9 @@ ADAPTER = [
         f"…{LORA} is no file; put the file there, or correct what names it.",
         emptied("."),
     ),
-    Case("adapter that is a pickle", f"…{LORA} {HEADER}header too large); {MEND}", file(LORA, pickle.dumps({"weight": 1}))),
-    Case("adapter of another rank than it says", f"…{LORA} cannot be loaded (RuntimeError: …); {MEND}", tensors(LORA, halved)),
-    Case("adapter of a narrower base", f"…{LORA} cannot be loaded (RuntimeError: …); {MEND}", tensors(LORA, narrower)),
+    Case("adapter that is a pickle", f"…{LORA} {HEADER}header too large); {HINT}", file(LORA, pickle.dumps({"weight": 1}))),
+    Case("adapter of another rank than it says", f"…{LORA} cannot be loaded (RuntimeError: …); {HINT}", tensors(LORA, halved)),
+    Case("adapter of a narrower base", f"…{LORA} cannot be loaded (RuntimeError: …); {HINT}", tensors(LORA, narrower)),
     Case(
         "adapter of a deeper base",
         f"…{LORA} has … layers, of which the UNet in …sd has …; take an adapter of this base.",
@@ -167,7 +168,7 @@ PINS = {
     ),
     "evaluation.features": Case(
         "labeller in the place of the vision transformer",
-        f"…clip cannot be loaded (…); {MEND}",
+        f"…clip cannot be loaded (…); {HINT}",
         lambda: ModelPin(id="embedded:clip", licence="MIT"),
     ),
 }

@@ -6,7 +6,7 @@ import pytest
 
 from vdm_pipeline.definitions import definitions
 from vdm_pipeline.errors import PipelineError
-from vdm_pipeline.io.store import Store
+from vdm_pipeline.incremental.store import Store
 from vdm_pipeline.settings import PROFILES, load_profile
 from vdm_pipeline_tests.bad_inputs.case import Case, check, each, snapshot
 
@@ -98,7 +98,11 @@ CASES = [
         "…mine.toml holds a number of thousands of digits, which no key takes; write a smaller one.",
         with_("rank = 8", f"rank = {'9' * 5000}"),
     ),
-    Case("1 for true", "…mine.toml: training.flip: Input should be a valid boolean (it is 1).", with_("rank = 8", "rank = 8\nflip = 1")),
+    Case(
+        "1 for true",
+        "…mine.toml: training.random_flip: Input should be a valid boolean (it is 1).",
+        with_("rank = 8", "rank = 8\nflip = 1"),
+    ),
     Case(
         "`prior` with NaN",
         "…mine.toml: labelling.prior.0: Input should be a finite number (it is nan).",

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from vdm_pipeline.errors import PipelineError
-from vdm_pipeline.io.store import Store
-from vdm_pipeline.resources import Run
-from vdm_pipeline_tests.assets.graph import materialize, sentence
+from vdm_pipeline.incremental.project import Project
+from vdm_pipeline.incremental.store import Store
 from vdm_pipeline_tests.bad_inputs.case import Case, check, each, snapshot
 from vdm_pipeline_tests.bad_inputs.test_between_stages import record
+from vdm_pipeline_tests.defs.assets.graph import materialize, sentence
 
 
 def made(name: str) -> Callable[[Path], Path]:
@@ -110,4 +110,4 @@ def test_a_record_without_settings_is_still_a_record(copied):
 @pytest.mark.parametrize("named", ["label_metrics\nreport", "label_metrics report ", "\n"])
 def test_what_is_forced_may_stand_on_several_lines(finished, monkeypatch, named):
     monkeypatch.setenv("VDM_FORCE", named)
-    assert Run(finished[0], Store(finished[1])).forced("label_metrics") == ("label" in named)
+    assert Project(finished[0], Store(finished[1])).forced("label_metrics") == ("label" in named)

@@ -16,14 +16,14 @@ from scipy import ndimage
 
 from vdm_pipeline.io.images import resize
 from vdm_pipeline.settings import load_profile
-from vdm_pipeline.stages.archive import Archive, read_archive
-from vdm_pipeline.stages.data_faults import image_keys
+from vdm_pipeline.stages.data.archive import Archive, read_archive
+from vdm_pipeline.stages.data.quality import image_keys
+from vdm_pipeline.stages.evaluation.check_outcomes import copies
 from vdm_pipeline.stages.evaluation.features import Space, handcrafted
 from vdm_pipeline.stages.evaluation.memorisation import Neighbours, comparable, memorisation, pixel_copies
 from vdm_pipeline.stages.evaluation.real_images import RealImages, reference_images
-from vdm_pipeline.stages.image_findings import copies
-from vdm_pipeline.stages.models import EMBEDDED
-from vdm_pipeline.stages.zero_shot import ZeroShot
+from vdm_pipeline.stages.labelling.zero_shot import ZeroShot
+from vdm_pipeline.stages.models.pins import EMBEDDED
 from vdm_pipeline_tests.benchmarks.planted import PER_CLASS, SIZE
 from vdm_pipeline_tests.planted import blurred, noisy
 

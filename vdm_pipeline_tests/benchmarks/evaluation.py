@@ -12,17 +12,17 @@ import numpy as np
 import torch
 
 from vdm_pipeline.settings import load_profile
+from vdm_pipeline.stages.data.phantom.film import render
 from vdm_pipeline.stages.evaluation.comparison import compare
 from vdm_pipeline.stages.evaluation.features import Space, handcrafted
+from vdm_pipeline.stages.evaluation.judge import train_judge
 from vdm_pipeline.stages.evaluation.memorisation import Neighbours, closest_pairs, comparable, memorisation, share_alike
+from vdm_pipeline.stages.evaluation.metrics.frechet import frechet_distance
 from vdm_pipeline.stages.evaluation.pairs import compare_pairs
 from vdm_pipeline.stages.evaluation.samples import Measures
 from vdm_pipeline.stages.evaluation.utility import training_sets, utility
-from vdm_pipeline.stages.judge import train_judge
-from vdm_pipeline.stages.metrics.frechet import frechet_distance
-from vdm_pipeline.stages.models import EMBEDDED
-from vdm_pipeline.stages.phantom.film import render
-from vdm_pipeline.stages.zero_shot import ZeroShot
+from vdm_pipeline.stages.labelling.zero_shot import ZeroShot
+from vdm_pipeline.stages.models.pins import EMBEDDED
 
 ARM, REAL, SUBSET, SIZE = 512, 624, 800, 64
 

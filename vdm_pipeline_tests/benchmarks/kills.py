@@ -24,17 +24,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-from vdm_pipeline.assets import materialize as materializing
+from vdm_pipeline.defs import materialize as materializing
 from vdm_pipeline.io.atomic import LEFTOVER
+from vdm_pipeline.io.tensors import LORA_WEIGHTS
 from vdm_pipeline.settings import load_profile
 from vdm_pipeline.stages.evaluation import evaluate  # noqa: F401  (this and what follows: loaded before the fork)
+from vdm_pipeline.stages.generation import launch
 from vdm_pipeline.stages.report import lineage, page  # noqa: F401
-from vdm_pipeline.stages.sampling import launch
-from vdm_pipeline.stages.training import loop, samples
-from vdm_pipeline.stages.training.adapter import WEIGHTS
-from vdm_pipeline_tests.assets import graph
+from vdm_pipeline.stages.training import loop
+from vdm_pipeline.stages.training import sample_sheet as samples
 from vdm_pipeline_tests.conftest import shrink
-from vdm_pipeline_tests.stages.sampling import jobs as sampling_jobs
+from vdm_pipeline_tests.defs.assets import graph
+from vdm_pipeline_tests.stages.generation import jobs as sampling_jobs
 from vdm_pipeline_tests.stages.training import jobs as training_jobs
 
 PROFILE = shrink(load_profile("demo"))
@@ -58,7 +59,7 @@ class Work:
 
 def train(root: Path) -> None:
     """A small training."""
-    steps, often = {"steps": 25}, {"checkpoint_every": 1, "log_every": 20}
+    steps, often = {"max_train_steps": 25}, {"checkpoint_every": 1, "log_every": 20}
     loop.train(training_jobs.make_job(PROFILE, root, training=steps, execution=often), training_jobs.silent)
 
 
@@ -95,8 +96,8 @@ def standing(root: Path) -> dict[str, bytes]:
 
 def weights(root: Path) -> dict[str, bytes]:
     """The adapter, if it is there."""
-    path = root / "out" / WEIGHTS
-    return {WEIGHTS: path.read_bytes()} if path.exists() else {}
+    path = root / "out" / LORA_WEIGHTS
+    return {LORA_WEIGHTS: path.read_bytes()} if path.exists() else {}
 
 
 WORKS = {

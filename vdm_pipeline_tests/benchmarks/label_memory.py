@@ -14,10 +14,10 @@ import torch
 from vdm_pipeline.io.memory import peak_resident_mb
 from vdm_pipeline.io.tables import write_csv
 from vdm_pipeline.settings import load_profile
-from vdm_pipeline.stages.embeddings import embed_archive, read_embeddings
-from vdm_pipeline.stages.labels import label_archive
-from vdm_pipeline.stages.models import resolve_model
-from vdm_pipeline.stages.zero_shot import ZeroShot
+from vdm_pipeline.stages.labelling.embeddings import embed_archive, read_embeddings
+from vdm_pipeline.stages.labelling.labels import label_archive
+from vdm_pipeline.stages.labelling.zero_shot import ZeroShot
+from vdm_pipeline.stages.models.pins import resolve_model
 from vdm_pipeline_tests.benchmarks.labelling import noise
 
 SIZE = 28

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from vdm_pipeline.io.npz import digest, write_npz
+from vdm_pipeline.io.hashing import digest
 from vdm_pipeline.settings import Data, Labelling, load_profile
-from vdm_pipeline.stages.archive import Archive, read_archive
-from vdm_pipeline.stages.embeddings import embed_archive, read_embeddings
-from vdm_pipeline.stages.labels import label_archive
-from vdm_pipeline.stages.models import resolve_model
-from vdm_pipeline.stages.zero_shot import ZeroShot
+from vdm_pipeline.stages.data.archive import Archive, read_archive
+from vdm_pipeline.stages.data.npz import write_npz
+from vdm_pipeline.stages.labelling.embeddings import embed_archive, read_embeddings
+from vdm_pipeline.stages.labelling.labels import label_archive
+from vdm_pipeline.stages.labelling.zero_shot import ZeroShot
+from vdm_pipeline.stages.models.pins import resolve_model
 
 CPU = torch.device("cpu")
 BATCH = 32

@@ -8,8 +8,8 @@ import time
 
 import numpy as np
 
-from vdm_pipeline.stages.phantom.film import render
-from vdm_pipeline.stages.phantom.geometry import ellipsoid
+from vdm_pipeline.stages.data.phantom.film import render
+from vdm_pipeline.stages.data.phantom.geometry import ellipsoid
 
 SIZE, FILMS, SAMPLES = 64, 512, 128
 SOLIDS = 31

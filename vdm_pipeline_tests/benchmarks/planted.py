@@ -14,16 +14,16 @@ import torch
 
 from vdm_pipeline.io.images import resize
 from vdm_pipeline.settings import Profile, load_profile
-from vdm_pipeline.stages.archive import Archive, obtain_archive, read_archive
+from vdm_pipeline.stages.data.archive import Archive, obtain_archive, read_archive
+from vdm_pipeline.stages.evaluation.check_outcomes import copies
 from vdm_pipeline.stages.evaluation.comparison import compare
 from vdm_pipeline.stages.evaluation.features import Space, handcrafted
+from vdm_pipeline.stages.evaluation.judge import train_judge
 from vdm_pipeline.stages.evaluation.memorisation import Neighbours, comparable, exact_duplicates, memorisation, pixel_copies
 from vdm_pipeline.stages.evaluation.real_images import RealImages, reference_images
 from vdm_pipeline.stages.evaluation.samples import Measures
-from vdm_pipeline.stages.image_findings import copies
-from vdm_pipeline.stages.judge import train_judge
-from vdm_pipeline.stages.models import EMBEDDED
-from vdm_pipeline.stages.zero_shot import ZeroShot
+from vdm_pipeline.stages.labelling.zero_shot import ZeroShot
+from vdm_pipeline.stages.models.pins import EMBEDDED
 from vdm_pipeline_tests.planted import Planted
 
 SIZE, PER_CLASS, COPIED_PER_CLASS = 64, 100, 300

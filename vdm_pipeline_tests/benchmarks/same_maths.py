@@ -15,8 +15,8 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from vdm_pipeline.settings import load_profile
-from vdm_pipeline.stages.models import EMBEDDED
-from vdm_pipeline.stages.training.draws import draw
+from vdm_pipeline.stages.models.pins import EMBEDDED
+from vdm_pipeline.stages.training.randomness import sample_step
 from vdm_pipeline_tests.benchmarks.training import open_session, run_script, write_images
 
 STEPS, BATCH = 50, 4
@@ -57,15 +57,15 @@ def ours(root: Path, gamma: float | None) -> list[float]:
     """Our losses; what a step was given is written for the script."""
     session = open_session(EMBEDDED / "sd", root, 64, BATCH)
     training = session.job.training.model_copy(
-        update={"max_grad_norm": NORM, "schedule": "constant", "warmup_steps": 0, "snr_gamma": gamma}
+        update={"max_grad_norm": NORM, "lr_scheduler": "constant", "lr_warmup_steps": 0, "snr_gamma": gamma}
     )
     session.learner.training = session.objective.training = training
     given = {name: value.detach().clone().contiguous() for name, value in session.learner.parameters.items()}
     losses, clipped = [], 0
     for step in range(STEPS):
-        draws = draw(session.data.n, session.data.latent, training, 1000, step)
-        given |= {f"{step}/{name}": getattr(draws, name) for name in ("rows", "posterior", "noise", "timesteps")}
-        loss, norm = session.learner.step(step, session.data, draws)
+        randomness = sample_step(session.data.n, session.data.latent, training, 1000, step)
+        given |= {f"{step}/{name}": getattr(randomness, name) for name in ("rows", "posterior", "noise", "timesteps")}
+        loss, norm = session.learner.step(step, session.data, randomness)
         losses.append(float(loss) / BATCH)
         clipped += float(norm) > NORM
     save_file(given, root / "given.safetensors")

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 
 from vdm_pipeline.settings import load_profile
-from vdm_pipeline.stages.diffusion import hushed_libraries
-from vdm_pipeline.stages.models import EMBEDDED
-from vdm_pipeline.stages.sampling import draw
-from vdm_pipeline.stages.sampling.draw import Painter, Texts
-from vdm_pipeline.stages.sampling.job import Job
-from vdm_pipeline.stages.sampling.pipeline import Sampler
-from vdm_pipeline.stages.sampling.plan import main_arm, plan
+from vdm_pipeline.stages.generation import draw
+from vdm_pipeline.stages.generation.draw import ImageGenerator, Texts
+from vdm_pipeline.stages.generation.job import Job
+from vdm_pipeline.stages.generation.pipeline import Sampler
+from vdm_pipeline.stages.generation.plan import main_arm, plan
+from vdm_pipeline.stages.models.diffusion import quiet_hf_logging
+from vdm_pipeline.stages.models.pins import EMBEDDED
 
 CPU, PROTOTYPE_BATCH, PROTOTYPE_SHARE = torch.device("cpu"), 2, 4
 
@@ -34,7 +34,7 @@ def make_job(images: int) -> Job:
     generation = profile.generation.model_copy(update={"per_class": images // 2})
     return Job(
         arm=main_arm(profile, EMBEDDED / "sd", EMBEDDED / "lcm_lora", EMBEDDED / "lcm_lora"),
-        shots=tuple(plan(profile.classes, generation)),
+        samples=tuple(plan(profile.classes, generation)),
         folder=Path(),
         execution=profile.execution,
     )
@@ -44,7 +44,7 @@ def prototype(job: Job) -> Any:
     """diffusers' own pipeline, as the first prototype set it up."""
     from diffusers import LCMScheduler, StableDiffusionPipeline
 
-    with hushed_libraries():
+    with quiet_hf_logging():
         pipe = StableDiffusionPipeline.from_pretrained(job.arm.base, dtype=torch.float32, safety_checker=None)
         for adapter in job.arm.adapters:
             pipe.load_lora_weights(adapter.path, adapter_name=adapter.name)
@@ -58,13 +58,13 @@ def prototype(job: Job) -> Any:
 def by_prototype(pipe: Any, job: Job, folder: Path) -> None:
     """Its loop, over its share of the images."""
     options = {
-        "num_inference_steps": job.arm.steps,
+        "num_inference_steps": job.arm.num_inference_steps,
         "guidance_scale": job.arm.guidance_scale,
         "height": job.arm.size,
         "width": job.arm.size,
     }
-    for start in range(0, len(job.shots) // PROTOTYPE_SHARE, PROTOTYPE_BATCH):
-        part = job.shots[start : start + PROTOTYPE_BATCH]
+    for start in range(0, len(job.samples) // PROTOTYPE_SHARE, PROTOTYPE_BATCH):
+        part = job.samples[start : start + PROTOTYPE_BATCH]
         generators = [torch.Generator().manual_seed(shot.seed) for shot in part]
         for shot, image in zip(part, pipe([shot.prompt for shot in part], generator=generators, **options).images, strict=True):
             image.save(folder / shot.file_name)
@@ -75,7 +75,7 @@ def bare(sampler: Sampler, job: Job, text: torch.Tensor) -> None:
     """UNet and VAE alone, as often as they are needed, on tensors that are ready."""
     latents = torch.randn(job.batch, 4, job.arm.size // 8, job.arm.size // 8)
     for _ in job.groups():
-        for _ in range(job.arm.steps):
+        for _ in range(job.arm.num_inference_steps):
             sampler.unet(latents, 500, text, return_dict=False)
         sampler.vae.decode(latents, return_dict=False)
 
@@ -83,7 +83,7 @@ def bare(sampler: Sampler, job: Job, text: torch.Tensor) -> None:
 def compare(job: Job, root: Path, rounds: int) -> None:
     """Print images a second and ratios."""
     sampler, texts, pipe = Sampler(job.arm, CPU, torch.float32, job.batch, print), Texts(job, CPU, torch.float32), prototype(job)
-    ready = texts.of(job.shots[: job.batch]).clone()
+    ready = texts.of(job.samples[: job.batch]).clone()
     draw.Sampler, draw.Texts = (lambda *a, **k: sampler), (lambda *a: texts)  # type: ignore[assignment,misc]
     counter = iter(range(10**6))
 
@@ -93,7 +93,7 @@ def compare(job: Job, root: Path, rounds: int) -> None:
         return folder
 
     def ours() -> None:
-        Painter(job.model_copy(update={"folder": fresh()}), CPU, torch.float32, print).paint(job.groups(), lambda *counts: None)
+        ImageGenerator(job.model_copy(update={"folder": fresh()}), CPU, torch.float32, print).generate(job.groups(), lambda *counts: None)
 
     ways: dict[str, Callable[[], None]] = {
         "ours": ours,
@@ -106,10 +106,10 @@ def compare(job: Job, root: Path, rounds: int) -> None:
             begun = time.perf_counter()
             run()
             if index:  # the first round warms up
-                drawn = len(job.shots) // (PROTOTYPE_SHARE if way == "the prototype's loop" else 1)
+                drawn = len(job.samples) // (PROTOTYPE_SHARE if way == "the prototype's loop" else 1)
                 rates[way].append(drawn / (time.perf_counter() - begun))
-    facts = f"{job.arm.size} px, {job.arm.steps} steps, {torch.get_num_threads()} threads"
-    print(f"embedded model, {facts}, {len(job.shots)} images in batches of {job.batch}, median of {rounds} rounds", flush=True)
+    facts = f"{job.arm.size} px, {job.arm.num_inference_steps} steps, {torch.get_num_threads()} threads"
+    print(f"embedded model, {facts}, {len(job.samples)} images in batches of {job.batch}, median of {rounds} rounds", flush=True)
     for way, values in rates.items():
         ratio = statistics.median(a / b for a, b in zip(rates["ours"], values, strict=True))
         told = "" if way == "ours" else f"; ours is {ratio:.2f} x that"

@@ -24,11 +24,11 @@ import torch.nn.functional as F
 from vdm_pipeline.io.images import write_png
 from vdm_pipeline.io.tables import write_rows
 from vdm_pipeline.settings import load_profile
-from vdm_pipeline.stages.models import EMBEDDED
-from vdm_pipeline.stages.phantom.film import render
-from vdm_pipeline.stages.training.draws import draw
+from vdm_pipeline.stages.data.phantom.film import render
+from vdm_pipeline.stages.models.pins import EMBEDDED
 from vdm_pipeline.stages.training.job import Job
 from vdm_pipeline.stages.training.loop import Session
+from vdm_pipeline.stages.training.randomness import sample_step
 from vdm_pipeline_tests.rehearsal.repositories import write_sd15
 
 CAPTIONS = ["healthy lungs on a chest X-ray", "pneumonia on a chest X-ray"]
@@ -49,7 +49,7 @@ def open_session(base: Path, root: Path, size: int, batch: int) -> Session:
     from accelerate import Accelerator
 
     profile = load_profile("demo")
-    values = {"resolution": size, "batch": batch, "rank": RANK, "alpha": RANK, "steps": 10_000}
+    values = {"resolution": size, "batch_size": batch, "rank": RANK, "alpha": RANK, "max_train_steps": 10_000}
     (root / "out").mkdir(exist_ok=True)
     job = Job(
         base=base,
@@ -70,14 +70,14 @@ def ours(session: Session, steps: int) -> float:
     training = session.job.training
 
     def step(index: int) -> None:
-        session.learner.step(index, session.data, draw(session.data.n, session.data.latent, training, 1000, index))
+        session.learner.step(index, session.data, sample_step(session.data.n, session.data.latent, training, 1000, index))
 
     return _rate(step, steps)
 
 
 def bare(session: Session, steps: int) -> float:
     """Forward and backward passes a second on tensors that are ready: no draws, no clipping, no optimizer."""
-    batch, parameters = session.job.training.batch, list(session.learner.parameters.values())
+    batch, parameters = session.job.training.batch_size, list(session.learner.parameters.values())
     noisy, noise = torch.randn(2, batch, *session.data.latent)
     times, text = torch.randint(1000, (batch,)), session.data.text[torch.arange(batch) % 2].clone()
 

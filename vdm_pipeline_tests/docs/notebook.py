@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from vdm_pipeline_tests.paths import ROOT
+
 NOTEBOOK = ROOT / "docs/hosted_gpu.ipynb"
 LONGEST_CELL_S = 600
 

@@ -1,11 +1,12 @@
 """docs/scaling.md: its table is what its formula makes of its constants."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-TEXT = (Path(__file__).parents[2] / "docs/scaling.md").read_text(encoding="utf-8")
+from vdm_pipeline_tests.paths import ROOT
+
+TEXT = (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
 CORES, PRICE = 16, 2.5
 
 

@@ -3,11 +3,12 @@
 import ast
 import re
 from functools import cache
-from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parents[1]
+from vdm_pipeline_tests.paths import ROOT
+
+TESTS = ROOT / "vdm_pipeline_tests"
 DOCUMENT = TESTS.parent / "docs/security.md"
 NAMED = re.compile(r"`([\w/]+\.py)::(\w+)`")
 

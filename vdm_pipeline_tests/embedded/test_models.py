@@ -6,8 +6,8 @@ from safetensors import safe_open
 from vdm_pipeline.embedded.training.lcm import Consistency, boundary
 from vdm_pipeline.embedded.training.text import captions, tokenizer
 from vdm_pipeline.settings import load_profile
-from vdm_pipeline.stages.diffusion import encode_prompts, load_part
-from vdm_pipeline.stages.models import EMBEDDED
+from vdm_pipeline.stages.models.diffusion import encode_prompts, load_part
+from vdm_pipeline.stages.models.pins import EMBEDDED
 
 
 def test_weights_are_safetensors_of_at_most_20_mb():

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.incremental.store import Store
 from vdm_pipeline.io.disk import check_room, disk_faults
-from vdm_pipeline.io.store import Store
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import pytest
 from vdm_pipeline.errors import ArchiveError, NetworkError, PipelineError
 from vdm_pipeline.io import download
 from vdm_pipeline.io.download import Remote, fetch
-from vdm_pipeline.io.npz import digest
+from vdm_pipeline.io.hashing import digest
 
 BODY = np.random.default_rng(0).bytes(9000)
 MD5 = hashlib.md5(BODY).hexdigest()

@@ -12,13 +12,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from vdm_pipeline.io.manifest import file_sha256, read_manifest
+from vdm_pipeline.io.hashing import file_sha256
+from vdm_pipeline.io.manifest import read_manifest
 from vdm_pipeline.settings import Profile, load_profile
 from vdm_pipeline_tests.conftest import write_profile
 from vdm_pipeline_tests.hub import COMMIT, serving
+from vdm_pipeline_tests.paths import ROOT
 from vdm_pipeline_tests.rehearsal import repositories as write
 
-ROOT = Path(__file__).parents[2]
 LCM = "latent-consistency/lcm-lora-sdv1-5"
 
 
@@ -53,8 +54,8 @@ def rehearsed(profile: Profile, places: dict[str, Path], images: int, steps: int
     changes = {
         "data": {"dataset": "phantom", "source": "phantom", "train": 128, "val": 32, "test": 32},
         "labelling": {"calibration": "prior", "prior": [0.5, 0.5], "decision": "argmax"},
-        "subset": {"per_class": 4, "captions_from": "ground_truth", "held_out_per_class": 1},
-        "training": {"steps": steps, "warmup_steps": 0, "rank": 16, "alpha": 16},
+        "subset": {"per_class": 4, "captions_from": "ground_truth", "validation_per_class": 1},
+        "training": {"max_train_steps": steps, "lr_warmup_steps": 0, "rank": 16, "alpha": 16},
         "generation": {"per_class": images},
         "evaluation": {"bootstrap": 50, "utility_epochs": 1, "utility_seeds": 1, "judge_epochs": 1},
         "execution": {"log_every": 1, "validate_every": 0},

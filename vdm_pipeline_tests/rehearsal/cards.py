@@ -18,19 +18,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from vdm_pipeline.stages.generation.sample_step import ImageGenerator
 
-from vdm_pipeline.io.store import Store
-from vdm_pipeline.resources import Run
+from vdm_pipeline.incremental.project import Project
+from vdm_pipeline.incremental.store import Store
 from vdm_pipeline.settings import Profile, load_profile
-from vdm_pipeline.stages.device import device_name, device_peak_mb, forget_device_peak, pick_device, pick_dtype
-from vdm_pipeline.stages.labeller import TEXT
-from vdm_pipeline.stages.sampling.draw import Painter
-from vdm_pipeline.stages.sampling.job import Job
-from vdm_pipeline.stages.sampling.plan import main_arm, plan
-from vdm_pipeline.stages.training.cost import peak_flops
+from vdm_pipeline.stages.generation.job import Job
+from vdm_pipeline.stages.generation.plan import main_arm, plan
+from vdm_pipeline.stages.labelling.zero_shot import ZeroShot
+from vdm_pipeline.stages.models.clip_conversion import TEXT
+from vdm_pipeline.stages.runtime.device import device_name, device_peak_mb, forget_device_peak, pick_device, pick_dtype
 from vdm_pipeline.stages.training.job import Job as TrainingJob
 from vdm_pipeline.stages.training.loop import train
-from vdm_pipeline.stages.zero_shot import ZeroShot
+from vdm_pipeline.stages.training.mfu import peak_flops
 
 CONTEXT_GB = 0.6
 """What CUDA itself takes of a card."""
@@ -55,33 +55,33 @@ def label(folder: Path, profile: Profile, device: torch.device, images: int) -> 
     """The labeller's image tower over random pictures."""
     place = next((folder / "hub/assets").rglob(f"{TEXT}/config.json")).parents[1]
     labeller, pictures = ZeroShot(place, device), np.random.default_rng(0).integers(0, 256, (images, 224, 224), np.uint8)
-    batch = profile.execution.label_batch
+    batch = profile.execution.label_batch_size
     labeller.embed(pictures[:batch], batch)
     forget_device_peak(device)
     return timed(device, lambda: len(labeller.embed(pictures, batch)))
 
 
-def draw(folder: Path, profile: Profile, device: torch.device, dtype: torch.dtype, images: int) -> dict[str, Any]:
+def sample_step(folder: Path, profile: Profile, device: torch.device, dtype: torch.dtype, images: int) -> dict[str, Any]:
     """The baseline's arm, PNGs and all; the first group, which waits for the models, does not count."""
     generation = profile.generation.model_copy(update={"per_class": images // 2})
     arm = main_arm(profile, model(folder, profile.training.base.id), model(folder, profile.generation.lcm_lora.id), None)
     lines: list[str] = []
     with tempfile.TemporaryDirectory() as out:
-        job = Job(arm=arm, shots=tuple(plan(profile.classes, generation)), folder=Path(out), execution=profile.execution)
-        painter, groups = Painter(job, device, dtype, lines.append), job.groups()
-        painter.paint(groups[:1], lambda *counts: None)
+        job = Job(arm=arm, samples=tuple(plan(profile.classes, generation)), folder=Path(out), execution=profile.execution)
+        generator, groups = ImageGenerator(job, device, dtype, lines.append), job.groups()
+        generator.generate(groups[:1], lambda *counts: None)
         forget_device_peak(device)
 
         def work() -> int:
-            painter.paint(groups[1:], lambda *counts: None)
+            generator.generate(groups[1:], lambda *counts: None)
             return sum(map(len, groups[1:]))
 
-        return timed(device, work) | {"at_a_time": painter._sampler.fitting.at_a_time, "said": lines}
+        return timed(device, work) | {"at_a_time": generator._sampler.adaptive_batch.batch_size, "said": lines}
 
 
 def learn(folder: Path, profile: Profile, root: Path, device: torch.device) -> dict[str, Any]:
     """Training steps, from their log's last row; speed without what came before the last quarter."""
-    subset = Run(profile, Store(root)).paths("lora_subset")
+    subset = Project(profile, Store(root)).paths("lora_subset")
     lines: list[str] = []
     with tempfile.TemporaryDirectory() as out:
         job = TrainingJob(
@@ -91,7 +91,9 @@ def learn(folder: Path, profile: Profile, root: Path, device: torch.device) -> d
             cache=Path(out) / "cache",
             state=Path(out) / "state",
             out=Path(out) / "lora",
-            training=profile.training.model_copy(update={"steps": TRAINED, "batch": load_profile("sd15").training.batch}),
+            training=profile.training.model_copy(
+                update={"max_train_steps": TRAINED, "batch_size": load_profile("sd15").training.batch_size}
+            ),
             execution=profile.execution.model_copy(update={"log_every": TRAINED // 4, "checkpoint_every": TRAINED}),
             note={},
         )
@@ -101,7 +103,7 @@ def learn(folder: Path, profile: Profile, root: Path, device: torch.device) -> d
         last = (job.out / "training_log.csv").read_text().splitlines()
     row = dict(zip(last[0].split(","), last[-1].split(","), strict=True))
     said = [line for line in lines if "memory" in line and line.startswith("out")]
-    named = {"images_per_s": "images_per_s", "share": "share_of_peak"}
+    named = {"images_per_s": "images_per_s", "share": "mfu"}
     return {key: round(float(row[name]), 3) for key, name in named.items()} | {
         "peak_gb": round((device_peak_mb(device) or 0) / 1024, 2),
         "said": said,
@@ -120,7 +122,7 @@ def one(folder: Path, asked: dict[str, Any], images: int) -> dict[str, Any]:
         torch.cuda.set_per_process_memory_fraction((asked["card"] - CONTEXT_GB) / total)
     found: dict[str, Any] = {"asked": asked, "device": device_name(device), "dtype": str(dtype)}
     found["matmul_tflops"] = 0 if "card" in asked else round(peak_flops(device, dtype) / 1e12, 1)
-    found["draw"] = draw(folder, profile, device, dtype, images)
+    found["draw"] = sample_step(folder, profile, device, dtype, images)
     torch.cuda.empty_cache()
     if not asked.get("half"):
         found["learn"] = learn(folder, profile, root, device)

@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 
 from vdm_pipeline.settings import load_profile
-from vdm_pipeline.stages.device import device_facts, pick_device, pick_dtype, wait_for
-from vdm_pipeline.stages.diffusion import load_part
-from vdm_pipeline.stages.sampling.pipeline import fuse, load_mixed
-from vdm_pipeline.stages.sampling.plan import Adapter
-from vdm_pipeline.stages.training.cost import peak_flops, peak_memory_mb
+from vdm_pipeline.stages.generation.pipeline import fuse, load_unet_with_adapters
+from vdm_pipeline.stages.generation.plan import Adapter
+from vdm_pipeline.stages.models.diffusion import load_part
+from vdm_pipeline.stages.runtime.device import device_facts, pick_device, pick_dtype, wait_for
+from vdm_pipeline.stages.training.mfu import peak_flops, peak_memory_mb
 
 ROUNDS = 5
 
@@ -56,7 +56,7 @@ def main() -> None:
     device = pick_device("auto")
     dtype, side = pick_dtype(device), profile.training.resolution // 8
     adapters = [Adapter("lcm", lcm, 1.0)]
-    unet = load_mixed(base, adapters)
+    unet = load_unet_with_adapters(base, adapters)
     fuse(unet, adapters)
     unet = unet.to(device, dtype).to(memory_format=torch.channels_last)
     vae = load_part(base, "vae", dtype).to(device).to(memory_format=torch.channels_last)
@@ -68,8 +68,8 @@ def main() -> None:
     work, peak = flops(base, latents, texts), peak_flops(device, dtype)
     print(f"{device_facts(device)}, {asked.batch} images at {profile.training.resolution} px")
     print(f"LCM step: {step:.3f} s, {work / 1e9:.0f} GFLOP, {work / step / peak:.2f} of a matrix product's {peak / 1e9:.0f} GFLOP a second")
-    image = (profile.generation.steps * step + decoding) / asked.batch
-    print(f"decoding: {decoding:.3f} s; an image of {profile.generation.steps} steps: {image:.2f} s")
+    image = (profile.generation.num_inference_steps * step + decoding) / asked.batch
+    print(f"decoding: {decoding:.3f} s; an image of {profile.generation.num_inference_steps} steps: {image:.2f} s")
     print(f"peak memory: {peak_memory_mb(device):.0f} MB")
 
 

@@ -7,12 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from vdm_pipeline.io.tensors import LORA_WEIGHTS
 from vdm_pipeline.settings import load_profile
-from vdm_pipeline.stages.sampling.pipeline import _layers_in, fuse, load_mixed
-from vdm_pipeline.stages.sampling.plan import Adapter
-from vdm_pipeline.stages.training.adapter import WEIGHTS, add_lora
+from vdm_pipeline.stages.generation.pipeline import _layers_in, fuse, load_unet_with_adapters
+from vdm_pipeline.stages.generation.plan import Adapter
+from vdm_pipeline.stages.training.adapter import add_lora
 from vdm_pipeline_tests.rehearsal.repositories import KOHYA, UNET, write_lcm_lora
-from vdm_pipeline_tests.stages.sampling.jobs import BASE
+from vdm_pipeline_tests.stages.generation.jobs import BASE
 
 PUBLISHED_LCM_BYTES = 134_621_556
 TRANSFORMERS = [
@@ -47,7 +48,7 @@ def lora_tensors_of(unet: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def test_lcm_lora_has_the_size_of_the_published_one(tmp_path):
-    file = write_lcm_lora(tmp_path) / WEIGHTS
+    file = write_lcm_lora(tmp_path) / LORA_WEIGHTS
     assert abs(file.stat().st_size - PUBLISHED_LCM_BYTES) < 100
     assert _layers_in(file) == 278
     assert sum(value.numel() for name, value in load_file(file).items() if "alpha" not in name) == 67_252_224
@@ -57,7 +58,7 @@ def test_lcm_lora_has_the_size_of_the_published_one(tmp_path):
 def test_an_adapter_in_kohyas_names_acts_like_the_same_in_pefts(tmp_path, weight):
     """As LCM-LoRA is published: half precision, an alpha a layer, dots as underscores."""
     config = json.loads((BASE / "unet/config.json").read_text())
-    kohya = write_lcm_lora(tmp_path / "kohya", config, rank=4) / WEIGHTS
+    kohya = write_lcm_lora(tmp_path / "kohya", config, rank=4) / LORA_WEIGHTS
     state = load_file(kohya)
     for name in [name for name in state if name.endswith(".alpha")]:
         state[name] = torch.tensor(2.0).half()  # of rank 4: half of the update
@@ -73,7 +74,7 @@ def test_an_adapter_in_kohyas_names_acts_like_the_same_in_pefts(tmp_path, weight
 def fused(file: Path | None, weight: float) -> dict[str, torch.Tensor]:
     """Weights of the embedded UNet with the adapter in them."""
     adapters = [Adapter("lcm", file, weight)] if file else []
-    unet = load_mixed(BASE, adapters)
+    unet = load_unet_with_adapters(BASE, adapters)
     fuse(unet, adapters)
     return unet.state_dict()
 
@@ -91,5 +92,5 @@ def in_pefts_names(state: dict[str, torch.Tensor], folder: Path) -> Path:
             ours = {f"{old}.weight": f"{new}.weight" for new, old in KOHYA.items()}[matrix]
             tensors[f"unet.{names[layer]}.{ours}"] = value.float() * (0.5 if "lora_up" in matrix else 1)
     folder.mkdir()
-    save_file(tensors, folder / WEIGHTS)
-    return folder / WEIGHTS
+    save_file(tensors, folder / LORA_WEIGHTS)
+    return folder / LORA_WEIGHTS

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-DOCKER = Path(__file__).parents[2] / "docker"
+from vdm_pipeline_tests.paths import ROOT
+
+DOCKER = ROOT / "docker"
 VARIABLE = re.compile(r"\$\{(\w+)(?:(:-|:\?)([^}]*))?\}")
 
 

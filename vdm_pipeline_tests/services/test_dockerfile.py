@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from vdm_pipeline_tests.paths import ROOT
+
 FILE = ROOT / "docker/Dockerfile"
 
 

@@ -1,6 +1,5 @@
 """The Helm values and the GPU tags, given to what reads them in Dagster, up to the pod of a step."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,8 +18,9 @@ from dagster_k8s.job import (
 
 from vdm_pipeline.definitions import ASSETS
 from vdm_pipeline.settings import load_profile
+from vdm_pipeline_tests.paths import ROOT
 
-FOLDER = Path(__file__).parents[2] / "docker/kubernetes"
+FOLDER = ROOT / "docker/kubernetes"
 PUBLISHED = {"NodePort", "LoadBalancer"}
 
 
@@ -72,7 +72,7 @@ LABELLED = {"image_embeddings", "labeled_dataset"}
     ("execution", "gpus"),
     [
         ({}, {name: 1 for name in {*LABELLED, "lora_weights", "image_metrics", *DRAWN}}),
-        ({"processes": 4}, {"image_metrics": 1, **{name: 1 for name in LABELLED}, **{name: 4 for name in {"lora_weights", *DRAWN}}}),
+        ({"num_processes": 4}, {"image_metrics": 1, **{name: 1 for name in LABELLED}, **{name: 4 for name in {"lora_weights", *DRAWN}}}),
         ({"device": "cpu"}, {}),
         ({"engine": "ray", "ray": {"address": "auto", "gpus": 1}}, {"labeled_dataset": 1, "lora_weights": 1, "image_metrics": 1}),
     ],

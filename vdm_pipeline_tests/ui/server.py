@@ -19,9 +19,9 @@ import psutil
 
 from vdm_pipeline.settings import Profile
 from vdm_pipeline_tests.conftest import write_profile
+from vdm_pipeline_tests.paths import ROOT
 from vdm_pipeline_tests.postgres import database
 
-ROOT = Path(__file__).parents[2]
 PROJECT = ("Makefile", "pyproject.toml", "constraints.txt", "dagster.yaml")
 STARTS_S = 120
 

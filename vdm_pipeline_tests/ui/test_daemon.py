@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdm_pipeline.io.npz import write_npz
 from vdm_pipeline.settings import Profile, load_profile
-from vdm_pipeline.stages.phantom.film import render
+from vdm_pipeline.stages.data.npz import write_npz
+from vdm_pipeline.stages.data.phantom.film import render
 from vdm_pipeline_tests.conftest import shrink
 from vdm_pipeline_tests.postgres import is_at_hand
 from vdm_pipeline_tests.ui.server import Server, project, serving

@@ -16,7 +16,9 @@ from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
 import pytest
 
-DOCUMENT = Path(__file__).parents[2] / "docs/security.md"
+from vdm_pipeline_tests.paths import ROOT
+
+DOCUMENT = ROOT / "docs/security.md"
 LACKING = [name for name in ("nginx", "openssl") if not shutil.which(name)]
 pytestmark = pytest.mark.skipif(bool(LACKING), reason=f"not installed: {', '.join(LACKING)}")
 LOGIN = {"Authorization": "Basic " + base64.b64encode(b"anna:s3cret").decode()}

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from vdm_pipeline.assets.catalogue import STAGES
+from vdm_pipeline.graph import STAGES
 from vdm_pipeline.settings import load_profile
 from vdm_pipeline_tests.browser import CHROMIUM, Page, browser
 from vdm_pipeline_tests.conftest import shrink, write_profile

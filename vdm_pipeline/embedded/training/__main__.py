@@ -11,7 +11,7 @@ from vdm_pipeline.embedded.training.export import export_clip, export_lcm, expor
 from vdm_pipeline.embedded.training.lcm import train_lcm
 from vdm_pipeline.embedded.training.sd import train_sd
 from vdm_pipeline.embedded.training.vae import train_vae
-from vdm_pipeline.stages.models import EMBEDDED
+from vdm_pipeline.stages.models.pins import EMBEDDED
 
 
 def main(work: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vdm_pipeline.stages.phantom.film import render_in_chunks
+from vdm_pipeline.stages.data.phantom.film import render_in_chunks
 
 SIZE = 64
 SEED = 20_260_101

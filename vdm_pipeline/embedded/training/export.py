@@ -13,7 +13,8 @@ from vdm_pipeline.embedded.training.clip import CONFIG, PREPROCESS
 from vdm_pipeline.embedded.training.sd import SCHEDULE
 from vdm_pipeline.embedded.training.text import tokenizer
 from vdm_pipeline.io.atomic import write_text
-from vdm_pipeline.stages.models import EMBEDDED, folder_digest
+from vdm_pipeline.io.hashing import folder_digest
+from vdm_pipeline.stages.models.pins import EMBEDDED
 from vdm_pipeline.stages.training.adapter import lora_header, lora_tensors
 
 

@@ -8,15 +8,15 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from vdm_pipeline.embedded.training.data import SEED, SIZE
 from vdm_pipeline.settings import load_profile
-from vdm_pipeline.stages.calibration import softmax
-from vdm_pipeline.stages.diffusion import encode_image, encode_prompts, load_part
-from vdm_pipeline.stages.metrics.images import sharpness
-from vdm_pipeline.stages.metrics.kernels import polynomial_kernel, squared_mmd
-from vdm_pipeline.stages.models import EMBEDDED
-from vdm_pipeline.stages.phantom.film import render
-from vdm_pipeline.stages.sampling.pipeline import Sampler
-from vdm_pipeline.stages.sampling.plan import main_arm
-from vdm_pipeline.stages.zero_shot import ZeroShot, logits
+from vdm_pipeline.stages.data.phantom.film import render
+from vdm_pipeline.stages.evaluation.metrics.images import sharpness
+from vdm_pipeline.stages.evaluation.metrics.kernels import polynomial_kernel, squared_mmd
+from vdm_pipeline.stages.generation.pipeline import Sampler
+from vdm_pipeline.stages.generation.plan import main_arm
+from vdm_pipeline.stages.labelling.calibration import softmax
+from vdm_pipeline.stages.labelling.zero_shot import ZeroShot, logits
+from vdm_pipeline.stages.models.diffusion import encode_image, encode_prompts, load_part
+from vdm_pipeline.stages.models.pins import EMBEDDED
 
 COUNT = 512
 CPU = torch.device("cpu")

@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_pipeline.settings import Evaluation
+from vdm_pipeline.stages.evaluation.metrics.diversity import ms_ssim_within, vendi_score
+from vdm_pipeline.stages.evaluation.metrics.frechet import frechet_distance
+from vdm_pipeline.stages.evaluation.metrics.images import mean_with_interval
+from vdm_pipeline.stages.evaluation.metrics.jackknife import with_interval, with_intervals
+from vdm_pipeline.stages.evaluation.metrics.kernels import gaussian_kernel, polynomial_kernel, squared_mmd
+from vdm_pipeline.stages.evaluation.metrics.manifold import LEAST, Manifolds
 from vdm_pipeline.stages.evaluation.samples import Sample
 from vdm_pipeline.stages.evaluation.spaces import INDEPENDENT, LABELLER
-from vdm_pipeline.stages.metrics.diversity import ms_ssim_within, vendi_score
-from vdm_pipeline.stages.metrics.frechet import frechet_distance
-from vdm_pipeline.stages.metrics.images import mean_with_interval
-from vdm_pipeline.stages.metrics.jackknife import with_interval, with_intervals
-from vdm_pipeline.stages.metrics.kernels import gaussian_kernel, polynomial_kernel, squared_mmd
-from vdm_pipeline.stages.metrics.manifold import LEAST, Manifolds
 
 FEWEST = LEAST + 2
 """Images a set: with one left out there are still as many neighbours as are asked for, and one more."""

@@ -11,9 +11,11 @@ from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.images import read_folder
 from vdm_pipeline.io.tables import read_rows
 from vdm_pipeline.settings import Evaluation
-from vdm_pipeline.stages.archive import Archive
+from vdm_pipeline.stages.data.archive import Archive
+from vdm_pipeline.stages.data.grey import to_grey
 from vdm_pipeline.stages.evaluation.comparison import compare
 from vdm_pipeline.stages.evaluation.features import Space
+from vdm_pipeline.stages.evaluation.judge import train_judge
 from vdm_pipeline.stages.evaluation.memorisation import (
     PAIRS,
     Neighbours,
@@ -24,20 +26,18 @@ from vdm_pipeline.stages.evaluation.memorisation import (
     pixel_copies,
     share_alike,
 )
+from vdm_pipeline.stages.evaluation.metrics.frechet import TRUSTED
 from vdm_pipeline.stages.evaluation.pairs import compare_pairs
 from vdm_pipeline.stages.evaluation.real_images import (
     RealImages,
     class_indices,
-    fresh_images,
+    control_images,
     reference_images,
     subset_images,
     unseen_images,
 )
 from vdm_pipeline.stages.evaluation.samples import Measures, Sample
 from vdm_pipeline.stages.evaluation.utility import training_sets, utility
-from vdm_pipeline.stages.judge import train_judge
-from vdm_pipeline.stages.metrics.frechet import TRUSTED
-from vdm_pipeline.stages.metrics.images import to_grey
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +47,7 @@ Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Compared:
+class EvaluationInputs:
     """What is compared: the archive and its faults, the training subset, and the folders of the arms.
 
     ``arms`` holds ``baseline`` and ``lora``, made from one plan, and any extra arm under its name.
@@ -61,7 +61,9 @@ class Compared:
     resolution: int
 
 
-def evaluate(what: Compared, spaces: Mapping[str, Space], evaluation: Evaluation, device: "torch.device", log: Log) -> dict[str, Any]:
+def evaluate(
+    what: EvaluationInputs, spaces: Mapping[str, Space], evaluation: Evaluation, device: "torch.device", log: Log
+) -> dict[str, Any]:
     """Measure fidelity, pairs, memorisation and utility of the arms; ``spaces`` holds ``labeller`` and ``independent``.
 
     Fidelity is to val, without what also stands elsewhere; the judge is scored, and utility tested, on test. The row ``real``
@@ -73,7 +75,7 @@ def evaluate(what: Compared, spaces: Mapping[str, Space], evaluation: Evaluation
     counts = [sum(row["label"] == name for row in planned) for name in names]
     subset, captioned = subset_images(what.subset, names, size)
     reference_set = reference_images(what.archive, what.faults, size)
-    fresh = fresh_images(what.archive, what.faults, set(subset.ids), counts, evaluation.seed, size)
+    fresh = control_images(what.archive, what.faults, set(subset.ids), counts, evaluation.seed, size)
     if len(fresh.ids) < len(planned):
         log(f"train has {len(fresh.ids)} images outside the subset for the {len(planned)} of the row 'real'; its intervals are wider")
     absent = [name for label, name in enumerate(names) if counts[label] and label not in reference_set.labels]
@@ -141,7 +143,7 @@ def _memorisation(
 
 
 def _measures(
-    what: Compared, unseen: set[str], spaces: Mapping[str, Space], evaluation: Evaluation, device: "torch.device"
+    what: EvaluationInputs, unseen: set[str], spaces: Mapping[str, Space], evaluation: Evaluation, device: "torch.device"
 ) -> tuple[Measures, dict[str, Any]]:
     """The judge, taught on train but for ``unseen`` with the true labels, with the spaces; and how good it is on test."""
     train, test = what.archive.splits["train"], what.archive.splits["test"]

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_pipeline.io.images import resize
-from vdm_pipeline.stages.metrics.images import to_grey
-from vdm_pipeline.stages.models import loading, refuse_code
+from vdm_pipeline.stages.data.grey import to_grey
+from vdm_pipeline.stages.models.loading import loading, reject_remote_code
 
 Floats = NDArray[np.float64]
 Embed = Callable[[NDArray[np.uint8]], NDArray[Any]]
@@ -85,7 +85,7 @@ class Network:
         from transformers import AutoImageProcessor, AutoModel
 
         self.device = device
-        refuse_code(folder)
+        reject_remote_code(folder)
         with loading(folder):
             self.processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
             self.model = AutoModel.from_pretrained(folder, use_safetensors=True, local_files_only=True).eval().to(device)

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from vdm_pipeline.io.images import resize
 from vdm_pipeline.settings import Evaluation
-from vdm_pipeline.stages.data_faults import image_keys
+from vdm_pipeline.stages.data.grey import to_grey
+from vdm_pipeline.stages.data.near_duplicates import Whitening
+from vdm_pipeline.stages.data.quality import image_keys
 from vdm_pipeline.stages.evaluation.comparison import with_shares_of
 from vdm_pipeline.stages.evaluation.features import Space
-from vdm_pipeline.stages.metrics.images import mean_with_interval, to_grey
-from vdm_pipeline.stages.metrics.manifold import distances
-from vdm_pipeline.stages.near_duplicates import Whitening
+from vdm_pipeline.stages.evaluation.metrics.images import mean_with_interval
+from vdm_pipeline.stages.evaluation.metrics.manifold import distances
 
 Floats = NDArray[np.float64]
 Images = NDArray[np.uint8]

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_pipeline.settings import Evaluation
+from vdm_pipeline.stages.evaluation.metrics.manifold import distances
+from vdm_pipeline.stages.evaluation.metrics.paired import paired_difference
 from vdm_pipeline.stages.evaluation.samples import Sample
-from vdm_pipeline.stages.metrics.manifold import distances
-from vdm_pipeline.stages.metrics.paired import paired_difference
 
 
 def compare_pairs(baseline: Sample, lora: Sample, reference: Sample, class_names: Sequence[str], evaluation: Evaluation) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.images import read_folder, resize
 from vdm_pipeline.io.tables import read_rows
-from vdm_pipeline.stages.archive import Archive
+from vdm_pipeline.stages.data.archive import Archive
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,7 @@ def reference_images(archive: Archive, faults: "pd.DataFrame", size: int) -> Rea
     return RealImages.of(archive, "val", np.array(rows, np.intp), size)
 
 
-def fresh_images(archive: Archive, faults: "pd.DataFrame", taken: set[str], counts: Sequence[int], seed: int, size: int) -> RealImages:
+def control_images(archive: Archive, faults: "pd.DataFrame", taken: set[str], counts: Sequence[int], seed: int, size: int) -> RealImages:
     """Train images outside the subset, ``counts[i]`` of class i as far as there are any: real images in the place of an arm's."""
     spoilt = {*taken, *faults.loc[faults["twin_split"].notna() & (faults["split"] == "train"), "image_id"]}
     free = np.array([name not in spoilt for name in archive.image_ids("train")])

@@ -6,9 +6,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from vdm_pipeline.stages.data.grey import chroma
 from vdm_pipeline.stages.evaluation.features import Space
-from vdm_pipeline.stages.judge import Judge
-from vdm_pipeline.stages.metrics.images import chroma, sharpness
+from vdm_pipeline.stages.evaluation.judge import Judge
+from vdm_pipeline.stages.evaluation.metrics.images import sharpness
 
 Floats = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_pipeline.settings import Evaluation
-from vdm_pipeline.stages.judge import train_judge
+from vdm_pipeline.stages.evaluation.judge import train_judge
 
 if TYPE_CHECKING:
     import torch

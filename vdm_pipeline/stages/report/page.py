@@ -133,7 +133,7 @@ def _labels(inputs: ReportInputs, labels: dict[str, Any], faults: dict[str, Any]
         "calibrated": calibrated(labels),
         "true_labels": {split: scores["true_labels"] for split, scores in labels.items() if "true_labels" in scores},
         "label_plots": pictures.plots(inputs.label_plots, pictures.LABEL_PLOTS),
-        "fault_table": fault_table(faults, inputs.profile.subset.leave_out),
+        "fault_table": fault_table(faults, inputs.profile.subset.exclude),
         "class_counts": faults.get("classes", {}),
         **pictures.doubted(inputs.suspects, inputs.doubted),
     }

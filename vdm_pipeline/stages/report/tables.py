@@ -74,10 +74,10 @@ def calibrated(labels: Mapping[str, Any]) -> bool:
     return any(scores.get(key) != plain.get(key) for scores, plain in compared for key in LABEL_METRICS)
 
 
-def fault_table(faults: Mapping[str, Any], leave_out: Sequence[str]) -> Table:
+def fault_table(faults: Mapping[str, Any], exclude: Sequence[str]) -> Table:
     """One row a fault and place: where, how many, and what is done about it."""
     rows = [
-        Row(fault.replace("_", " "), [Cell(place), Cell(str(count)), Cell(_done_about(fault, place, leave_out))])
+        Row(fault.replace("_", " "), [Cell(place), Cell(str(count)), Cell(_done_about(fault, place, exclude))])
         for fault, places in faults.get("faults", {}).items()
         for place, count in places.items()
     ]
@@ -85,12 +85,12 @@ def fault_table(faults: Mapping[str, Any], leave_out: Sequence[str]) -> Table:
     return Table("Faulty images of the archive", ["where", "images", "what is done"], [Block("", rows or [empty])])
 
 
-def _done_about(fault: str, place: str, leave_out: Sequence[str]) -> str:
+def _done_about(fault: str, place: str, exclude: Sequence[str]) -> str:
     if not place.startswith("train"):
         return "counted; val and test are used as they are"
     if place != "train":
         return "never in the subset"
-    return "left out of the subset" if fault in leave_out else "allowed in the subset, as the profile says"
+    return "left out of the subset" if fault in exclude else "allowed in the subset, as the profile says"
 
 
 def _label_cell(scores: Mapping[str, Any], key: str) -> Cell:

@@ -11,8 +11,6 @@ from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.tensors import write_tensors
 from vdm_pipeline.settings import Training
 
-WEIGHTS = "pytorch_lora_weights.safetensors"
-
 
 def add_lora(unet: Any, training: Training) -> dict[str, torch.Tensor]:
     """Attach a fresh adapter in fp32, whatever the base's dtype; return its parameters by name.
@@ -28,8 +26,8 @@ def add_lora(unet: Any, training: Training) -> dict[str, torch.Tensor]:
         lora_alpha=training.alpha,
         target_modules=list(training.target_modules),
         init_lora_weights="gaussian",
-        use_rslora=training.rslora,
-        use_dora=training.dora,
+        use_rslora=training.use_rslora,
+        use_dora=training.use_dora,
     )
     try:
         unet.add_adapter(config, "default")

@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import remove_leftovers, sync
-from vdm_pipeline.io.manifest import file_sha256
+from vdm_pipeline.io.hashing import file_sha256
 from vdm_pipeline.io.tensors import write_tensors
 
 KEPT = 2

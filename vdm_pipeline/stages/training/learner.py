@@ -7,14 +7,14 @@ from typing import Any
 import torch
 
 from vdm_pipeline.settings import Training
-from vdm_pipeline.stages.fitting import Fitting
+from vdm_pipeline.stages.runtime.batch_size import AdaptiveBatchSize
 from vdm_pipeline.stages.training.checkpoints import gather, scatter
-from vdm_pipeline.stages.training.draws import Draws
-from vdm_pipeline.stages.training.examples import Encoded
+from vdm_pipeline.stages.training.encoding import Encoded
 from vdm_pipeline.stages.training.objective import Objective
+from vdm_pipeline.stages.training.randomness import StepRandomness
 from vdm_pipeline.stages.training.schedule import learning_rate
 
-MEND = "set a smaller execution.micro_batch, execution.gradient_checkpointing = true, or a smaller training.resolution"
+HINT = "set a smaller execution.micro_batch_size, execution.gradient_checkpointing = true, or a smaller training.resolution"
 FP16_SCALE = 2.0**12
 """Gradients that pass through fp16 layers are multiplied by this on the way, so that small ones do not vanish."""
 
@@ -38,7 +38,7 @@ class Learner:
         """``unet`` may be wrapped for several processes, which must agree on how many images pass at a time: ``micro``, if they fit."""
         self.unet, self.parameters, self.objective, self.training = unet, parameters, objective, training
         self.accelerator = accelerator
-        self.fitting = Fitting(micro, log, MEND, may_halve=accelerator.num_processes == 1)
+        self.adaptive_batch = AdaptiveBatchSize(micro, log, HINT, may_halve=accelerator.num_processes == 1)
         self.optimizer = torch.optim.AdamW(
             list(parameters.values()), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
         )
@@ -49,9 +49,9 @@ class Learner:
         self.bad_in_a_row, self.skipped = torch.zeros((), device=device), torch.zeros((), device=device)
         self.worst_row = torch.zeros((), device=device)
 
-    def step(self, step: int, data: Encoded, draws: Draws) -> tuple[torch.Tensor, torch.Tensor]:
+    def step(self, step: int, data: Encoded, randomness: StepRandomness) -> tuple[torch.Tensor, torch.Tensor]:
         """Do step ``step``; the sum of this process's losses, and the gradient's norm before clipping, both on the device."""
-        loss = self.fitting(lambda micro: self._accumulate(data, draws, micro))
+        loss = self.adaptive_batch(lambda micro: self._accumulate(data, randomness, micro))
         gradients = [value.grad for value in self.parameters.values() if value.grad is not None]
         if self.scale != 1:
             torch._foreach_div_(gradients, self.scale)
@@ -69,16 +69,16 @@ class Learner:
             torch._foreach_lerp_(list(self.mean.values()), list(self.parameters.values()), 1 - float(self.training.ema_decay or 0))
         return loss, norm
 
-    def _accumulate(self, data: Encoded, draws: Draws, micro: int) -> torch.Tensor:
+    def _accumulate(self, data: Encoded, randomness: StepRandomness, micro: int) -> torch.Tensor:
         """Gradients of the mean over the step's images, whatever their split over parts and processes."""
-        world, n = self.accelerator.num_processes, len(draws.rows)
+        world, n = self.accelerator.num_processes, len(randomness.rows)
         total = torch.zeros((), device=data.mean.device)
         self.optimizer.zero_grad(set_to_none=True)  # what a try that did not fit has left
         for start in range(0, n, micro):
             last = start + micro >= n
             with nullcontext() if last else self.accelerator.no_sync(self.unet):
-                losses = self.objective.losses(self.unet, data, draws.part(start, min(start + micro, n))).sum()
-                (losses * (self.scale * world / self.training.batch)).backward()
+                losses = self.objective.losses(self.unet, data, randomness.part(start, min(start + micro, n))).sum()
+                (losses * (self.scale * world / self.training.batch_size)).backward()
             total += losses.detach()
         return total
 

@@ -14,19 +14,20 @@ from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.disk import disk_faults
 from vdm_pipeline.io.images import read_folder
 from vdm_pipeline.io.tables import read_rows
-from vdm_pipeline.stages.device import pick_device, pick_dtype
-from vdm_pipeline.stages.diffusion import load_part
-from vdm_pipeline.stages.processes import check_count
-from vdm_pipeline.stages.training.adapter import WEIGHTS, add_lora, save_adapter
+from vdm_pipeline.io.tensors import LORA_WEIGHTS
+from vdm_pipeline.stages.models.diffusion import load_part
+from vdm_pipeline.stages.runtime.device import pick_device, pick_dtype
+from vdm_pipeline.stages.runtime.launcher import check_count
+from vdm_pipeline.stages.training.adapter import add_lora, save_adapter
 from vdm_pipeline.stages.training.checkpoints import Checkpoints, read_checkpoint
-from vdm_pipeline.stages.training.cost import peak_flops, peak_memory_mb, step_flops
-from vdm_pipeline.stages.training.draws import Draws, draw, fixed_draws
-from vdm_pipeline.stages.training.examples import Encoded, Encoder
+from vdm_pipeline.stages.training.encoding import Encoded, Encoder
 from vdm_pipeline.stages.training.job import Job
 from vdm_pipeline.stages.training.learner import Learner
+from vdm_pipeline.stages.training.mfu import peak_flops, peak_memory_mb, step_flops
 from vdm_pipeline.stages.training.objective import Objective
-from vdm_pipeline.stages.training.records import Records
-from vdm_pipeline.stages.training.samples import sample_sheet
+from vdm_pipeline.stages.training.randomness import StepRandomness, fixed_randomness, sample_step
+from vdm_pipeline.stages.training.sample_sheet import sample_sheet
+from vdm_pipeline.stages.training.training_log import TrainingLog
 
 Log = Callable[[str], None]
 
@@ -49,7 +50,7 @@ def train(job: Job, log: Log = print) -> None:
         log_with=tracker,
         project_dir=job.out,
     )
-    check_count(job.execution.processes, accelerator.num_processes)
+    check_count(job.execution.num_processes, accelerator.num_processes)
     accelerator.init_trackers("lora")
     with disk_faults(job.state):
         Session(job, accelerator, log if accelerator.is_main_process else _silent).run()
@@ -66,7 +67,7 @@ class Session:
         training, execution = job.training, job.execution
         encoder = Encoder(job.base, job.cache, training.resolution, self.device, self.dtype)
         with accelerator.main_process_first():
-            self.data = _encoded(encoder, job.subset, flip=training.flip, log=log)
+            self.data = _encoded(encoder, job.subset, flip=training.random_flip, log=log)
             self.held_out = _encoded(encoder, job.held_out, flip=False, log=log) if read_rows(job.held_out / "metadata.jsonl") else None
         self.scheduler = load_part(job.base, "scheduler")
         self.unet = load_part(job.base, "unet", self.dtype).to(self.device, memory_format=torch.channels_last)
@@ -76,8 +77,8 @@ class Session:
         self.unet.train()
         self.objective = Objective(self.scheduler, training, self.device)
         wrapped = accelerator.prepare(torch.compile(self.unet) if execution.compile else self.unet)
-        share = -(-training.batch // accelerator.num_processes)
-        micro = min(execution.micro_batch or share, share)
+        share = -(-training.batch_size // accelerator.num_processes)
+        micro = min(execution.micro_batch_size or share, share)
         self.learner = Learner(wrapped, parameters, self.objective, training, micro, accelerator, log)
         self.checkpoints, self.samples = Checkpoints(job.state, log), job.state / "samples"
         self.flops = step_flops(self.unet.config, training, self.data.latent, tuple(self.data.text.shape[1:]))
@@ -87,16 +88,18 @@ class Session:
         """All steps from where the last run stopped."""
         training, execution = self.job.training, self.job.execution
         start = self._resume()
-        records = Records(self.job.state / "training_log.csv", start)
+        training_log = TrainingLog(self.job.state / "training_log.csv", start)
         self.log(f"{self.flops / 1e9:.2f} GFLOP an image and step; the machine does {self.peak / 1e9:.0f} GFLOP a second")
         window = _Window(start, self.device)
-        for step in range(start, training.steps):
-            drawn = draw(self.data.n, self.data.latent, training, self.objective.timesteps, step)
+        for step in range(start, training.max_train_steps):
+            drawn = sample_step(self.data.n, self.data.latent, training, self.objective.timesteps, step)
             window.add(*self.learner.step(step, self.data, self._share(drawn)))
             done = step + 1
-            due = {name: done == training.steps or (every > 0 and done % every == 0) for name, every in execution.intervals().items()}
+            due = {
+                name: done == training.max_train_steps or (every > 0 and done % every == 0) for name, every in execution.intervals().items()
+            }
             if due["log"] or due["checkpoint"] or due["validate"]:
-                self._report(records, done, window, validate=due["validate"])
+                self._report(training_log, done, window, validate=due["validate"])
                 window = _Window(done, self.device)
             if due["sample"]:  # before the checkpoint: a run that is killed in between makes it again
                 self._on_main(lambda: self._sheet(done))  # noqa: B023  (called at once)
@@ -104,21 +107,21 @@ class Session:
             if due["checkpoint"]:
                 self._on_main(lambda: self.checkpoints.save(done, self.learner.state()))  # noqa: B023
                 window.restart()
-        if records.last < start == training.steps:  # nothing was left to do, and the log is lost
-            self._report(records, start, window, validate=True)
+        if training_log.last < start == training.max_train_steps:  # nothing was left to do, and the log is lost
+            self._report(training_log, start, window, validate=True)
         self._on_main(self._finish)
 
     def _resume(self) -> int:
         """Restore the newest checkpoint; its step, or 0."""
         from accelerate.utils import broadcast_object_list
 
-        found = [self.checkpoints.newest(self.job.training.steps) if self.accelerator.is_main_process else None]
+        found = [self.checkpoints.newest(self.job.training.max_train_steps) if self.accelerator.is_main_process else None]
         path = broadcast_object_list(found)[0]
         step = 0
         if path is not None:
             step, state = read_checkpoint(path)
             self.learner.restore(state)
-            self.log(f"going on from step {step} of {self.job.training.steps}")
+            self.log(f"going on from step {step} of {self.job.training.max_train_steps}")
         self._on_main(lambda: self._forget_sheets_after(step))
         return step
 
@@ -127,17 +130,17 @@ class Session:
             if int(path.stem.removeprefix("step_")) > step:
                 path.unlink()
 
-    def _share(self, draws: Draws) -> Draws:
+    def _share(self, randomness: StepRandomness) -> StepRandomness:
         """This process's part of a step's images."""
-        index, world, n = self.accelerator.process_index, self.accelerator.num_processes, len(draws.rows)
-        return draws.part(index * n // world, (index + 1) * n // world)
+        index, world, n = self.accelerator.process_index, self.accelerator.num_processes, len(randomness.rows)
+        return randomness.part(index * n // world, (index + 1) * n // world)
 
-    def _report(self, records: Records, done: int, window: "_Window", *, validate: bool) -> None:
+    def _report(self, training_log: TrainingLog, done: int, window: "_Window", *, validate: bool) -> None:
         """One row of figures, and the end of a training whose gradients stay broken: the only wait for the GPU."""
-        loss, norm = window.means(self.accelerator, self.job.training.batch)
-        speed = window.speed(done) * self.job.training.batch
+        loss, norm = window.means(self.accelerator, self.job.training.batch_size)
+        speed = window.speed(done) * self.job.training.batch_size
         bad = int(self.learner.worst_row)
-        if bad > min(self.job.training.bad_steps, self.job.training.steps - 1):
+        if bad > min(self.job.training.max_nonfinite_steps, self.job.training.max_train_steps - 1):
             raise PipelineError(
                 f"The gradients of {bad} steps in a row up to step {done} are not finite; lower training.learning_rate "
                 f"({self.job.training.learning_rate}). The last good checkpoint stands in {self.job.state}."
@@ -149,39 +152,39 @@ class Session:
                 "lr": self.learner.optimizer.param_groups[0]["lr"],
                 "grad_norm": norm,
                 "images_per_s": speed,
-                "share_of_peak": speed * self.flops / self.peak,
+                "mfu": speed * self.flops / self.peak,
                 "peak_memory_mb": peak_memory_mb(self.device),
             }
-            records.add(done, figures)
+            training_log.add(done, figures)
             self.accelerator.log({name: value for name, value in figures.items() if value is not None}, step=done)
             skipped = f", {int(self.learner.skipped)} steps skipped so far" if int(self.learner.skipped) else ""
             shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if value is not None)
-            self.log(f"step {done}/{self.job.training.steps}: {shown}{skipped}")
+            self.log(f"step {done}/{self.job.training.max_train_steps}: {shown}{skipped}")
 
     @torch.no_grad()
     def _validation_loss(self, data: Encoded) -> float:
         """Mean loss over the held-out images at fixed noise and timesteps, of the adapter as it would be saved."""
-        draws = fixed_draws(data.n, data.latent, self.objective.timesteps)
+        randomness = fixed_randomness(data.n, data.latent, self.objective.timesteps)
 
         def losses(micro: int) -> torch.Tensor:
-            parts = [draws.part(start, start + micro) for start in range(0, data.n, micro)]
+            parts = [randomness.part(start, start + micro) for start in range(0, data.n, micro)]
             return torch.cat([self.objective.losses(self.unet, data, part) for part in parts])
 
         with self.learner.averaged():
-            return float(self.learner.fitting(losses).mean())
+            return float(self.learner.adaptive_batch(losses).mean())
 
     def _sheet(self, done: int) -> None:
         vae = load_part(self.job.base, "vae", self.dtype).to(self.device)
         path = self.samples / f"step_{done:06d}.png"
         with self.learner.averaged():
-            self.learner.fitting(lambda micro: sample_sheet(self.unet, vae, self.scheduler, self.data, micro, path))
+            self.learner.adaptive_batch(lambda micro: sample_sheet(self.unet, vae, self.scheduler, self.data, micro, path))
 
     def _finish(self) -> None:
         """The adapter (its running mean where there is one), and the log and sheets beside it."""
-        if not (self.samples / f"step_{self.job.training.steps:06d}.png").is_file():
-            self._sheet(self.job.training.steps)
+        if not (self.samples / f"step_{self.job.training.max_train_steps:06d}.png").is_file():
+            self._sheet(self.job.training.max_train_steps)
         with self.learner.averaged():
-            save_adapter(self.unet, self.job.out / WEIGHTS, self.job.note)
+            save_adapter(self.unet, self.job.out / LORA_WEIGHTS, self.job.note)
         shutil.copyfile(self.job.state / "training_log.csv", self.job.out / "training_log.csv")
         shutil.rmtree(self.job.out / "samples", ignore_errors=True)
         shutil.copytree(self.samples, self.job.out / "samples")

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from vdm_pipeline.settings import Training
-from vdm_pipeline.stages.training.draws import Draws
-from vdm_pipeline.stages.training.examples import Encoded
+from vdm_pipeline.stages.training.encoding import Encoded
+from vdm_pipeline.stages.training.randomness import StepRandomness
 
 
 class Objective:
@@ -20,17 +20,21 @@ class Objective:
             raise ValueError(f"prediction type {scheduler.config.prediction_type!r} is neither epsilon nor v_prediction")
         self.training = training
         self.timesteps = int(scheduler.config.num_train_timesteps)
-        self.signal = scheduler.alphas_cumprod.to(device, torch.float32)
+        self.alphas_cumprod = scheduler.alphas_cumprod.to(device, torch.float32)
 
-    def losses(self, unet: Any, data: Encoded, draws: Draws) -> torch.Tensor:
+    def losses(self, unet: Any, data: Encoded, randomness: StepRandomness) -> torch.Tensor:
         """Weighted squared error an image ``[n]``, fp32; ``data`` lies on the UNet's device."""
         device, dtype = data.mean.device, data.text.dtype
-        rows, mirrored, steps = (value.to(device, non_blocking=True) for value in (draws.rows, draws.mirrored, draws.timesteps))
-        posterior, noise, offset = (value.to(device, non_blocking=True) for value in (draws.posterior, draws.noise, draws.offset))
+        rows, mirrored, steps = (
+            value.to(device, non_blocking=True) for value in (randomness.rows, randomness.mirrored, randomness.timesteps)
+        )
+        posterior, noise, offset = (
+            value.to(device, non_blocking=True) for value in (randomness.posterior, randomness.noise, randomness.offset)
+        )
         place = mirrored.long() * data.n + rows
-        latents = data.mean[place] + data.deviation[place] * posterior
+        latents = data.mean[place] + data.std[place] * posterior
         noise = noise + self.training.noise_offset * offset
-        level = self.signal[steps][:, None, None, None]
+        level = self.alphas_cumprod[steps][:, None, None, None]
         noisy = level.sqrt() * latents + (1 - level).sqrt() * noise
         target = level.sqrt() * noise - (1 - level).sqrt() * latents if self.velocity else noise
         predicted = unet(noisy.to(dtype), steps, data.text[data.caption[rows]], return_dict=False)[0]
@@ -40,5 +44,5 @@ class Objective:
         """Min-SNR weights ``[n]`` (Hang et al., 2023, equation 5), as weights of a loss on noise or velocity; ones without gamma."""
         if self.training.snr_gamma is None:
             return torch.ones(len(steps), device=steps.device)
-        snr = self.signal[steps] / (1 - self.signal[steps])
+        snr = self.alphas_cumprod[steps] / (1 - self.alphas_cumprod[steps])
         return snr.clamp(max=self.training.snr_gamma) / (snr + 1 if self.velocity else snr)

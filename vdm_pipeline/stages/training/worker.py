@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from vdm_pipeline.stages.processes import work
+from vdm_pipeline.stages.runtime.launcher import work
 from vdm_pipeline.stages.training.job import Job
 from vdm_pipeline.stages.training.loop import train
 

@@ -5,12 +5,12 @@ import pytest
 
 from vdm_pipeline.settings import Evaluation
 from vdm_pipeline.stages.evaluation.comparison import SET_METRICS, compare, groups, set_metrics, with_shares_of
+from vdm_pipeline.stages.evaluation.metrics.diversity import ms_ssim_within, vendi_score
+from vdm_pipeline.stages.evaluation.metrics.frechet import frechet_distance
+from vdm_pipeline.stages.evaluation.metrics.jackknife import with_interval
+from vdm_pipeline.stages.evaluation.metrics.kernels import gaussian_kernel, polynomial_kernel, squared_mmd
+from vdm_pipeline.stages.evaluation.metrics.manifold import Manifolds
 from vdm_pipeline.stages.evaluation.samples import Sample
-from vdm_pipeline.stages.metrics.diversity import ms_ssim_within, vendi_score
-from vdm_pipeline.stages.metrics.frechet import frechet_distance
-from vdm_pipeline.stages.metrics.jackknife import with_interval
-from vdm_pipeline.stages.metrics.kernels import gaussian_kernel, polynomial_kernel, squared_mmd
-from vdm_pipeline.stages.metrics.manifold import Manifolds
 
 NAMES = ("left", "right")
 EVALUATION = Evaluation(bootstrap=50)

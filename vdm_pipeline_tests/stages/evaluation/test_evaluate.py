@@ -10,12 +10,12 @@ import torch
 from vdm_pipeline.io.images import resize, write_png
 from vdm_pipeline.io.tables import write_rows
 from vdm_pipeline.settings import Evaluation
-from vdm_pipeline.stages.archive import Archive, Split
+from vdm_pipeline.stages.data.archive import Archive, Split
+from vdm_pipeline.stages.data.grey import to_grey
 from vdm_pipeline.stages.evaluation import evaluate as module
-from vdm_pipeline.stages.evaluation.evaluate import Compared, evaluate
+from vdm_pipeline.stages.evaluation.evaluate import EvaluationInputs, evaluate
 from vdm_pipeline.stages.evaluation.features import Space
-from vdm_pipeline.stages.metrics.images import to_grey
-from vdm_pipeline.stages.metrics.kernels import polynomial_kernel, squared_mmd
+from vdm_pipeline.stages.evaluation.metrics.kernels import polynomial_kernel, squared_mmd
 
 NAMES = ("left", "right")
 TURNED = 30
@@ -80,7 +80,7 @@ def run(root: Path, subset: list[int], *, colour: bool = False, copied_val: np.n
     twins = [twin | {"image_id": f"phantom_val_{i:06d}", "split": "val", "twin_split": "train"} for i in copied_val]
     splits = {name: Split.of(IMAGES[name], labels) for name, labels in LABELS.items()}
     return evaluate(
-        Compared(
+        EvaluationInputs(
             archive=Archive("phantom", 32, splits, root, "", "", "phantom"),
             faults=pd.DataFrame([twin, *twins]),
             subset=root / "subset",

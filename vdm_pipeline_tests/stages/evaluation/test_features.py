@@ -9,8 +9,8 @@ import torch
 from skimage.feature import hog
 
 from vdm_pipeline.errors import ModelError
+from vdm_pipeline.stages.data.phantom.film import render
 from vdm_pipeline.stages.evaluation.features import Network, Space, _blocks, handcrafted
-from vdm_pipeline.stages.phantom.film import render
 
 FILMS = render(0, np.arange(40), np.arange(40) % 2 == 0, 64)
 

@@ -17,7 +17,7 @@ from vdm_pipeline.stages.evaluation.memorisation import (
     ratio_test,
     share_alike,
 )
-from vdm_pipeline.stages.metrics.manifold import distances
+from vdm_pipeline.stages.evaluation.metrics.manifold import distances
 
 EVALUATION = Evaluation(bootstrap=200)
 CLASSES = np.repeat([0, 1], 60)

@@ -9,8 +9,8 @@ import pytest
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.images import write_png
 from vdm_pipeline.io.tables import write_rows
-from vdm_pipeline.stages.archive import Archive, Split
-from vdm_pipeline.stages.evaluation.real_images import fresh_images, reference_images, subset_images, unseen_images
+from vdm_pipeline.stages.data.archive import Archive, Split
+from vdm_pipeline.stages.evaluation.real_images import control_images, reference_images, subset_images, unseen_images
 
 COUNTS = {"train": 30, "val": 12, "test": 9}
 
@@ -57,11 +57,11 @@ def test_no_reference_is_an_error(archive):
 def test_fresh_images_are_neither_in_the_subset_nor_copies(archive):
     taken = {f"phantom_train_{i:06d}" for i in range(10)}
     table = faults(("train", 12, "val", 0), ("train", 13, "train", 20), ("train", 15, "test", 1))
-    found = fresh_images(archive, table, taken, (5, 50), 0, 8)
+    found = control_images(archive, table, taken, (5, 50), 0, 8)
     assert not {*found.ids} & {*taken, "phantom_train_000012", "phantom_train_000013", "phantom_train_000015"}
     assert np.bincount(found.labels).tolist() == [5, 8]
     assert [int(name[-6:]) for name in found.ids] == levels(found)
-    assert levels(found) != levels(fresh_images(archive, table, taken, (5, 50), 1, 8))
+    assert levels(found) != levels(control_images(archive, table, taken, (5, 50), 1, 8))
 
 
 def test_subset_is_read_with_its_true_labels_and_those_of_its_captions(tmp_path):

@@ -9,9 +9,9 @@ import pytest
 from vdm_pipeline.io.images import write_png
 from vdm_pipeline.io.manifest import Manifest
 from vdm_pipeline.io.tables import write_csv, write_json, write_rows
-from vdm_pipeline.stages.plots.figure import save_figure
-from vdm_pipeline.stages.plots.images import image_figures
 from vdm_pipeline.stages.report.page import ReportInputs, render_report
+from vdm_pipeline.stages.report.plots.figure import save_figure
+from vdm_pipeline.stages.report.plots.images import image_figures
 from vdm_pipeline_tests.stages.report.example import LABELS, NAMES, filled
 
 HOSTILE = "<img src=x onerror=alert(1)>"

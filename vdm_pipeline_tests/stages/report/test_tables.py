@@ -92,8 +92,8 @@ def test_what_is_done_about_faults():
     faults = {"faults": {"near_duplicate": {"train": 18, "train also in val": 8, "test": 3}}}
     done = [["left out of the subset", "allowed in the subset, as the profile says"], ["never in the subset"] * 2]
     done.append(["counted; val and test are used as they are"] * 2)
-    for kind, leave_out in enumerate((("near_duplicate",), ())):
-        rows = fault_table(faults, leave_out).blocks[0].rows
+    for kind, exclude in enumerate((("near_duplicate",), ())):
+        rows = fault_table(faults, exclude).blocks[0].rows
         assert [[found.text for found in row.cells] for row in rows] == [
             ["train", "18", done[0][kind]],
             ["train also in val", "8", done[1][kind]],

@@ -6,10 +6,10 @@ import numpy as np
 
 from vdm_pipeline.io.images import write_png
 from vdm_pipeline.io.tables import write_rows
+from vdm_pipeline.io.tensors import LORA_WEIGHTS
 from vdm_pipeline.settings import Profile
-from vdm_pipeline.stages.models import EMBEDDED
-from vdm_pipeline.stages.phantom.film import render
-from vdm_pipeline.stages.training.adapter import WEIGHTS
+from vdm_pipeline.stages.data.phantom.film import render
+from vdm_pipeline.stages.models.pins import EMBEDDED
 from vdm_pipeline.stages.training.job import Job
 from vdm_pipeline.stages.training.loop import train
 
@@ -55,4 +55,4 @@ def trained(profile: Profile, root: Path, log=silent, **sections: dict) -> Path:
     root.mkdir(exist_ok=True)
     job = make_job(profile, root, **sections)
     train(job, log)
-    return job.out / WEIGHTS
+    return job.out / LORA_WEIGHTS

@@ -8,14 +8,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from vdm_pipeline.stages.diffusion import load_part
-from vdm_pipeline.stages.models import EMBEDDED
-from vdm_pipeline.stages.sampling.pipeline import load_mixed
-from vdm_pipeline.stages.sampling.plan import Adapter
+from vdm_pipeline.stages.generation.pipeline import load_unet_with_adapters
+from vdm_pipeline.stages.generation.plan import Adapter
+from vdm_pipeline.stages.models.diffusion import load_part
+from vdm_pipeline.stages.models.pins import EMBEDDED
 from vdm_pipeline.stages.training.loop import Session
 from vdm_pipeline_tests.stages.training.jobs import BASE, trained
 
-KINDS = [{}, {"rslora": True}, {"dora": True}, {"target_modules": ("to_q", "conv1", "ff.net.2")}]
+KINDS = [{}, {"use_rslora": True}, {"use_dora": True}, {"target_modules": ("to_q", "conv1", "ff.net.2")}]
 LATENT = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 TEXT = torch.randn(2, 77, 96, generator=torch.Generator().manual_seed(1))
 
@@ -41,8 +41,8 @@ def in_process(monkeypatch) -> list:
 @pytest.mark.parametrize("kind", KINDS, ids=["LoRA", "rsLoRA", "DoRA", "convolutions"])
 def test_diffusers_and_peft_read_what_we_trained(tiny, tmp_path, in_process, kind):
     """A rank that is not alpha, so that a scale that got lost would show."""
-    path = trained(tiny, tmp_path / "run", training={"rank": 2, "alpha": 5.0, "steps": 4, "learning_rate": 0.05, **kind})
-    by_diffusers = load_mixed(BASE, [Adapter("ours", path.parent, 1.0)])
+    path = trained(tiny, tmp_path / "run", training={"rank": 2, "alpha": 5.0, "max_train_steps": 4, "learning_rate": 0.05, **kind})
+    by_diffusers = load_unet_with_adapters(BASE, [Adapter("ours", path.parent, 1.0)])
     np.testing.assert_allclose(answer(by_diffusers), in_process[0], atol=2e-4)
 
     from peft import LoraConfig, set_peft_model_state_dict
@@ -59,7 +59,7 @@ def test_diffusers_and_peft_read_what_we_trained(tiny, tmp_path, in_process, kin
 
 def test_adapter_mixes_with_lcm_and_says_where_it_comes_from(tiny, tmp_path):
     path = trained(tiny, tmp_path / "lora", training={"alpha": 4.0, "rank": 2})
-    unet = load_mixed(BASE, [Adapter("lcm", EMBEDDED / "lcm_lora", 1.0), Adapter("x", path.parent, 1.0)])
+    unet = load_unet_with_adapters(BASE, [Adapter("lcm", EMBEDDED / "lcm_lora", 1.0), Adapter("x", path.parent, 1.0)])
     assert (unet.peft_config["x"].r, unet.peft_config["x"].lora_alpha) == (2, 4.0)
     layer = unet.down_blocks[0].attentions[0].transformer_blocks[0].attn1.to_q
     assert layer.scaling["x"] == 2.0
@@ -71,7 +71,7 @@ def test_adapter_mixes_with_lcm_and_says_where_it_comes_from(tiny, tmp_path):
 
 
 def test_loss_falls_on_a_handful_of_images(tiny, tmp_path):
-    changes = {"steps": 60, "batch": 8, "learning_rate": 5e-3}
+    changes = {"max_train_steps": 60, "batch_size": 8, "learning_rate": 5e-3}
     path = trained(tiny, tmp_path / "fit", training=changes, execution={"log_every": 20, "checkpoint_every": 60, "validate_every": 20})
     rows = [row.split(",") for row in (path.parent / "training_log.csv").read_text().splitlines()[1:]]
     assert float(rows[-1][1]) < float(rows[0][1])

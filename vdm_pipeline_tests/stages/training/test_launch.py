@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from vdm_pipeline.errors import PipelineError
-from vdm_pipeline.stages.training.adapter import WEIGHTS
+from vdm_pipeline.io.tensors import LORA_WEIGHTS
 from vdm_pipeline.stages.training.job import Job
 from vdm_pipeline.stages.training.launch import run_training
 from vdm_pipeline.stages.training.loop import train
@@ -25,12 +25,12 @@ def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float
 
 
 def test_two_processes_give_the_weights_of_one(tiny, tmp_path):
-    one = load_file(trained(tiny, tmp_path / "one", training={"batch": 5}))
+    one = load_file(trained(tiny, tmp_path / "one", training={"batch_size": 5}))
     (tmp_path / "two").mkdir()
-    job = make_job(tiny, tmp_path / "two", training={"batch": 5}, execution={"processes": 2, "micro_batch": 2})
+    job = make_job(tiny, tmp_path / "two", training={"batch_size": 5}, execution={"num_processes": 2, "micro_batch_size": 2})
     lines: list[str] = []
     run_training(job, lines.append)
-    two = load_file(job.out / WEIGHTS)
+    two = load_file(job.out / LORA_WEIGHTS)
     assert apart(one, two) < 1e-5
     assert distance(one, two) < 1e-2 * distance(one, start(tiny.training)), "and most of an adapter is where it started"
     assert sum(line.startswith("step 6/6: loss") for line in lines) == 1
@@ -40,13 +40,13 @@ def test_two_processes_give_the_weights_of_one(tiny, tmp_path):
 
 
 def test_a_workers_fault_is_its_sentence(tiny, tmp_path):
-    job = make_job(tiny, tmp_path, training={"target_modules": ("nowhere",)}, execution={"processes": 2})
+    job = make_job(tiny, tmp_path, training={"target_modules": ("nowhere",)}, execution={"num_processes": 2})
     with pytest.raises(PipelineError, match=r"^training\.target_modules: "):
         run_training(job, lambda line: None)
 
 
 def test_a_worker_that_dies_is_told_with_its_last_lines(tiny, tmp_path):
-    job = make_job(tiny, tmp_path, execution={"processes": 2}).model_copy(update={"base": tmp_path / "nowhere"})
+    job = make_job(tiny, tmp_path, execution={"num_processes": 2}).model_copy(update={"base": tmp_path / "nowhere"})
     (job.state).mkdir(parents=True)
     with pytest.raises(PipelineError, match=r"nowhere"):
         run_training(job, lambda line: None)
@@ -54,7 +54,7 @@ def test_a_worker_that_dies_is_told_with_its_last_lines(tiny, tmp_path):
 
 def test_fewer_processes_than_asked_for_are_a_sentence(tiny, tmp_path):
     with pytest.raises(PipelineError, match=r"^execution\.processes is 2, but 1 were started"):
-        train(make_job(tiny, tmp_path, execution={"processes": 2}), print)
+        train(make_job(tiny, tmp_path, execution={"num_processes": 2}), print)
 
 
 def launched(job: Job, file: Path, until: str) -> subprocess.Popen:
@@ -68,10 +68,10 @@ def launched(job: Job, file: Path, until: str) -> subprocess.Popen:
 
 
 def test_two_killed_processes_go_on_to_the_weights_of_one(tiny, tmp_path):
-    training = {"batch": 5, "steps": 12}
+    training = {"batch_size": 5, "max_train_steps": 12}
     one = load_file(trained(tiny, tmp_path / "one", training=training))
     (tmp_path / "two").mkdir()
-    job = make_job(tiny, tmp_path / "two", training=training, execution={"processes": 2, "micro_batch": 2, "log_every": 1})
+    job = make_job(tiny, tmp_path / "two", training=training, execution={"num_processes": 2, "micro_batch_size": 2, "log_every": 1})
     launcher = launched(job, tmp_path / "job.json", "step 4/12:")
     family = psutil.Process(launcher.pid).children(recursive=True)
     for process in (launcher, *family):
@@ -82,12 +82,12 @@ def test_two_killed_processes_go_on_to_the_weights_of_one(tiny, tmp_path):
     run_training(job, lines.append)
     begun = next(int(line.split()[4]) for line in lines if line.startswith("going on from step "))
     assert 2 <= begun < 12
-    assert apart(one, load_file(job.out / WEIGHTS)) < 1e-5
+    assert apart(one, load_file(job.out / LORA_WEIGHTS)) < 1e-5
 
 
 def test_no_worker_outlives_a_killed_launcher(tiny, tmp_path):
-    silent = {"processes": 2, "log_every": 10**6, "checkpoint_every": 10**6}
-    job = make_job(tiny, tmp_path, training={"steps": 10**6}, execution=silent)
+    silent = {"num_processes": 2, "log_every": 10**6, "checkpoint_every": 10**6}
+    job = make_job(tiny, tmp_path, training={"max_train_steps": 10**6}, execution=silent)
     launcher = launched(job, tmp_path / "job.json", "GFLOP")
     family = psutil.Process(launcher.pid).children(recursive=True)
     assert len(family) >= 3, "accelerate and its two workers"

@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.settings import Training
-from vdm_pipeline.stages.diffusion import load_part
+from vdm_pipeline.stages.models.diffusion import load_part
 from vdm_pipeline.stages.training.adapter import add_lora
-from vdm_pipeline.stages.training.draws import draw
-from vdm_pipeline.stages.training.examples import Encoder
+from vdm_pipeline.stages.training.encoding import Encoder
 from vdm_pipeline.stages.training.objective import Objective
+from vdm_pipeline.stages.training.randomness import sample_step
 from vdm_pipeline_tests.stages.training.jobs import BASE, CAPTIONS, IMAGES, silent, trained
 
 CPU = torch.device("cpu")
@@ -30,7 +30,7 @@ def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
 
 
 def test_training_equals_a_plain_loop_with_the_rates_of_the_schedule(tiny, tmp_path):
-    changes = {"steps": 4, "warmup_steps": 2}
+    changes = {"max_train_steps": 4, "lr_warmup_steps": 2}
     training = tiny.training.model_copy(update=changes)
     unet = load_part(BASE, "unet")
     named = add_lora(unet, training)
@@ -38,7 +38,7 @@ def test_training_equals_a_plain_loop_with_the_rates_of_the_schedule(tiny, tmp_p
     objective = Objective(load_part(BASE, "scheduler"), training, CPU)
     optimizer = torch.optim.AdamW(named.values(), weight_decay=training.weight_decay)
     for step, share in enumerate([0.5, 1, 1, 0.1]):
-        loss = objective.losses(unet, data, draw(8, data.latent, training, 1000, step)).mean()
+        loss = objective.losses(unet, data, sample_step(8, data.latent, training, 1000, step)).mean()
         grads = torch.autograd.grad(loss, list(named.values()))
         norm = torch.cat([grad.flatten() for grad in grads]).norm()
         for value, grad in zip(named.values(), grads, strict=True):
@@ -52,7 +52,7 @@ def test_training_equals_a_plain_loop_with_the_rates_of_the_schedule(tiny, tmp_p
 
 
 def test_weight_decay_shrinks_what_has_no_gradient(tiny, tmp_path):
-    changes = {"steps": 1, "warmup_steps": 0, "learning_rate": 0.1, "weight_decay": 0.5}
+    changes = {"max_train_steps": 1, "lr_warmup_steps": 0, "learning_rate": 0.1, "weight_decay": 0.5}
     before = start(tiny.training.model_copy(update=changes))
     after = load_file(trained(tiny, tmp_path / "run", training=changes))
     # lora_B starts at zero, so the first step gives lora_A no gradient and only the decay moves it
@@ -64,7 +64,7 @@ def test_weight_decay_shrinks_what_has_no_gradient(tiny, tmp_path):
 
 @pytest.mark.parametrize("norm", [1e-10, 3e-11])
 def test_gradients_are_clipped_to_the_norm(tiny, tmp_path, norm):
-    changes = {"steps": 1, "warmup_steps": 0, "max_grad_norm": norm}
+    changes = {"max_train_steps": 1, "lr_warmup_steps": 0, "max_grad_norm": norm}
     after = load_file(trained(tiny, tmp_path / "run", training=changes))
     moved = torch.cat([value.flatten() for name, value in after.items() if "lora_B" in name]).norm()
     # Adam's first update is lr * g / (|g| + 1e-8), so gradients far below 1e-8 show in the size of the step
@@ -74,9 +74,9 @@ def test_gradients_are_clipped_to_the_norm(tiny, tmp_path, norm):
 def test_a_broken_gradient_moves_nothing_and_training_goes_on(tiny, tmp_path, monkeypatch):
     good, calls = Objective.losses, []
 
-    def broken_at_the_third_step(self, unet, data, draws):
-        losses = good(self, unet, data, draws)
-        calls.append(len(draws.rows))
+    def broken_at_the_third_step(self, unet, data, randomness):
+        losses = good(self, unet, data, randomness)
+        calls.append(len(randomness.rows))
         return losses * float("nan") if calls.count(4) == 3 else losses  # steps have four images, the FLOP count one
 
     seen: list[dict[str, torch.Tensor]] = []
@@ -104,13 +104,13 @@ def test_a_broken_gradient_moves_nothing_and_training_goes_on(tiny, tmp_path, mo
 def test_gradients_that_stay_broken_end_the_training_and_the_last_good_checkpoint_stays(tiny, tmp_path, monkeypatch):
     good, calls = Objective.losses, []
 
-    def broken_from_the_fourth_step(self, unet, data, draws):
-        calls.append(len(draws.rows))
-        return good(self, unet, data, draws) * (float("nan") if calls.count(4) >= 4 else 1.0)
+    def broken_from_the_fourth_step(self, unet, data, randomness):
+        calls.append(len(randomness.rows))
+        return good(self, unet, data, randomness) * (float("nan") if calls.count(4) >= 4 else 1.0)
 
     monkeypatch.setattr(Objective, "losses", broken_from_the_fourth_step)
     with pytest.raises(PipelineError, match=r"gradients of 3 steps in a row up to step 6 are not finite; lower training\.learning_rate"):
-        trained(tiny, tmp_path / "run", training={"bad_steps": 2})
+        trained(tiny, tmp_path / "run", training={"max_nonfinite_steps": 2})
     assert not list((tmp_path / "run/out").glob("*.safetensors"))
     kept = [load_file(path) for path in sorted((tmp_path / "run/state").glob("step_*"))]
     assert [int(path.name[5:13]) for path in sorted((tmp_path / "run/state").glob("step_*"))] == [2, 4]
@@ -121,21 +121,21 @@ def test_broken_gradients_end_the_training_however_seldom_it_is_logged(tiny, tmp
     """Three broken steps in a row, and good ones after them, between two rows of the log."""
     good, calls = Objective.losses, []
 
-    def broken_for_a_while(self, unet, data, draws):
-        calls.append(len(draws.rows))
-        return good(self, unet, data, draws) * (float("nan") if 2 <= calls.count(4) <= 4 else 1.0)
+    def broken_for_a_while(self, unet, data, randomness):
+        calls.append(len(randomness.rows))
+        return good(self, unet, data, randomness) * (float("nan") if 2 <= calls.count(4) <= 4 else 1.0)
 
     monkeypatch.setattr(Objective, "losses", broken_for_a_while)
     seldom = {"log_every": 1000, "checkpoint_every": 1000}
     with pytest.raises(PipelineError, match=r"gradients of 3 steps in a row up to step 6"):
-        trained(tiny, tmp_path / "run", training={"bad_steps": 2}, execution=seldom)
+        trained(tiny, tmp_path / "run", training={"max_nonfinite_steps": 2}, execution=seldom)
 
 
 def test_a_training_without_one_good_step_is_no_training(tiny, tmp_path, monkeypatch):
     good = Objective.losses
     monkeypatch.setattr(Objective, "losses", lambda *given: good(*given) * float("nan"))
     with pytest.raises(PipelineError, match=r"gradients of 4 steps in a row up to step 4"):
-        trained(tiny, tmp_path / "run", training={"steps": 4, "bad_steps": 50})
+        trained(tiny, tmp_path / "run", training={"max_train_steps": 4, "max_nonfinite_steps": 50})
     rows = [row.split(",") for row in (tmp_path / "run/state/training_log.csv").read_text().splitlines()[1:]]
     assert [row[1] for row in rows] == [""], "no loss, rather than 0"
 
@@ -143,7 +143,7 @@ def test_a_training_without_one_good_step_is_no_training(tiny, tmp_path, monkeyp
 @pytest.mark.parametrize("micro", [1, 3])
 def test_micro_batches_change_nothing(tiny, tmp_path, micro):
     whole = load_file(trained(tiny, tmp_path / "whole"))
-    parts = load_file(trained(tiny, tmp_path / "parts", execution={"micro_batch": micro}))
+    parts = load_file(trained(tiny, tmp_path / "parts", execution={"micro_batch_size": micro}))
     moved = distance(whole, start(tiny.training))
     assert distance(whole, parts) < 1e-2 * moved
 
@@ -152,10 +152,10 @@ def test_out_of_memory_halves_the_micro_batch_and_changes_nothing(tiny, tmp_path
     whole = load_file(trained(tiny, tmp_path / "whole"))
     good, lines = Objective.losses, []
 
-    def only_one_fits(self, unet, data, draws):
-        if len(draws.rows) > 1:
+    def only_one_fits(self, unet, data, randomness):
+        if len(randomness.rows) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return good(self, unet, data, draws)
+        return good(self, unet, data, randomness)
 
     monkeypatch.setattr(Objective, "losses", only_one_fits)
     found = load_file(trained(tiny, tmp_path / "small", log=lines.append))
@@ -166,7 +166,7 @@ def test_out_of_memory_halves_the_micro_batch_and_changes_nothing(tiny, tmp_path
 
 
 def test_memory_that_does_not_hold_one_image_is_a_sentence(tiny, tmp_path, monkeypatch):
-    def none_fits(self, unet, data, draws):
+    def none_fits(self, unet, data, randomness):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Objective, "losses", none_fits)
@@ -186,9 +186,9 @@ def test_running_mean_is_that_of_the_weights(tiny, tmp_path):
 
 def test_running_mean_weighs_each_step_by_the_decay(tiny, tmp_path):
     """Mean after two steps: d² of the start, d(1 - d) of the first step's weights, 1 - d of the second's."""
-    constant = {"schedule": "constant", "warmup_steps": 0}
-    first, second = (load_file(trained(tiny, tmp_path / f"{n}", training=constant | {"steps": n})) for n in (1, 2))
-    mean = load_file(trained(tiny, tmp_path / "mean", training=constant | {"steps": 2, "ema_decay": 0.6}))
+    constant = {"lr_scheduler": "constant", "lr_warmup_steps": 0}
+    first, second = (load_file(trained(tiny, tmp_path / f"{n}", training=constant | {"max_train_steps": n})) for n in (1, 2))
+    mean = load_file(trained(tiny, tmp_path / "mean", training=constant | {"max_train_steps": 2, "ema_decay": 0.6}))
     origin = start(tiny.training)
     expected = {name: 0.36 * origin[name] + 0.24 * first[name] + 0.4 * second[name] for name in origin}
     assert distance(mean, expected) < 1e-3 * distance(second, origin)
@@ -218,7 +218,7 @@ def test_small_updates_are_not_lost_on_a_half_precision_base(tiny, tmp_path, mon
 
     monkeypatch.setattr(loop, "pick_dtype", lambda device: torch.bfloat16)
     monkeypatch.setattr(loop, "peak_flops", lambda device, dtype: 1e9)  # minutes, on a CPU that emulates bf16
-    changes = {"steps": 2, "warmup_steps": 0, "learning_rate": 1e-5}
+    changes = {"max_train_steps": 2, "lr_warmup_steps": 0, "learning_rate": 1e-5}
     before = start(tiny.training.model_copy(update=changes))
     after = load_file(trained(tiny, tmp_path / "run", training=changes))
     moved = torch.cat([(after[name] != before[name]).flatten() for name in before if "lora_B" in name])

@@ -5,20 +5,20 @@ import itertools
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import alphas_cumprod
 import pytest
 from safetensors.torch import load_file
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import write_text
+from vdm_pipeline.io.tensors import LORA_WEIGHTS
 from vdm_pipeline.settings import Profile
 from vdm_pipeline.stages.training import loop
-from vdm_pipeline.stages.training.adapter import WEIGHTS
 from vdm_pipeline.stages.training.checkpoints import Checkpoints
 from vdm_pipeline.stages.training.job import resume_key
 from vdm_pipeline.stages.training.loop import train
@@ -74,7 +74,7 @@ def test_validation_keeps_its_own_time(tiny, tmp_path):
 
 
 def test_running_mean_and_optimizer_go_on_too(tiny, tmp_path):
-    changes = {"ema_decay": 0.7, "snr_gamma": 5.0, "noise_offset": 0.1, "flip": True}
+    changes = {"ema_decay": 0.7, "snr_gamma": 5.0, "noise_offset": 0.1, "random_flip": True}
     whole = trained(tiny, tmp_path / "whole", training=changes)
     with pytest.raises(Killed):
         trained(tiny, tmp_path / "cut", log=kill_at(5), training=changes, execution={"log_every": 1})
@@ -94,41 +94,41 @@ def test_a_deleted_or_damaged_last_checkpoint_costs_steps_and_nothing_else(tiny,
 
 
 def test_more_steps_go_on_where_the_rate_does_not_know_the_end(tiny, tmp_path):
-    constant = {"schedule": "constant"}
-    whole = trained(tiny, tmp_path / "whole", training=constant | {"steps": 9})
+    constant = {"lr_scheduler": "constant"}
+    whole = trained(tiny, tmp_path / "whole", training=constant | {"max_train_steps": 9})
     trained(tiny, tmp_path / "more", training=constant)
     lines: list[str] = []
-    more = trained(tiny, tmp_path / "more", log=lines.append, training=constant | {"steps": 9})
+    more = trained(tiny, tmp_path / "more", log=lines.append, training=constant | {"max_train_steps": 9})
     assert "going on from step 6 of 9" in lines
     assert {key: value.tolist() for key, value in load_file(more).items()} == {k: v.tolist() for k, v in load_file(whole).items()}
 
 
 def test_fewer_steps_do_not_take_a_checkpoint_past_their_end(tiny, tmp_path):
-    constant = {"schedule": "constant"}
+    constant = {"lr_scheduler": "constant"}
     trained(tiny, tmp_path / "run", training=constant)
-    fewer = trained(tiny, tmp_path / "run", training=constant | {"steps": 4})
-    assert fewer.read_bytes() == trained(tiny, tmp_path / "alone", training=constant | {"steps": 4}).read_bytes()
+    fewer = trained(tiny, tmp_path / "run", training=constant | {"max_train_steps": 4})
+    assert fewer.read_bytes() == trained(tiny, tmp_path / "alone", training=constant | {"max_train_steps": 4}).read_bytes()
 
 
 def test_fewer_steps_keep_their_own_checkpoints(tiny, tmp_path):
     """What a longer training left lies past their end and must not push theirs out."""
-    constant = {"schedule": "constant"}
-    trained(tiny, tmp_path / "run", training=constant | {"steps": 9}, execution={"checkpoint_every": 1})
+    constant = {"lr_scheduler": "constant"}
+    trained(tiny, tmp_path / "run", training=constant | {"max_train_steps": 9}, execution={"checkpoint_every": 1})
     with pytest.raises(Killed):
-        trained(tiny, tmp_path / "run", log=kill_at(6), training=constant | {"steps": 7}, execution={"checkpoint_every": 1})
+        trained(tiny, tmp_path / "run", log=kill_at(6), training=constant | {"max_train_steps": 7}, execution={"checkpoint_every": 1})
     lines: list[str] = []
-    fewer = trained(tiny, tmp_path / "run", log=lines.append, training=constant | {"steps": 7})
+    fewer = trained(tiny, tmp_path / "run", log=lines.append, training=constant | {"max_train_steps": 7})
     assert "going on from step 5 of 7" in lines
-    assert fewer.read_bytes() == trained(tiny, tmp_path / "alone", training=constant | {"steps": 7}).read_bytes()
+    assert fewer.read_bytes() == trained(tiny, tmp_path / "alone", training=constant | {"max_train_steps": 7}).read_bytes()
     assert [path.name for path in (tmp_path / "run/out/samples").iterdir()] == ["step_000007.png"]
 
 
 def test_sheets_that_a_kill_prevented_are_made_and_later_ones_forgotten(tiny, tmp_path, monkeypatch):
     every = {"sample_every": 2}
-    draw = loop.sample_sheet
+    sample_step = loop.sample_sheet
 
     def dies(*given):
-        monkeypatch.setattr(loop, "sample_sheet", draw)
+        monkeypatch.setattr(loop, "sample_sheet", sample_step)
         raise Killed
 
     monkeypatch.setattr(loop, "sample_sheet", dies)
@@ -155,21 +155,21 @@ def test_speed_in_the_log_is_that_of_the_clock(tiny, tmp_path, monkeypatch):
     rows = list(csv.DictReader((tmp_path / "run/out/training_log.csv").open()))
     flops = next(float(line.split()[0]) for line in lines if "GFLOP" in line) * 1e9
     for row in rows[:-1]:
-        assert float(row["images_per_s"]) == 2 * tiny.training.batch
-        assert float(row["share_of_peak"]) == pytest.approx(2 * tiny.training.batch * flops / 8e9, rel=0.02)
+        assert float(row["images_per_s"]) == 2 * tiny.training.batch_size
+        assert float(row["mfu"]) == pytest.approx(2 * tiny.training.batch_size * flops / 8e9, rel=0.02)
 
 
 def test_only_trainings_that_share_their_steps_share_a_key(tiny):
     training = tiny.training
-    constant = training.model_copy(update={"schedule": "constant"})
+    constant = training.model_copy(update={"lr_scheduler": "constant"})
 
     def key(settings, data="d", base="b"):
         return resume_key(settings, data, base, 1)
 
-    assert key(constant) == key(constant.model_copy(update={"steps": 99}))
-    assert key(training) != key(training.model_copy(update={"steps": 99}))
+    assert key(constant) == key(constant.model_copy(update={"max_train_steps": 99}))
+    assert key(training) != key(training.model_copy(update={"max_train_steps": 99}))
     others = [
-        constant.model_copy(update={name: value}) for name, value in {"seed": 1, "rank": 2, "learning_rate": 1e-5, "batch": 3}.items()
+        constant.model_copy(update={name: value}) for name, value in {"seed": 1, "rank": 2, "learning_rate": 1e-5, "batch_size": 3}.items()
     ]
     assert len({key(constant), key(constant, data="e"), key(constant, base="c"), *map(key, others)}) == 7
 
@@ -197,7 +197,7 @@ def test_a_full_disk_ends_in_a_sentence_and_the_next_run_goes_on(tiny, tmp_path)
         lines: list[str] = []
         train(job, lines.append)
         assert "going on from step 2 of 6" in lines
-        assert (tmp_path / "out" / WEIGHTS).read_bytes() == whole.read_bytes()
+        assert (tmp_path / "out" / LORA_WEIGHTS).read_bytes() == whole.read_bytes()
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
@@ -205,22 +205,22 @@ def test_a_full_disk_ends_in_a_sentence_and_the_next_run_goes_on(tiny, tmp_path)
 @pytest.mark.slow
 def test_killed_processes_end_in_the_same_bytes(tiny, tmp_path):
     """A process of its own, killed at random moments, then left alone. The benchmark ``kills`` does it 200 times."""
-    whole = trained(tiny, tmp_path / "whole", training={"steps": 40}, execution={"checkpoint_every": 1})
+    whole = trained(tiny, tmp_path / "whole", training={"max_train_steps": 40}, execution={"checkpoint_every": 1})
     job_file = job_in(tiny, tmp_path / "run")
     rng = random.Random(7)
-    for sent in (signal.SIGKILL, signal.SIGTERM):
+    for sent in (alphas_cumprod.SIGKILL, alphas_cumprod.SIGTERM):
         process = start(job_file)
         wait_for_a_checkpoint(tmp_path / "run/state", process)
         time.sleep(rng.uniform(0, 1))
         os.kill(process.pid, sent)
         process.wait(timeout=60)
     assert start(job_file).wait(timeout=300) == 0
-    assert (tmp_path / "run/out" / WEIGHTS).read_bytes() == whole.read_bytes()
+    assert (tmp_path / "run/out" / LORA_WEIGHTS).read_bytes() == whole.read_bytes()
 
 
 def job_in(profile: Profile, root: Path) -> Path:
     root.mkdir()
-    job = make_job(profile, root, training={"steps": 40}, execution={"checkpoint_every": 1})
+    job = make_job(profile, root, training={"max_train_steps": 40}, execution={"checkpoint_every": 1})
     write_text(root / "job.json", job.model_dump_json())
     return root / "job.json"
 

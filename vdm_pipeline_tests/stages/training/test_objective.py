@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from vdm_pipeline.stages.diffusion import load_part
-from vdm_pipeline.stages.training.draws import Draws, draw
-from vdm_pipeline.stages.training.examples import Encoded
+from vdm_pipeline.stages.models.diffusion import load_part
+from vdm_pipeline.stages.training.encoding import Encoded
 from vdm_pipeline.stages.training.objective import Objective
+from vdm_pipeline.stages.training.randomness import StepRandomness, sample_step
 from vdm_pipeline_tests.stages.training.jobs import BASE
 
 CPU = torch.device("cpu")
@@ -34,14 +34,14 @@ def signal_and_noise(steps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return kept.sqrt(), (1 - kept).sqrt()
 
 
-def encoded(n: int = 16, copies: int = 1, deviation: float = 0.0) -> Encoded:
+def encoded(n: int = 16, copies: int = 1, std: float = 0.0) -> Encoded:
     mean = torch.randn(copies * n, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     text = torch.randn(3, 77, 96, generator=torch.Generator().manual_seed(1))
-    return Encoded(n, mean, torch.full_like(mean, deviation), torch.arange(n) % 3, text)
+    return Encoded(n, mean, torch.full_like(mean, std), torch.arange(n) % 3, text)
 
 
-def drawn(data: Encoded, training, step: int = 0) -> Draws:
-    return draw(data.n, data.latent, training, 1000, step)
+def drawn(data: Encoded, training, step: int = 0) -> StepRandomness:
+    return sample_step(data.n, data.latent, training, 1000, step)
 
 
 def objective(training, kind: str = "epsilon") -> Objective:
@@ -52,15 +52,15 @@ def objective(training, kind: str = "epsilon") -> Objective:
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
 def test_loss_is_the_distance_from_noise_or_velocity(tiny, kind):
-    training, data = tiny.training.model_copy(update={"batch": 16}), encoded()
-    draws = drawn(data, training)
+    training, data = tiny.training.model_copy(update={"batch_size": 16}), encoded()
+    randomness = drawn(data, training)
 
     def half_a_unit_off(noisy: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
-        signal, share = signal_and_noise(steps)
-        noise = (noisy - signal * data.mean[draws.rows]) / share
-        return 0.5 + (noise if kind == "epsilon" else signal * noise - share * data.mean[draws.rows])
+        alphas_cumprod, share = signal_and_noise(steps)
+        noise = (noisy - alphas_cumprod * data.mean[randomness.rows]) / share
+        return 0.5 + (noise if kind == "epsilon" else alphas_cumprod * noise - share * data.mean[randomness.rows])
 
-    losses = objective(training, kind).losses(FakeUNet(half_a_unit_off), data, draws)
+    losses = objective(training, kind).losses(FakeUNet(half_a_unit_off), data, randomness)
     torch.testing.assert_close(losses, torch.full((16,), 0.25), rtol=1e-3, atol=0)
 
 
@@ -70,43 +70,43 @@ def test_another_prediction_type_is_refused(tiny):
 
 
 def test_noisy_latents_are_diffusers_own(tiny):
-    training, data = tiny.training.model_copy(update={"batch": 16}), encoded(deviation=0.3)
-    draws, unet = drawn(data, training), FakeUNet(lambda noisy, steps: noisy)
-    objective(training).losses(unet, data, draws)
-    latents = data.mean[draws.rows] + 0.3 * draws.posterior
-    expected = load_part(BASE, "scheduler").add_noise(latents, draws.noise, draws.timesteps)
+    training, data = tiny.training.model_copy(update={"batch_size": 16}), encoded(std=0.3)
+    randomness, unet = drawn(data, training), FakeUNet(lambda noisy, steps: noisy)
+    objective(training).losses(unet, data, randomness)
+    latents = data.mean[randomness.rows] + 0.3 * randomness.posterior
+    expected = load_part(BASE, "scheduler").add_noise(latents, randomness.noise, randomness.timesteps)
     torch.testing.assert_close(unet.seen[0][0], expected)
 
 
 def test_every_image_goes_with_its_own_caption(tiny):
-    training, data = tiny.training.model_copy(update={"batch": 16}), encoded()
-    draws, unet = drawn(data, training), FakeUNet(lambda noisy, steps: noisy)
-    objective(training).losses(unet, data, draws)
-    assert torch.equal(unet.seen[0][2], data.text[draws.rows % 3])
+    training, data = tiny.training.model_copy(update={"batch_size": 16}), encoded()
+    randomness, unet = drawn(data, training), FakeUNet(lambda noisy, steps: noisy)
+    objective(training).losses(unet, data, randomness)
+    assert torch.equal(unet.seen[0][2], data.text[randomness.rows % 3])
 
 
 def test_mirrored_images_have_the_latents_of_mirrored_pixels(tiny):
-    training, data = tiny.training.model_copy(update={"batch": 16, "flip": True}), encoded(copies=2)
-    draws = drawn(data, training)
-    assert 0 < int(draws.mirrored.sum()) < 16
+    training, data = tiny.training.model_copy(update={"batch_size": 16, "random_flip": True}), encoded(copies=2)
+    randomness = drawn(data, training)
+    assert 0 < int(randomness.mirrored.sum()) < 16
     unet = FakeUNet(lambda noisy, steps: noisy)
-    objective(training).losses(unet, data, draws)
-    signal, share = signal_and_noise(draws.timesteps)
-    latents = (unet.seen[0][0] - share * draws.noise) / signal
-    expected = torch.stack([data.mean[16 * int(m) + r] for m, r in zip(draws.mirrored, draws.rows, strict=True)])
-    near = draws.timesteps < 800  # later, little of the latent is left to compare
+    objective(training).losses(unet, data, randomness)
+    alphas_cumprod, share = signal_and_noise(randomness.timesteps)
+    latents = (unet.seen[0][0] - share * randomness.noise) / alphas_cumprod
+    expected = torch.stack([data.mean[16 * int(m) + r] for m, r in zip(randomness.mirrored, randomness.rows, strict=True)])
+    near = randomness.timesteps < 800  # later, little of the latent is left to compare
     torch.testing.assert_close(latents[near], expected[near], rtol=1e-3, atol=1e-3)
 
 
 def test_noise_offset_moves_whole_channels(tiny):
-    training, data = tiny.training.model_copy(update={"batch": 16, "noise_offset": 0.5}), encoded()
-    draws, unet = drawn(data, training), FakeUNet(lambda noisy, steps: noisy)
-    objective(training).losses(unet, data, draws)
+    training, data = tiny.training.model_copy(update={"batch_size": 16, "noise_offset": 0.5}), encoded()
+    randomness, unet = drawn(data, training), FakeUNet(lambda noisy, steps: noisy)
+    objective(training).losses(unet, data, randomness)
     plain = FakeUNet(lambda noisy, steps: noisy)
-    objective(training.model_copy(update={"noise_offset": 0.0})).losses(plain, data, draws)
-    _, share = signal_and_noise(draws.timesteps)
+    objective(training.model_copy(update={"noise_offset": 0.0})).losses(plain, data, randomness)
+    _, share = signal_and_noise(randomness.timesteps)
     moved = unet.seen[0][0] - plain.seen[0][0]
-    torch.testing.assert_close(moved, (share * 0.5 * draws.offset).expand_as(moved), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(moved, (share * 0.5 * randomness.offset).expand_as(moved), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])

@@ -9,7 +9,7 @@ from vdm_pipeline.stages.report.verdicts.verdict import Outcome, Verdict, gather
 from vdm_pipeline.stages.report.wording import NOT_MEASURED, below, bound, chance, find, has_value, interval, share
 
 SPACES = {"labeller": "In the labeller's space", "independent": "In the independent space"}
-SURE = 0.05
+ALPHA = 0.05
 """A paired difference counts below this p, if its interval leaves 0 out as well."""
 PAIRS = (("label_confidence", "higher", "the judge's confidence in the class that was asked for"),)
 """What is better the one way; sharpness is not, nor the distance to the nearest real image, as typical images lie near to many."""
@@ -61,7 +61,7 @@ def _paired(images: Mapping[str, Any], key: str, wanted: str, what: str) -> tupl
         return "absent", f"How the LoRA changes {what}: {NOT_MEASURED}."
     low, high = bound(found, 0), bound(found, 1)
     figures = f"{interval(found)}, p = {chance(found['p'])}, {found.get('n', '?')} pairs"
-    if found["p"] >= SURE or low <= 0 <= high:
+    if found["p"] >= ALPHA or low <= 0 <= high:
         return "open", f"The LoRA does not clearly change {what}: {figures}."
     went = "lower" if high < 0 else "higher"
     return ("good" if went == wanted else "bad"), f"With the LoRA {what} is {went}: {figures}."

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from vdm_pipeline.stages.image_findings import copies as copies_found
-from vdm_pipeline.stages.image_findings import copies_too_many
+from vdm_pipeline.stages.evaluation.check_outcomes import copies as copies_found
+from vdm_pipeline.stages.evaluation.check_outcomes import copies_too_many
 from vdm_pipeline.stages.report.verdicts.verdict import Outcome, Verdict, gathered
 from vdm_pipeline.stages.report.wording import NOT_MEASURED, bound, chance, find, has_value, interval, share
 
 SPACES = {"labeller": "labeller's space", "independent": "independent space"}
 SHARING: dict[str, tuple[str, Outcome]] = {"none": ("yes", "good"), "some": ("no", "bad"), "unclear": ("not clear", "open")}
 CAVEAT = "This looks for near copies of training images; it proves no anonymity, and the licences below still bind."
-SURE = 0.01
+ALPHA = 0.01
 
 
 def safe_to_share(images: Mapping[str, Any], max_copied: float) -> Verdict:
@@ -38,7 +38,7 @@ def _copies(images: Mapping[str, Any], space: str, title: str, max_copied: float
     if not has_value(copied) or p is None or find(lora, "p_copied") is None:
         return "absent", f"Copies of training images, in the {title}: {NOT_MEASURED}."
     too_many = copies_too_many(lora, max_copied)
-    outcome: Outcome = "bad" if too_many else "open" if bound(copied, 0) > 0 or copied["value"] > max_copied or p < SURE else "good"
+    outcome: Outcome = "bad" if too_many else "open" if bound(copied, 0) > 0 or copied["value"] > max_copied or p < ALPHA else "good"
     says = {
         "bad": "There are more copies of training images than chance explains",
         "open": "The images lean towards the training images",

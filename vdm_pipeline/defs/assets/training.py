@@ -1,0 +1,65 @@
+"""`lora_weights`."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from vdm_pipeline.defs.asset_factory import stage
+from vdm_pipeline.graph import STAGES, code_version
+from vdm_pipeline.incremental.project import Inputs, Project
+
+
+@stage(group="training", kinds={"pytorch", "huggingface"}, gpus="one a process")
+def lora_weights(context: dg.AssetExecutionContext, run: Project, staging: Path, upstream: Inputs) -> dict[str, Any]:
+    """LoRA on the base model, trained on the subset; goes on where an interrupted run stopped.
+
+    Settings: `[training]`. `training_log.csv` and the plot show loss, validation loss, learning rate and speed; a sheet of samples
+    is drawn at the end. With `schedule = "constant"`, more `steps` go on from those that were made.
+    """
+    import pandas as pd
+
+    from vdm_pipeline.io.images import file_uri
+    from vdm_pipeline.stages.models.pins import pin_name, resolve_model
+    from vdm_pipeline.stages.report.plots.figure import save_figure
+    from vdm_pipeline.stages.report.plots.training import loss_figure
+    from vdm_pipeline.stages.training.checkpoints import finished
+    from vdm_pipeline.stages.training.job import Job, resume_key
+    from vdm_pipeline.stages.training.launch import run_training
+
+    profile, folder = run.profile, staging / "lora"
+    folder.mkdir(exist_ok=True)
+    base = pin_name(profile.training.base)
+    key = resume_key(profile.training, upstream["lora_subset"].data_version, base, STAGES["lora_weights"].version)
+    state = run.store.own(f"results/.training/{key}")
+    if run.forced("lora_weights", context.run.tags) and finished(state, profile.training.max_train_steps):
+        shutil.rmtree(state)
+    run_training(
+        Job(
+            base=resolve_model(profile.training.base, context.log.info),
+            subset=upstream["lora_subset"]["folder"],
+            held_out=upstream["lora_subset"]["held_out"],
+            cache=run.store.own("results/.cache"),
+            state=state,
+            out=folder,
+            training=profile.training,
+            execution=profile.execution,
+            note={
+                "settings": profile.training.model_dump_json(),
+                "data_version": upstream["lora_subset"].data_version,
+                "base_model": base,
+                "code_version": code_version("lora_weights", profile),
+            },
+        ),
+        context.log.info,
+    )
+    for other in state.parent.iterdir():  # a training of other settings will not be gone on with
+        if other != state and other.is_dir() and not other.is_symlink():
+            shutil.rmtree(other)
+    log = pd.read_csv(folder / "training_log.csv")
+    save_figure(loss_figure(folder / "training_log.csv"), folder / "loss.png")
+    sheets = sorted((folder / "samples").glob("*.png"))
+    pictures = [f"![loss]({file_uri(folder / 'loss.png')})", *(f"{path.stem}\n\n![{path.stem}]({file_uri(path)})" for path in sheets)]
+    last = {key: float(value) for key, value in log.iloc[-1].items() if pd.notna(value)}
+    return last | {"preview": "\n\n".join(pictures)}

@@ -1,0 +1,94 @@
+"""From attenuation to a film: Beer-Lambert, scatter, quantum noise, detector blur, tone curve."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from vdm_pipeline.stages.data.phantom.anatomy import line_integral
+from vdm_pipeline.stages.data.phantom.geometry import Array
+from vdm_pipeline.stages.data.phantom.patient import Patient, draw_patient, stack
+
+CHUNK = 8
+"""Films rendered together: large enough for NumPy to pay, small enough for the cache."""
+OVERSAMPLED_BELOW = 128
+"""Below this size each pixel is the mean of 2 x 2 rays, against aliased ribs."""
+
+
+def render(seed: int, indices: NDArray[np.int64], pneumonia: NDArray[np.bool_], size: int) -> NDArray[np.uint8]:
+    """Render the films ``indices`` of the series ``seed``, shape ``[n, size, size]``, uint8.
+
+    Each film depends on its own (seed, index, pneumonia, size) alone, not on its neighbours or the number of threads.
+    """
+    if size < 16:
+        raise ValueError(f"size is {size} pixels; a phantom needs at least 16")
+    starts = range(0, len(indices), CHUNK)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        jobs = [pool.submit(_render_chunk, seed, indices[i : i + CHUNK], pneumonia[i : i + CHUNK], size) for i in starts]
+        chunks = [job.result() for job in jobs]
+    return np.concatenate(chunks) if chunks else np.zeros((0, size, size), np.uint8)
+
+
+def _render_chunk(seed: int, indices: NDArray[np.int64], pneumonia: NDArray[np.bool_], size: int) -> NDArray[np.uint8]:
+    patients = stack([draw_patient(seed, int(i), bool(p)) for i, p in zip(indices, pneumonia, strict=True)])
+    rays = size * 2 if size < OVERSAMPLED_BELOW else size
+    x, row = _pixel_grid(patients, rays)
+    rngs = [np.random.Generator(np.random.Philox(key=int(s))) for s in np.asarray(patients.noise_seed)]
+    attenuation = line_integral(patients, x, row, _texture(rngs, rays, patients))
+    if rays != size:
+        attenuation = attenuation.reshape(len(indices), size, 2, size, 2).mean(axis=(2, 4))
+    return _expose(patients, attenuation, list(rngs))
+
+
+def _pixel_grid(patient: Patient, rays: int) -> tuple[Array, Array]:
+    """Body coordinates (cm) of the rays after crop, shift and scale: columns ``[n, 1, rays]`` and rows ``[n, rays, 1]``."""
+    ticks = (np.arange(rays, dtype=np.float32) + 0.5) / rays - 0.5
+    scale = patient.field / patient.size
+    return (ticks[None, None, :] + patient.shift_x) * scale, (ticks[None, :, None] + patient.shift_y) * scale
+
+
+def _texture(rngs: list[np.random.Generator], rays: int, patient: Patient) -> Array:
+    """Lung parenchyma: white noise smoothed to about 0.7 cm, drawn on a fixed 64 x 64 raster so that size does not matter."""
+    raster = 64
+    white = np.stack([rng.standard_normal((raster, raster), dtype=np.float32) for rng in rngs])
+    smooth = gaussian_filter(white, (0, 1.2, 1.2), mode="wrap")
+    smooth /= smooth.std(axis=(1, 2), keepdims=True)
+    at = (np.arange(rays, dtype=np.float32) + 0.5) / rays * raster - 0.5
+    low = np.clip(np.floor(at).astype(int), 0, raster - 2)
+    weight = np.clip(at - low, 0, 1)
+    rows = smooth[:, low, :] * (1 - weight)[None, :, None] + smooth[:, low + 1, :] * weight[None, :, None]
+    return rows[:, :, low] * (1 - weight) + rows[:, :, low + 1] * weight
+
+
+def _expose(patient: Patient, attenuation: Array, rngs: list[np.random.Generator]) -> NDArray[np.uint8]:
+    size = attenuation.shape[-1]
+    primary = np.exp(-attenuation)
+    scattered = patient.scatter * gaussian_filter(primary, (0, 0.09 * size, 0.09 * size), mode="nearest")
+    signal = primary + scattered
+    quanta = patient.exposure * signal
+    noise = np.stack([rng.standard_normal((size, size), dtype=np.float32) for rng in rngs])
+    detected = np.maximum(quanta + np.sqrt(quanta) * noise, 1) / patient.exposure  # Poisson at high counts
+    detected = gaussian_filter(detected, (0, 0.45, 0.45), mode="nearest")
+    return _tone_curve(patient, -np.log(detected))
+
+
+def _tone_curve(patient: Patient, density: Array) -> NDArray[np.uint8]:
+    """Sigmoid display curve centred on the film's own exposure, as a reader's workstation does it."""
+    size = density.shape[-1]
+    middle = density[:, size // 8 : -size // 8, size // 8 : -size // 8]
+    low, high = np.percentile(middle, (5, 90), axis=(1, 2), keepdims=True).astype(np.float32)
+    scale = (high - low) * patient.window_width
+    centred = (density - (low + high) / 2) / scale - 0.35 * patient.window_centre
+    grey = 1 / (1 + np.exp(-3.0 * centred))
+    return np.round(255 * grey).astype(np.uint8)
+
+
+def render_in_chunks(
+    seed: int, indices: NDArray[np.int64], pneumonia: NDArray[np.bool_], size: int, chunk: int = 512
+) -> Iterator[NDArray[np.uint8]]:
+    """Like `render`, in pieces of ``chunk`` films, so that a caller can show progress."""
+    for start in range(0, len(indices), chunk):
+        yield render(seed, indices[start : start + chunk], pneumonia[start : start + chunk], size)

@@ -1,0 +1,123 @@
+"""Who is on the film: one random patient per (seed, index), lengths in cm, angles in rad."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdm_pipeline.stages.data.phantom.lesions import MAX_LESIONS, draw_lesions
+
+BLOBS = 6
+"""Ellipsoids that make up one consolidation."""
+VESSELS = 10
+"""Pulmonary vessels drawn for both lungs together."""
+
+
+@dataclass(frozen=True)
+class Patient:
+    """Parameters of one film; stacked over patients every field gains a leading axis."""
+
+    size: float  # scale of the whole body, 1 = adult
+    width: float  # scale of the chest's width
+    fat: float  # cm of soft tissue over the cage
+    depth: float  # half depth of the body, cm
+    lung_height: float  # half height of a lung, cm
+    inspiration: float  # how far the diaphragm stands down, cm
+    heart: float  # scale of the heart
+    heart_tilt: float
+    rotation: float  # about the body's long axis
+    lean: float  # slope of the shoulders in the image
+    shift_x: float  # crop, share of the field
+    shift_y: float
+    field: float  # width of the image, cm
+    shoulder: float  # height of the shoulders, cm
+    rib_drop: float  # how far a rib falls from back to front, cm
+    rib_radius: float
+    rib_density: float
+    clavicle: float  # slope
+    gas: float  # scale of the gastric bubble
+    breast: float  # thickness, cm
+    lung_density: float  # attenuation of aerated lung against soft tissue
+    exposure: float  # detected quanta a pixel, in free air
+    scatter: float  # scatter-to-primary ratio
+    window_centre: float
+    window_width: float
+    vessels: NDArray[np.float64]  # [VESSELS, 4]: side, angle, length, radius
+    blobs: NDArray[np.float64]  # [MAX_LESIONS * BLOBS, 6]: x, y (share of the field), a, b (ditto), depth, density
+    noise_seed: int  # once stacked: one a film
+
+
+def draw_patient(seed: int, index: int, pneumonia: bool) -> Patient:
+    """Draw the patient ``index`` of the series ``seed``; the same arguments give the same patient on any machine.
+
+    A healthy and a sick film of the same (seed, index) differ in the consolidations alone.
+    """
+    rng = np.random.Generator(np.random.Philox(key=[seed, 2 * index]))
+    uniform = rng.uniform
+    vessels = np.stack(
+        [
+            np.where(np.arange(VESSELS) % 2, 1.0, -1.0),
+            rng.uniform(-1.15, 1.15, VESSELS),
+            rng.uniform(4, 9, VESSELS),
+            rng.uniform(0.18, 0.42, VESSELS),
+        ],
+        axis=1,
+    )
+    return Patient(
+        size=uniform(0.86, 1.06),
+        width=uniform(0.92, 1.10),
+        fat=1.0 + 2.4 * rng.beta(1.5, 3.5),
+        depth=uniform(9.0, 11.5),
+        lung_height=uniform(12.6, 14.6),
+        inspiration=uniform(-2.0, 1.6),
+        heart=uniform(0.86, 1.14),
+        heart_tilt=uniform(0.35, 0.75),
+        rotation=rng.normal(0, 0.06),
+        lean=rng.normal(0, 0.03),
+        shift_x=rng.normal(0, 0.018),
+        shift_y=rng.normal(0, 0.022),
+        field=uniform(29.5, 34.0),
+        shoulder=uniform(-15.5, -13.0),
+        rib_drop=uniform(5.5, 8.5),
+        rib_radius=uniform(0.42, 0.56),
+        rib_density=uniform(0.55, 0.95),
+        clavicle=uniform(-0.28, 0.02),
+        gas=uniform(0.4, 1.2) * (rng.random() < 0.6),
+        breast=uniform(0.6, 2.2) * (rng.random() < 0.4),
+        lung_density=uniform(0.20, 0.32),
+        exposure=10 ** uniform(4.3, 5.1),
+        scatter=uniform(0.15, 0.45),
+        window_centre=rng.normal(0, 0.16),
+        window_width=uniform(0.85, 1.2),
+        vessels=vessels,
+        blobs=_consolidations(seed, index) if pneumonia else np.zeros((MAX_LESIONS * BLOBS, 6)),
+        noise_seed=int(rng.integers(2**62)),
+    )
+
+
+def _consolidations(seed: int, index: int) -> NDArray[np.float64]:
+    """Fill each lesion box with overlapping blobs, so that its outline is irregular; unused rows stay zero."""
+    rng = np.random.Generator(np.random.Philox(key=[seed, 2 * index + 1]))
+    rows = np.zeros((MAX_LESIONS, BLOBS, 6))
+    for row, (x, y, width, height) in zip(rows, draw_lesions(rng), strict=False):
+        density = rng.uniform(0.6, 1.0)
+        share = rng.uniform(0.42, 0.72, BLOBS)
+        row[:, 0] = x + width / 2 * (1 - share) * rng.uniform(-1, 1, BLOBS)
+        row[:, 1] = y + height / 2 * (1 - share) * rng.uniform(-1, 1, BLOBS)
+        row[:, 2], row[:, 3] = width / 2 * share, height / 2 * share
+        row[:, 4] = rng.uniform(4, 8, BLOBS)
+        row[:, 5] = density * rng.uniform(0.55, 1, BLOBS)
+    return rows.reshape(-1, 6)
+
+
+def stack(patients: list[Patient]) -> Patient:
+    """Put patients side by side: scalars become ``[n, 1, 1]`` float32, tables ``[n, rows, columns]``."""
+    columns = {}
+    for field in fields(Patient):
+        values = [getattr(patient, field.name) for patient in patients]
+        if field.name == "noise_seed":
+            columns[field.name] = np.array(values)
+        else:
+            column = np.asarray(values, dtype=np.float32)
+            columns[field.name] = column.reshape(-1, 1, 1) if column.ndim == 1 else column
+    return Patient(**columns)  # type: ignore[arg-type]

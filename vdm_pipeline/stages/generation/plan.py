@@ -1,0 +1,116 @@
+"""What is to be drawn, before anything is loaded: the shots that all arms share, and the arms."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from vdm_pipeline.io.hashing import file_sha256
+from vdm_pipeline.io.tensors import LORA_WEIGHTS
+from vdm_pipeline.settings import Classes, ExtraArm, Generation, Profile
+from vdm_pipeline.stages.models.pins import pin_name
+
+
+@dataclass(frozen=True)
+class SampleSpec:
+    """One image to make; the same in every arm."""
+
+    index: int
+    label: str
+    prompt: str
+    seed: int
+
+    @property
+    def file_name(self) -> str:
+        """``gen_000.png`` and so on."""
+        return f"gen_{self.index:03d}.png"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA folder or file with the weight it is mixed in with."""
+
+    name: str
+    path: Path
+    weight: float
+
+    @property
+    def file(self) -> Path:
+        """The safetensors file."""
+        return self.path / LORA_WEIGHTS if self.path.is_dir() else self.path
+
+
+class Arm(BaseModel):
+    """How the shots are drawn. ``size`` is the side in pixels, ``base_model`` the id and pin that go into the images' records.
+
+    Adapters are mixed in in their order, ours first: DoRA scales what it finds, and that must be the base's weights alone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base: Path
+    base_model: str
+    adapters: tuple[Adapter, ...]
+    adapter_sha256: dict[str, str]
+    scheduler: Literal["lcm", "dpm"]
+    num_inference_steps: int
+    guidance_scale: float
+    size: int
+    grey: bool
+
+    def record(self, shot: SampleSpec) -> dict[str, Any]:
+        """What the record of an image says of how it was made."""
+        return {
+            "file_name": shot.file_name,
+            "label": shot.label,
+            "prompt": shot.prompt,
+            "seed": shot.seed,
+            "scheduler": self.scheduler,
+            "steps": self.num_inference_steps,
+            "guidance_scale": self.guidance_scale,
+            "size": self.size,
+            "grey": self.grey,
+            "adapters": {adapter.name: adapter.weight for adapter in self.adapters},
+            "base_model": self.base_model,
+            "lora_sha256": self.adapter_sha256.get("lora"),
+            "lcm_sha256": self.adapter_sha256.get("lcm"),
+        }
+
+
+def plan(classes: Classes, generation: Generation) -> list[SampleSpec]:
+    """``per_class`` images of each class, the classes in turn; image i has the seed ``seed + i``.
+
+    In turn, so that a larger ``per_class`` only adds images at the end: those that were made are of the larger plan too.
+    """
+    labels = [i % len(classes.names) for i in range(len(classes.names) * generation.per_class)]
+    return [SampleSpec(i, classes.names[label], classes.caption(label), generation.seed + i) for i, label in enumerate(labels)]
+
+
+def main_arm(profile: Profile, base: Path, lcm: Path, lora: Path | None) -> Arm:
+    """LCM-LoRA with our adapter, or, without ``lora``, the baseline."""
+    generation = profile.generation
+    adapters = [Adapter("lora", lora, generation.adapter_weight)] if lora else []
+    adapters += [Adapter("lcm", lcm, generation.lcm_weight)]
+    return _arm(profile, base, adapters, "lcm", generation.num_inference_steps, generation.guidance_scale)
+
+
+def extra_arm(profile: Profile, extra: ExtraArm, base: Path, lcm: Path, lora: Path) -> Arm:
+    """What ``extra`` asks for: ``dpm`` leaves the LCM-LoRA out, and a weight of 0 our adapter."""
+    adapters = [Adapter("lora", lora, extra.adapter_weight)] if extra.adapter_weight else []
+    adapters += [Adapter("lcm", lcm, profile.generation.lcm_weight)] if extra.scheduler == "lcm" else []
+    return _arm(profile, base, adapters, extra.scheduler, extra.num_inference_steps, extra.guidance_scale)
+
+
+def _arm(profile: Profile, base: Path, adapters: list[Adapter], scheduler: Literal["lcm", "dpm"], steps: int, guidance: float) -> Arm:
+    return Arm(
+        base=base,
+        base_model=pin_name(profile.training.base),
+        adapters=tuple(adapters),
+        adapter_sha256={adapter.name: file_sha256(adapter.file) for adapter in adapters},
+        scheduler=scheduler,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        size=profile.training.resolution,
+        grey=profile.generation.grey,
+    )

@@ -1,0 +1,88 @@
+"""A project in which everything was made once, to be changed in one thing and run again."""
+
+import dataclasses
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vdm_pipeline import graph as catalogue
+from vdm_pipeline.graph import STAGES
+from vdm_pipeline.incremental.project import Project
+from vdm_pipeline.incremental.staleness import up_to_date_manifest
+from vdm_pipeline.incremental.store import Store
+from vdm_pipeline.io.hashing import folder_digest
+from vdm_pipeline.io.tables import read_rows
+from vdm_pipeline.settings import Profile, load_profile
+from vdm_pipeline.stages.data.npz import write_npz
+from vdm_pipeline.stages.models.pins import EMBEDDED
+from vdm_pipeline_tests.conftest import shrink
+from vdm_pipeline_tests.defs.assets.graph import materialize
+
+
+@dataclass
+class ProjectFolder:
+    """A project folder in which everything was made once, with a Dagster instance of its own."""
+
+    profile: Profile
+    root: Path
+    home: Path
+    monkeypatch: pytest.MonkeyPatch
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results"
+
+    @property
+    def archive(self) -> Path:
+        return self.root / "data" / self.profile.data.file_name
+
+    def change(self, **sections: dict) -> None:
+        """Change the profile."""
+        self.profile = shrink(self.profile, **sections)
+
+    def pin(self, model: str) -> dict:
+        """The same model under another pin: its bytes in a folder."""
+        folder = self.root.parent / model
+        shutil.copytree(EMBEDDED / model, folder)
+        return {"id": str(folder), "sha256": folder_digest(folder), "licence": "MIT"}
+
+    def new_code(self, asset: str) -> None:
+        """Another version of a stage's code."""
+        self.monkeypatch.setitem(catalogue.STAGES, asset, dataclasses.replace(STAGES[asset], version=99))
+
+    def move(self) -> None:
+        """Copy the project folder elsewhere, and go on there."""
+        shutil.copytree(self.root, self.root.parent / "elsewhere")
+        self.root = self.root.parent / "elsewhere"
+
+    def change_a_pixel(self, *, of_the_subset: bool) -> None:
+        """Another archive; it is pinned, so that the pin is changed too."""
+        with np.load(self.archive) as old:
+            arrays = {key: old[key].copy() for key in old}
+        taken = {int(row["image_id"].rsplit("_", 1)[1]) for row in read_rows(self.root / "data/subset/metadata.jsonl")}
+        chosen = next(row for row in range(len(arrays["train_images"])) if (row in taken) == of_the_subset)
+        arrays["train_images"][chosen, 30, 30] ^= 64
+        write_npz(self.archive, arrays)
+        self.change(data={"own": own(self.archive)})
+
+    def stale(self) -> set[str]:
+        """By our records."""
+        run = Project(self.profile, Store(self.root))
+        return {asset for asset in STAGES if not up_to_date_manifest(run, asset)}
+
+
+def own(archive: Path) -> dict:
+    return {"channels": 1, "sha256": hashlib.sha256(archive.read_bytes()).hexdigest(), "licence": "CC0"}
+
+
+def smallest(root: Path) -> Profile:
+    """The demo's phantoms as a user's own archive; the learning rate does not know the last step, so that a training can go on."""
+    demo = shrink(load_profile("demo"), training={"lr_scheduler": "constant"})
+    materialize(demo, root, ["raw_npz"])
+    shutil.rmtree(root / "results")
+    (root / "data" / demo.data.file_name).rename(root / "data/mine_64.npz")
+    return shrink(demo, data={"dataset": "mine", "source": "file", "own": own(root / "data/mine_64.npz")})

@@ -1,0 +1,185 @@
+"""Labels that are worth nothing stop the run at once, whichever way they came to be; nothing is trained on them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vdm_pipeline.io import images, tables
+from vdm_pipeline.stages.data.archive import Archive
+from vdm_pipeline.stages.data.near_duplicates import Whitening
+from vdm_pipeline.stages.labelling import label_noise, labels
+from vdm_pipeline.stages.labelling.embeddings import read_embeddings
+from vdm_pipeline.stages.subset import select as subset
+from vdm_pipeline_tests.conftest import shrink
+from vdm_pipeline_tests.defs.assets.graph import materialize, sentence
+
+UP_TO_TRAINING = [
+    *("raw_npz", "image_embeddings", "labeled_dataset", "label_metrics", "data_faults", "label_noise", "lora_subset", "lora_weights")
+]
+
+
+def instead(monkeypatch, change):
+    """Have the table of labels pass through ``change`` before it is written."""
+    good = labels.label_table
+    monkeypatch.setattr(labels, "label_table", lambda *given: change(good(*given)))
+
+
+def prototypes_bug(monkeypatch):
+    """The class by the word "pneumonia" in the winning prompt; the other prompt says "no evidence of pneumonia"."""
+    prompts = {"normal": "no evidence of pneumonia", "pneumonia": "a chest X-ray with pneumonia"}
+    found = {name: "pneumonia" if "pneumonia" in prompt else "normal" for name, prompt in prompts.items()}
+    instead(monkeypatch, lambda table: table.assign(auto_label=table["auto_label"].map(found)))
+
+
+def same_of_all(monkeypatch):
+    monkeypatch.setattr(labels, "logits", lambda embeddings, text, scale: np.tile([0.2, 0.8], (len(embeddings), 1)))
+
+
+def not_a_number(monkeypatch):
+    good = labels.logits
+
+    def one_broken(*given):
+        found = good(*given)
+        found[3, 1] = np.nan
+        return found
+
+    monkeypatch.setattr(labels, "logits", one_broken)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (prototypes_bug, "The labeller never says normal of 128 images, so its labels say nothing; check labelling.phrases"),
+        (same_of_all, "The labeller never says normal of 128 images, so its labels say nothing; check labelling.phrases"),
+        (not_a_number, "The labeller's scores of 1 of 80 images of train are not finite, the first of image phantom_train_000003"),
+    ],
+)
+def test_the_labelling_itself_refuses(tiny, project, monkeypatch, fault, said):
+    fault(monkeypatch)
+    result = materialize(tiny, project)
+    assert not result.success
+    assert sentence(result).startswith(said)
+    made = {event.asset_key.to_user_string() for event in result.get_asset_materialization_events()}
+    assert made <= {"raw_npz", "image_embeddings", "data_faults", "baseline_images"}
+    assert not (project / "results/labeled_dataset.csv").exists()
+    assert not (project / "results/lora").exists()
+
+
+def random_scores(monkeypatch):
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(labels, "logits", lambda embeddings, text, scale: rng.standard_normal((len(embeddings), 2)))
+
+
+def shuffled_ids(monkeypatch):
+    instead(monkeypatch, lambda table: table.assign(image_id=table["image_id"].sample(frac=1, random_state=0).to_numpy()))
+
+
+def nearly_all_one(monkeypatch):
+    names = np.array(["normal", *["pneumonia"] * 127])
+    instead(monkeypatch, lambda table: table.assign(auto_label=names))
+
+
+def no_probability(monkeypatch):
+    instead(monkeypatch, lambda table: table.assign(confidence_score=table["confidence_score"].where(table.index != 5)))
+
+
+def cut_short(monkeypatch):
+    good = tables.write_csv
+
+    def cut(path, table):
+        good(path, table)
+        if path.name == "labeled_dataset.csv":
+            text = path.read_text()
+            path.write_text(text[: len(text) * 3 // 4])
+
+    monkeypatch.setattr(tables, "write_csv", cut)
+
+
+def leaked_test_image(monkeypatch):
+    good = Archive.pictures
+
+    def leaky(archive, split, ids):
+        pictures = good(archive, split, ids).copy()
+        pictures[0] = archive.splits["test"].images[0]
+        return pictures
+
+    monkeypatch.setattr(Archive, "pictures", leaky)
+
+
+@pytest.mark.parametrize(
+    ("fault", "check", "said", "never_made"),
+    [
+        (random_scores, "labels_beat_chance", "labels are not clearly better than chance: balanced accuracy", "lora_subset"),
+        (shuffled_ids, "labels_are_sound", "image_id is not the archive's, in its order", "lora_subset"),
+        (nearly_all_one, "labels_predict_every_class", "pneumonia is given to 99.2% of the images", "lora_subset"),
+        (no_probability, "labels_are_sound", "1 values of confidence_score outside [0, 1]", "lora_subset"),
+        (cut_short, "labels_are_sound", "rows for 128 images", "lora_subset"),
+        (leaked_test_image, "subset_is_disjoint", "1 subset images also stand in val or test, 0 stand twice", "lora_weights"),
+    ],
+)
+def test_a_check_stops_the_run(tiny, project, monkeypatch, fault, check, said, never_made):
+    fault(monkeypatch)
+    result = materialize(shrink(tiny, checks={"min_purity": 0.0}), project, UP_TO_TRAINING)
+    assert not result.success
+    failed = {found.check_name: found.description for found in result.get_asset_check_evaluations() if not found.passed}
+    assert said in failed[check]
+    made = {event.asset_key.to_user_string() for event in result.get_asset_materialization_events()}
+    assert made.isdisjoint(UP_TO_TRAINING[UP_TO_TRAINING.index(never_made) :])
+
+
+def test_the_same_run_without_a_fault_goes_through(tiny, project):
+    result = materialize(tiny, project, UP_TO_TRAINING)
+    assert result.success, sentence(result)
+    assert len(pd.read_csv(project / "results/labeled_dataset.csv")) == 128
+
+
+def test_what_a_check_stopped_is_not_read_by_the_next_run(tiny, project, monkeypatch):
+    """Asking for the rest alone is no way round; measuring is allowed, and so is the check when it runs again."""
+    random_scores(monkeypatch)
+    profile = shrink(tiny, checks={"min_purity": 0.0}, subset={"exclude": ()})
+    assert not materialize(profile, project, UP_TO_TRAINING).success
+    rest = materialize(profile, project, ["data_faults", "label_noise", "lora_subset", "lora_weights"])
+    assert not rest.success
+    assert sentence(rest).startswith("Check labels_beat_chance stopped labeled_dataset: labels are not clearly better than chance")
+    assert not (project / "data/subset").exists()
+    assert materialize(profile, project, ["label_metrics"]).success
+    monkeypatch.undo()
+    monkeypatch.setenv("VDM_FORCE", "labeled_dataset")
+    result = materialize(profile, project, UP_TO_TRAINING)
+    assert result.success, sentence(result)
+
+
+def test_swapped_phrases_are_told_and_not_turned_round(tiny, project):
+    swapped = shrink(tiny, labelling={"phrases": tiny.labelling.phrases[::-1]})
+    result = materialize(swapped, project, UP_TO_TRAINING)
+    assert sentence(result).startswith("The labeller's scores rank the val images backwards")
+    assert "are labelling.phrases in the order of classes.names?" in sentence(result)
+
+
+def test_a_negated_prompt_is_warned_about(tiny, project, capsys):
+    phrases = (("no evidence of pneumonia", *tiny.labelling.phrases[0]), tiny.labelling.phrases[1])
+    assert materialize(shrink(tiny, labelling={"phrases": phrases}), project, UP_TO_TRAINING[:3]).success
+    assert "Prompt 'a chest X-ray of no evidence of pneumonia' says 'no'" in capsys.readouterr().err
+
+
+def test_the_worst_suspects_are_shown(tiny, project, monkeypatch):
+    """Their own images, worst first."""
+    ids = [f"phantom_train_{i:06d}" for i in (70, 3, 41)]
+    suspects = pd.DataFrame({"image_id": ids, "label": "normal", "suggested": "pneumonia", "quality": [0.1, 0.2, 0.3]})
+    monkeypatch.setattr(label_noise, "find_suspects", lambda *given: suspects)
+    shown: list[np.ndarray] = []
+    grid = images.image_grid
+    monkeypatch.setattr(images, "image_grid", lambda pictures, columns: shown.extend(pictures) or grid(pictures, columns))
+    assert materialize(tiny, project, UP_TO_TRAINING[:6]).success
+    with np.load(project / f"data/{tiny.data.file_name}") as archive:
+        np.testing.assert_array_equal(shown[-3:], archive["train_images"][[70, 3, 41]])
+
+
+def test_the_subset_is_spread_over_the_embeddings_of_its_own_images(tiny, project, monkeypatch):
+    """Row i of the vectors that `choose` is given belongs to train image i."""
+    given: list[np.ndarray] = []
+    choose = subset.choose
+    monkeypatch.setattr(subset, "choose", lambda table, vectors, *rest: given.append(vectors) or choose(table, vectors, *rest))
+    assert materialize(tiny, project, UP_TO_TRAINING[:7]).success
+    embeddings = np.concatenate(list(read_embeddings(project / "results/embeddings", "train")))
+    np.testing.assert_allclose(given[0], Whitening.of(embeddings)(embeddings), atol=1e-6)

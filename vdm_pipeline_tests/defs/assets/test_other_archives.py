@@ -1,0 +1,104 @@
+"""Archives of other kinds run through labels and subset by their profile alone; nothing in the code knows their classes."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from vdm_pipeline.settings import Profile, load_profile
+from vdm_pipeline.stages.data.npz import write_npz
+from vdm_pipeline.stages.data.phantom.film import render
+from vdm_pipeline_tests.defs.assets.graph import materialize, sentence
+
+TO_THE_SUBSET = ["raw_npz", "image_embeddings", "labeled_dataset", "label_metrics", "data_faults", "label_noise", "lora_subset"]
+COUNTS = {"train": 140, "val": 70, "test": 70}
+BREAST = ("malignant", "benign")
+DERMA = ("keratosis", "basal_cell", "benign_keratosis", "dermatofibroma", "melanoma", "nevus", "vascular")
+THREE = ("none", "some", "much")
+
+
+def films(first: int, labels: np.ndarray, n_classes: int, channels: int) -> np.ndarray:
+    """Phantoms of 28 pixels: every second class is opaque in the lungs, and each has a brightness or a hue of its own."""
+    drawn = render(first, np.arange(len(labels)), labels % 2 == 1, 28)
+    strength = np.linspace(1, 0.4, n_classes)[labels][:, None, None]
+    if channels == 1:
+        return (drawn * strength).astype(np.uint8)
+    hue = np.stack([np.ones_like(strength), strength, strength[::-1]], axis=-1)
+    return (drawn[..., None] * hue).astype(np.uint8)
+
+
+def profile_of(project: Path, names: tuple[str, ...], channels: int, captions_from: str) -> Profile:
+    """Write the archive and the profile as a user would, and load it."""
+    arrays = {}
+    for index, (split, count) in enumerate(COUNTS.items()):
+        labels = np.arange(count) % len(names)
+        arrays[f"{split}_images"] = films(1000 * index, labels, len(names), channels)
+        arrays[f"{split}_labels"] = labels.astype(np.uint8)[:, None]
+    path = project / "data/mine.npz"
+    write_npz(path, arrays)
+    calibration, decision = ("platt", "balanced_accuracy") if captions_from == "auto_label" else ("none", "argmax")
+    words = ["healthy lungs", "pneumonia", "consolidation", "clear lungs", "lung opacity", "a normal chest", "an infiltrate"]
+    text = f"""
+name = "mine"
+[data]
+dataset = "mine"
+source = "file"
+size = 28
+own = {{ channels = {channels}, sha256 = "{hashlib.sha256(path.read_bytes()).hexdigest()}", licence = "CC0" }}
+[classes]
+names = {json.dumps(names)}
+phrases = {json.dumps(names)}
+template = "{{phrase}}, an image"
+[labelling]
+model = {{ id = "embedded:clip", licence = "MIT" }}
+templates = ["an image of {{phrase}}", "{{phrase}}"]
+phrases = {json.dumps([[word] for word in words[: len(names)]])}
+calibration = "{calibration}"
+decision = "{decision}"
+[subset]
+per_class = 5
+captions_from = "{captions_from}"
+[training]
+base = {{ id = "embedded:sd", licence = "MIT" }}
+resolution = 64
+max_train_steps = 6
+batch_size = 4
+[generation]
+lcm_lora = {{ id = "embedded:lcm_lora", licence = "MIT" }}
+per_class = 2
+[evaluation]
+bootstrap = 100
+[checks]
+min_purity = 0.3  # the embedded labeller knows two of these words
+"""
+    (project / "mine.toml").write_text(text)
+    return load_profile(str(project / "mine.toml"))
+
+
+@pytest.mark.parametrize(
+    ("names", "channels", "captions_from"),
+    [(BREAST, 1, "auto_label"), (DERMA, 3, "ground_truth"), (THREE, 1, "auto_label")],
+    ids=["two classes", "seven classes in colour", "three classes"],
+)
+def test_labels_and_subset_of_another_archive(project, names, channels, captions_from):
+    profile = profile_of(project, names, channels, captions_from)
+    result = materialize(profile, project, TO_THE_SUBSET)
+    assert result.success, sentence(result)
+    table = pd.read_csv(project / "results/labeled_dataset.csv", keep_default_na=False)
+    assert len(table) == sum(COUNTS.values())
+    probabilities = table[[f"p_{name}" for name in names]].to_numpy()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    assert set(table["ground_truth_label"]) == set(names)
+    metrics = json.loads((project / "results/metrics/auto_label_metrics.json").read_text())
+    right = (table["auto_label"] == table["ground_truth_label"])[table["split"] == "test"]
+    assert metrics["test"]["accuracy"] == pytest.approx(right.mean())
+    assert {"roc.png", "reliability.png", "confusion.png", "scores.png"} == {
+        path.name for path in (project / "results/metrics/label_plots").iterdir()
+    }
+    rows = [json.loads(line) for line in (project / "data/subset/metadata.jsonl").read_text().splitlines()]
+    assert [sum(row["label"] == name for row in rows) for name in names] == [5] * len(names)
+    assert Image.open(project / "data/subset" / rows[0]["file_name"]).mode == {1: "L", 3: "RGB"}[channels]

@@ -1,0 +1,131 @@
+"""A run that is killed while it holds the GPU pool, and the next one."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.events import EngineEventData
+
+from vdm_pipeline.defs.run_monitoring import fail_orphaned_runs, report_worker_host
+from vdm_pipeline.incremental.store import Store
+from vdm_pipeline_tests.paths import ROOT
+from vdm_pipeline_tests.postgres import database
+
+NOWHERE = 2**22 + 1
+"""The number of no process: Linux counts to 2 ** 22."""
+MODULE = """
+import os, signal
+import dagster as dg
+from pathlib import Path
+from vdm_pipeline.dead_runs import fail_dead_runs, say_where
+from vdm_pipeline.io.store import Store
+
+def start(context):
+    fail_dead_runs(context.instance, Store(Path.cwd()))
+    say_where(context.instance, context.run)
+
+@dg.asset(pool="gpu", required_resource_keys={"run"})
+def work():
+    if os.environ["KILL"] == "yes":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+defs = dg.Definitions([work], resources={"run": dg.ResourceDefinition(start)}, executor=dg.in_process_executor)
+"""
+
+
+def launch(folder: Path, *, kill: bool) -> subprocess.CompletedProcess:
+    command = [str(Path(sys.executable).with_name("dagster")), "asset", "materialize", "-f", "module.py", "--select", "work"]
+    environment = {key: value for key, value in os.environ.items() if key != "DAGSTER_HOME"}
+    environment |= {"KILL": "yes" if kill else "no"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with an instance like the repository's own, in which a run was killed."""
+    return kill_one(tmp_path, monkeypatch, ROOT / "dagster.yaml")
+
+
+@pytest.fixture
+def killed_in_postgres(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The same with the container's instance."""
+    with database(postgres) as url:
+        monkeypatch.setenv("DAGSTER_POSTGRES_URL", url.render_as_string(hide_password=False))
+        yield kill_one(tmp_path, monkeypatch, ROOT / "docker/dagster.yaml")
+
+
+def kill_one(folder: Path, monkeypatch: pytest.MonkeyPatch, instance: Path) -> Path:
+    monkeypatch.chdir(folder)
+    shutil.copy(instance, folder)
+    (folder / "module.py").write_text(MODULE)
+    assert launch(folder, kill=True).returncode == -9
+    return folder
+
+
+def test_in_postgresql_only_the_machine_of_all_its_processes_tells_that_a_run_is_dead(killed_in_postgres, monkeypatch):
+    store = Store(killed_in_postgres)
+    with dg.DagsterInstance.from_config(str(killed_in_postgres)) as instance:
+        (run,) = instance.get_runs()
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "gethostname", lambda: "another")
+            assert fail_orphaned_runs(instance, store) == []
+        instance.report_engine_event("a step, somewhere", run, EngineEventData.in_process(NOWHERE))
+        assert fail_orphaned_runs(instance, store) == []
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: NOWHERE)
+            report_worker_host(instance, run)
+        assert fail_orphaned_runs(instance, store) == [run.run_id]
+
+
+def test_the_next_run_is_not_kept_waiting(killed):
+    again = launch(killed, kill=False)
+    assert again.returncode == 0, again.stderr
+    with dg.DagsterInstance.from_config(str(killed)) as instance:
+        assert sorted(run.status.value for run in instance.get_runs()) == ["FAILURE", "SUCCESS"]
+        assert fail_orphaned_runs(instance, Store(killed)) == []
+
+
+def test_the_slot_of_a_run_that_ended_is_freed_and_that_of_one_that_works_is_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "dagster.yaml", tmp_path)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        storage = instance.event_log_storage
+        storage.set_concurrency_slots("gpu", 1)
+        ended = instance.add_run(dg.DagsterRun("job", status=dg.DagsterRunStatus.FAILURE))
+        working = instance.add_run(dg.DagsterRun("job", status=dg.DagsterRunStatus.STARTED))
+        assert storage.claim_concurrency_slot("gpu", ended.run_id, "step").is_claimed
+        assert not storage.claim_concurrency_slot("gpu", working.run_id, "step").is_claimed
+        assert fail_orphaned_runs(instance, Store(tmp_path)) == []
+        assert storage.claim_concurrency_slot("gpu", working.run_id, "step").is_claimed
+        assert fail_orphaned_runs(instance, Store(tmp_path)) == []
+        assert storage.get_concurrency_run_ids() == {working.run_id}
+
+
+def test_a_run_that_lives_is_left_alone(killed):
+    with dg.DagsterInstance.from_config(str(killed)) as instance:
+        (run,) = instance.get_runs()
+        living = subprocess.Popen(["sleep", "60"])
+        try:
+            instance.report_engine_event("by another process", run, EngineEventData.in_process(living.pid))
+            assert fail_orphaned_runs(instance, Store(killed)) == []
+        finally:
+            living.kill()
+            living.wait()
+        assert fail_orphaned_runs(instance, Store(killed)) == [run.run_id]
+
+
+def test_a_run_that_holds_the_folder_lives_whatever_the_clock_says(killed):
+    """Its process seems to be younger than its events when the clock was set forward in the meantime."""
+    store = Store(killed)
+    with dg.DagsterInstance.from_config(str(killed)) as instance:
+        (run,) = instance.get_runs()
+        with store.working(run.run_id, print):
+            assert fail_orphaned_runs(instance, store) == []
+        with store.working("another run", print):
+            assert fail_orphaned_runs(instance, store) == [run.run_id]

@@ -1,0 +1,118 @@
+"""Weighted metrics against scikit-learn's, and intervals against resampling one at a time."""
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from vdm_pipeline.stages.evaluation.metrics import bootstrap
+from vdm_pipeline.stages.evaluation.metrics.bootstrap import intervals, weighted_metrics
+from vdm_pipeline.stages.evaluation.metrics.labels import calibration_error
+
+KINDS = [(2, 8), (2, 1), (4, 8), (4, 1)]
+"""Classes, and digits of the probabilities: one digit gives ties."""
+
+
+def noisy(n: int, classes: int, digits: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, classes, n)
+    scores = np.eye(classes)[truth] + rng.standard_normal((n, classes))
+    probabilities = np.round(np.exp(scores) / np.exp(scores).sum(1, keepdims=True), digits)
+    predicted = np.where(rng.random(n) < 0.1, rng.integers(0, classes, n), probabilities.argmax(1))
+    return truth, predicted, probabilities
+
+
+def peer(truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> dict[str, float]:
+    classes = probabilities.shape[1]
+    one_hot, average = np.eye(classes)[truth], "binary" if classes == 2 else "macro"
+    ranked = [1] if classes == 2 else range(classes)
+    binary = [((truth == label).astype(int), probabilities[:, label]) for label in ranked]
+    drawn = np.repeat(np.arange(len(truth)), weights.astype(int))
+    confidence = probabilities[drawn, predicted[drawn]]
+    return {
+        "accuracy": metrics.accuracy_score(truth, predicted, sample_weight=weights),
+        "balanced_accuracy": metrics.balanced_accuracy_score(truth, predicted, sample_weight=weights),
+        "f1": metrics.f1_score(truth, predicted, average=average, sample_weight=weights),
+        "mcc": metrics.matthews_corrcoef(truth, predicted, sample_weight=weights),
+        "roc_auc": np.mean([metrics.roc_auc_score(y, p, sample_weight=weights) for y, p in binary]),
+        "average_precision": np.mean([metrics.average_precision_score(y, p, sample_weight=weights) for y, p in binary]),
+        "ece": calibration_error(confidence, predicted[drawn] == truth[drawn]),
+        "brier": np.average(((probabilities - one_hot) ** 2).sum(1), weights=weights) / (2 if classes == 2 else 1),
+    }
+
+
+@pytest.mark.parametrize(("classes", "digits"), KINDS)
+def test_every_metric_under_weights_is_scikit_learns(classes, digits):
+    data = noisy(150, classes, digits, 0)
+    weights = np.random.default_rng(1).integers(0, 4, (5, 150)).astype(float)
+    weights[0] = 1
+    found = weighted_metrics(*data, 15, weights)
+    for row, weight in enumerate(weights):
+        expected = peer(*data, weight)
+        assert {name: values[row] for name, values in found.items()} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("classes", "digits"), [(2, 1), (4, 8)])
+def test_intervals_are_those_of_resampling_one_at_a_time(classes, digits):
+    truth, predicted, probabilities = noisy(120, classes, digits, 2)
+    rng, values = np.random.default_rng(3), []
+    while len(values) < 400:
+        rows = rng.integers(0, len(truth), len(truth))
+        if len(np.unique(truth[rows])) == classes:
+            values.append(peer(truth[rows], predicted[rows], probabilities[rows], np.ones(len(rows))))
+    found = intervals(truth, predicted, probabilities, 15, 4000, 0)
+    ece = peer(truth, predicted, probabilities, np.ones(len(truth)))["ece"]
+    for name, bounds in found.items():
+        drawn = np.array([value[name] for value in values])
+        if name == "ece":
+            drawn = drawn - (drawn.mean() - ece)
+            assert bounds[0] <= ece <= bounds[1]
+        assert bounds == pytest.approx(np.percentile(drawn, (2.5, 97.5)), abs=0.03), name
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1", "brier", "balanced_accuracy"])
+def test_intervals_cover_the_truth_as_often_as_they_say(name):
+    """A lopsided labeller, which calls nearly all positive: its accuracy depends on how many positives are drawn."""
+    rng, covered = np.random.default_rng(0), 0
+    rates = np.array([0.1, 0.97])  # of calling an image right, by class
+    whole_truth = (np.arange(200_000) % 8 < 5).astype(int)
+
+    def labelled(truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        predicted = np.where(rng.random(len(truth)) < rates[truth], truth, 1 - truth)
+        p = np.where(predicted == 1, 0.9, 0.1)
+        return truth, predicted, np.stack([1 - p, p], axis=1)
+
+    true_value = peer(*labelled(whole_truth), np.ones(len(whole_truth)))[name]
+    for seed in range(100):
+        low, high = intervals(*labelled(rng.choice(whole_truth, 250)), 15, 200, seed)[name]
+        covered += low <= true_value <= high
+    assert covered >= 88  # of 100 at 95 %; an interval within the classes covers the accuracy half of the time
+
+
+def test_a_rare_class_is_in_every_draw():
+    truth = np.array([1] + [0] * 60)
+    p = np.linspace(0.1, 0.9, 61)
+    found = intervals(truth, (p > 0.5).astype(int), np.stack([1 - p, p], axis=1), 15, 100, 0)
+    assert np.isfinite(found["roc_auc"]).all()
+
+
+def test_blocks_change_the_draws_but_not_what_they_say(monkeypatch):
+    data = noisy(100, 2, 8, 4)
+    whole = intervals(*data, 15, 1000, 0)
+    monkeypatch.setattr(bootstrap, "BLOCK", 1000)
+    parts = intervals(*data, 15, 1000, 0)
+    assert all(parts[name] == pytest.approx(bounds, abs=0.03) for name, bounds in whole.items())
+
+
+def test_one_class_alone_has_no_ranking():
+    truth, predicted, probabilities = noisy(50, 2, 8, 5)
+    found = intervals(np.ones_like(truth), predicted, probabilities, 15, 50, 0)
+    assert "roc_auc" not in found
+    assert "average_precision" not in found
+    assert found["accuracy"][0] < found["accuracy"][1]
+
+
+def test_perfect_labels_have_no_spread():
+    truth = np.arange(20) % 2
+    found = intervals(truth, truth, np.eye(2)[truth], 15, 50, 0)
+    assert found["roc_auc"] == found["accuracy"] == found["mcc"] == [1.0, 1.0]
+    assert found["ece"] == found["brier"] == [0.0, 0.0]

@@ -1,0 +1,51 @@
+"""The plan, and what each arm draws it by."""
+
+import pytest
+
+from vdm_pipeline.io.hashing import file_sha256
+from vdm_pipeline.io.tensors import LORA_WEIGHTS
+from vdm_pipeline.settings import ExtraArm
+from vdm_pipeline.stages.generation.plan import extra_arm, main_arm, plan
+from vdm_pipeline_tests.stages.generation.jobs import BASE, LCM, generating
+
+
+def test_plan_is_balanced_and_seeds_follow_the_index(tiny):
+    samples = plan(tiny.classes, tiny.generation)
+    assert [shot.label for shot in samples] == ["normal", "pneumonia"] * 3
+    assert [shot.seed - tiny.generation.seed for shot in samples] == list(range(6))
+    assert {shot.prompt for shot in samples[::2]} == {tiny.classes.caption(0)}
+
+
+def test_a_larger_plan_begins_with_the_smaller_one(tiny):
+    small, large = (plan(tiny.classes, tiny.generation.model_copy(update={"per_class": n})) for n in (3, 5))
+    assert large[: len(small)] == small
+    assert [shot.label for shot in large].count("normal") == 5
+
+
+def test_arms_mix_the_adapters_with_the_weights_of_the_profile(tiny):
+    profile = generating(tiny, lcm_weight=0.75, adapter_weight=0.5)
+    ours, baseline = (main_arm(profile, BASE, LCM.path, lora) for lora in (LCM.path, None))
+    assert [(a.name, a.weight) for a in ours.adapters] == [("lora", 0.5), ("lcm", 0.75)]
+    assert [(a.name, a.weight) for a in baseline.adapters] == [("lcm", 0.75)]
+    assert ours.adapter_sha256 == dict.fromkeys(("lora", "lcm"), file_sha256(LCM.path / LORA_WEIGHTS))
+    assert ours.model_copy(update={"adapters": baseline.adapters, "adapter_sha256": baseline.adapter_sha256}) == baseline
+
+
+@pytest.mark.parametrize(("size", "grey"), [(32, False), (64, True)])
+def test_arms_draw_at_the_size_of_the_training_and_in_its_colours(tiny, size, grey):
+    profile = generating(tiny, grey=grey).model_copy(update={"training": tiny.training.model_copy(update={"resolution": size})})
+    arm = main_arm(profile, BASE, LCM.path, None)
+    assert (arm.size, arm.grey) == (size, grey)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "weight", "adapters"),
+    [("lcm", 1.5, {"lcm": 0.75, "lora": 1.5}), ("lcm", 0.0, {"lcm": 0.75}), ("dpm", 0.5, {"lora": 0.5}), ("dpm", 0.0, {})],
+)
+def test_extra_arm_takes_its_own_weight_and_dpm_leaves_lcm_out(tiny, scheduler, weight, adapters):
+    extra = ExtraArm(name="x", scheduler=scheduler, num_inference_steps=7, guidance_scale=2.0, adapter_weight=weight)
+    arm = extra_arm(generating(tiny, lcm_weight=0.75), extra, BASE, LCM.path, LCM.path)
+    record = arm.record(plan(tiny.classes, tiny.generation)[0])
+    assert record["adapters"] == adapters
+    assert (record["scheduler"], record["steps"], record["guidance_scale"]) == (scheduler, 7, 2.0)
+    assert (record["lora_sha256"] is None) == (weight == 0)

@@ -1,0 +1,187 @@
+"""A labeller that a hub keeps as a pickle, with its text tower described elsewhere: the folder that open_clip opens offline."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+
+from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.io.disk import disk_faults
+from vdm_pipeline.io.hashing import file_sha256
+from vdm_pipeline.settings import ModelPin
+from vdm_pipeline.stages.models import clip_conversion as labeller
+from vdm_pipeline_tests.hub import COMMIT, Hub, serving
+from vdm_pipeline_tests.paths import ROOT
+from vdm_pipeline_tests.rehearsal.repositories import BIOMEDBERT, write_biomedbert, write_biomedclip
+
+CLIP = "microsoft/BiomedCLIP"
+PICKLE = "open_clip_pytorch_model.bin"
+SMALL = {"num_hidden_layers": 2, "hidden_size": 96, "num_attention_heads": 4, "intermediate_size": 96}
+VISION = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
+PROMPTS = [["a normal chest x-ray"], ["a chest x-ray showing pneumonia"]]
+CLIENT = """
+import sys
+import numpy as np
+import torch
+from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.settings import Labelling
+from vdm_pipeline.stages.labeller import labeller_folder
+from vdm_pipeline.stages.zero_shot import ZeroShot
+
+labelling = Labelling.model_validate_json(sys.argv[1])
+try:
+    folder = labeller_folder(labelling, print)
+    labeller = ZeroShot(folder, torch.device("cpu"))
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32), np.uint8)
+    text = labeller.encode_prompts(labelling.prompts)
+    np.savez(sys.argv[2], images=labeller.embed(images), text=text, folder=str(folder))
+except PipelineError as error:
+    print(f"{type(error).__name__}: {error}")
+"""
+
+
+@pytest.fixture(scope="module")
+def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Of the real layout, and smaller."""
+    top = tmp_path_factory.mktemp("repositories")
+    bert = write_biomedbert(top / "bert", **SMALL)
+    return {BIOMEDBERT: bert, CLIP: write_biomedclip(top / "clip", bert, VISION)}
+
+
+@pytest.fixture
+def hub(repositories) -> Iterator[Hub]:
+    with serving(dict(repositories)) as hub:
+        yield hub
+
+
+def load(hub: Hub, home: Path, **environment: str) -> tuple[dict[str, np.ndarray] | None, str]:
+    """What a process makes of images and prompts with the pinned labeller, and what it said."""
+    pin = {"revision": COMMIT, "licence": "MIT"}
+    weights = {PICKLE: file_sha256(hub.repositories[CLIP] / PICKLE)}
+    labelling = {
+        "model": {"id": CLIP, "weights": weights, **pin},
+        "text_model": {"id": BIOMEDBERT, "weights": {}, **pin},
+        "templates": ["{phrase}"],
+        "phrases": PROMPTS,
+    }
+    out = home.with_suffix(".npz")
+    out.unlink(missing_ok=True)
+    variables = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "no_proxy": "*", "PYTHONPATH": str(ROOT)} | environment
+    command = [sys.executable, "-c", CLIENT, json.dumps(labelling), str(out)]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr, done.stderr
+    if not out.exists():
+        return None, done.stdout
+    with np.load(out) as found:
+        return dict(found), done.stdout
+
+
+def peer(repositories: dict[str, Path]) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings by open_clip itself, from the pickle."""
+    config = json.loads((repositories[CLIP] / "open_clip_config.json").read_text())["model_cfg"]["text_cfg"]
+    name = f"local-dir:{repositories[CLIP]}"
+    text = config | {"hf_model_name": str(repositories[BIOMEDBERT]), "hf_model_pretrained": False}
+    model, _, transform = open_clip.create_model_and_transforms(name, text_cfg=text)
+    model.eval()
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32), np.uint8)
+    pixels = torch.stack([transform(Image.fromarray(image).convert("RGB")) for image in images])
+    tokens = open_clip.get_tokenizer(name)([prompt for (prompt,) in PROMPTS])
+    assert tokens.shape == (2, 256)
+    with torch.inference_mode():
+        return model.encode_image(pixels, normalize=True).numpy(), model.encode_text(tokens, normalize=True).numpy()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that both of the next tests use, as each process takes its time to begin."""
+    return tmp_path_factory.mktemp("cache") / "home"
+
+
+def test_embeddings_are_those_of_the_published_pickle(hub, repositories, home):
+    found, said = load(hub, home)
+    assert "converting open_clip_pytorch_model.bin to safetensors, once" in said
+    images, text = peer(repositories)
+    np.testing.assert_allclose(found["images"], images, atol=1e-6)
+    np.testing.assert_allclose(found["text"], text, atol=1e-6)
+    folder = Path(str(found["folder"]))
+    assert not list(folder.rglob("*.bin"))
+    record = json.loads((folder / ".made_from.json").read_text())
+    assert record["files"]["open_clip_model.safetensors"] == file_sha256(folder / "open_clip_model.safetensors")
+    assert record["weights"] == {PICKLE: file_sha256(repositories[CLIP] / PICKLE)}
+    hub.asked.clear()
+    again, said = load(hub, home)
+    assert "converting" not in said
+    assert not hub.asked
+    np.testing.assert_array_equal(again["images"], found["images"])
+
+
+def made(hub: Hub, home: Path) -> Path:
+    """The labeller's folder, made by a process."""
+    found, said = load(hub, home)
+    assert found is not None, said
+    return Path(str(found["folder"]))
+
+
+def test_files_that_were_changed_are_made_again(hub, home):
+    (folder,) = {path.parent for path in (home / "assets/vdm_pipeline/labellers").rglob("*.safetensors")} or {made(hub, home)}
+    whole = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    weights, config = folder / "open_clip_model.safetensors", folder / "text/config.json"
+    weights.write_bytes(whole[weights][:-1] + bytes([whole[weights][-1] ^ 1]))
+    config.unlink()
+    again, said = load(hub, home, HF_HUB_OFFLINE="1")
+    assert again is not None
+    assert "converting" in said
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == whole
+
+
+class Evil:
+    """What a pickle may hold: code."""
+
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (Path(os.environ["EVIL"]),))
+
+
+@pytest.mark.parametrize("content", ["code", "no tensors"])
+def test_a_pickle_with_more_than_tensors_is_refused(hub, repositories, tmp_path, monkeypatch, content):
+    monkeypatch.setenv("EVIL", str(tmp_path / "was run"))
+    other = tmp_path / "clip"
+    other.mkdir()
+    for path in repositories[CLIP].glob("*.*"):
+        (other / path.name).write_bytes(path.read_bytes())
+    torch.save({"weight": Evil() if content == "code" else [1, 2]}, other / PICKLE)
+    hub.repositories[CLIP] = other
+    found, said = load(hub, tmp_path / "home")
+    assert found is None
+    assert "ModelError: " in said
+    assert ("cannot be loaded" if content == "code" else "than named tensors; take another revision") in said
+    assert not (tmp_path / "was run").exists()
+    assert not list((tmp_path / "home").rglob("*.safetensors"))
+
+
+def test_a_disk_that_fills_up_while_it_is_converted_is_told_and_keeps_nothing(tmp_path, monkeypatch):
+    def full(tensors: dict, path: Path) -> None:
+        path.write_bytes(bytes(1000))
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    folder, place = tmp_path / "clip", tmp_path / "made/place"
+    folder.mkdir()
+    place.mkdir(parents=True)
+    (folder / "open_clip_config.json").write_text("{}")
+    torch.save({"weight": torch.zeros(3)}, folder / PICKLE)
+    pin = ModelPin(id=CLIP, revision=COMMIT, weights={PICKLE: file_sha256(folder / PICKLE)}, licence="MIT")
+    with monkeypatch.context() as patch:
+        patch.setattr("safetensors.torch.save_file", full)
+        with pytest.raises(PipelineError, match=r"The disk is full \(.*safetensors\); make room, and the next run"), disk_faults(tmp_path):
+            labeller._assemble(folder, None, pin, place, print)
+    assert list(place.parent.rglob("*")) == [place]
+    labeller._assemble(folder, None, pin, place, print)
+    assert labeller._is_intact(place)

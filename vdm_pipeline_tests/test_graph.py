@@ -1,0 +1,130 @@
+"""The table of stages: each setting reaches the assets whose result it can change, and no other."""
+
+import pytest
+
+from vdm_pipeline.graph import STAGES, code_version, materialize_command, outputs
+from vdm_pipeline.settings import Profile
+from vdm_pipeline.stages.models import pins as models
+from vdm_pipeline_tests.conftest import shrink
+
+ALWAYS = {"pipeline_summary", "report"}
+ARMS = {"generated_images", "baseline_images", "extra_images"}
+LABELS = {"image_embeddings", "labeled_dataset", "label_metrics", "data_faults", "label_noise"}
+PHRASES = (("one",), ("two",))
+
+
+def changed(before: Profile, after: Profile) -> set[str]:
+    return {asset for asset in STAGES if code_version(asset, before) != code_version(asset, after)}
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "assets"),
+    [
+        ("data", "seed", 9, {"raw_npz"}),
+        ("data", "train", 81, {"raw_npz"}),
+        ("labelling", "phrases", PHRASES, {"labeled_dataset"}),
+        ("labelling", "decision", "argmax", {"labeled_dataset", "label_metrics"}),
+        ("classes", "phrases", ("a", "b"), {"lora_subset", *ARMS}),
+        ("classes", "template", "{phrase}", {"lora_subset", *ARMS}),
+        ("classes", "names", ("x", "y"), {"raw_npz", "image_metrics", *(LABELS - {"image_embeddings"}), "lora_subset", *ARMS}),
+        ("subset", "per_class", 9, {"lora_subset"}),
+        ("subset", "captions_from", "ground_truth", {"labeled_dataset", "label_noise", "label_metrics", "lora_subset"}),
+        ("faults", "blank_std", 5.0, {"data_faults"}),
+        ("subset", "seed", 9, {"label_noise", "lora_subset"}),
+        ("training", "max_train_steps", 7, {"lora_weights"}),
+        ("training", "rank", 4, {"lora_weights"}),
+        ("training", "seed", 9, {"lora_weights"}),
+        ("training", "random_flip", True, {"lora_weights"}),
+        ("training", "resolution", 32, {"lora_weights", *ARMS, "image_metrics"}),
+        ("generation", "adapter_weight", 0.5, {"generated_images"}),
+        ("generation", "extra", (), {"extra_images"}),
+        ("generation", "lcm_weight", 0.5, ARMS),
+        ("generation", "seed", 9, ARMS),
+        ("generation", "num_inference_steps", 3, ARMS),
+        ("generation", "guidance_scale", 2.0, ARMS),
+        ("generation", "grey", False, ARMS),
+        ("evaluation", "judge_epochs", 2, {"image_metrics"}),
+        ("evaluation", "utility_epochs", 2, {"image_metrics"}),
+        ("evaluation", "utility_seeds", 2, {"image_metrics"}),
+        ("evaluation", "bootstrap", 51, {"label_metrics", "image_metrics"}),
+        ("evaluation", "seed", 9, {"label_metrics", "image_metrics"}),
+    ],
+)
+def test_a_setting_changes_exactly_the_assets_it_can_change(tiny, section, key, value, assets):
+    other = shrink(tiny, **{section: {key: value}})
+    assert getattr(getattr(other, section), key) == value
+    assert changed(tiny, other) == assets | ALWAYS
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("device", "cuda"), ("label_batch_size", 1), ("generation_batch_size", 1), ("checkpoint_every", 1), ("log_every", 1)]
+)
+def test_how_it_runs_changes_nothing(tiny, key, value):
+    other = shrink(tiny, execution={key: value})
+    assert other != tiny
+    assert changed(tiny, other) == set()
+
+
+def test_limits_of_checks_stand_in_summary_and_report_and_change_nothing_else(tiny):
+    for limit, value in {"max_copied": 0.5, "max_ece": 0.5, "max_chroma": 1.0, "min_adapter_change": 2.0}.items():
+        assert changed(tiny, shrink(tiny, checks={limit: value})) == ALWAYS
+
+
+def test_the_name_of_the_profile_changes_what_carries_it(tiny):
+    assert changed(tiny, tiny.model_copy(update={"name": "other"})) == {"image_metrics", *ALWAYS}
+
+
+@pytest.mark.parametrize(
+    ("model", "assets"),
+    [
+        ("clip", {"image_embeddings", "labeled_dataset", "image_metrics"}),
+        ("sd", {"lora_weights", *ARMS}),
+        ("lcm_lora", ARMS),
+    ],
+)
+def test_new_bytes_of_a_model_change_the_assets_that_use_it(tiny, monkeypatch, tmp_path, model, assets):
+    before = {asset: code_version(asset, tiny) for asset in STAGES}
+    pins = (models.EMBEDDED / "pins.json").read_text()
+    start = pins.index('"', pins.index(f'"{model}":') + len(model) + 3) + 1
+    (tmp_path / "pins.json").write_text(pins[:start] + "0" * 64 + pins[start + 64 :])
+    monkeypatch.setattr(models, "EMBEDDED", tmp_path)
+    assert {asset for asset in STAGES if code_version(asset, tiny) != before[asset]} == assets | ALWAYS
+
+
+def test_same_settings_give_the_same_version_and_assets_differ(tiny):
+    versions = {asset: code_version(asset, tiny) for asset in STAGES}
+    assert versions == {asset: code_version(asset, shrink(tiny)) for asset in STAGES}
+    assert len(set(versions.values())) == len(STAGES)
+    assert all(version.startswith(f"{STAGES[asset].version}-") for asset, version in versions.items())
+
+
+def test_inputs_are_stages_that_come_before():
+    seen: set[str] = set()
+    for asset, stage in STAGES.items():
+        assert asset == stage.asset
+        assert set(stage.inputs) <= seen
+        assert len(set(stage.inputs)) == len(stage.inputs)
+        seen.add(asset)
+
+
+def test_outputs_do_not_overlap_and_stay_in_one_folder(tiny):
+    places = [(asset, path) for asset in STAGES for path in outputs(asset, tiny).values()]
+    for asset in STAGES:
+        paths = outputs(asset, tiny).values()
+        assert paths
+        assert len({path.split("/")[0] for path in paths}) == 1
+        assert all(path.split("/")[0] in ("data", "results") for path in paths)
+    for index, (_, path) in enumerate(places):
+        for _, other in places[index + 1 :]:
+            assert not f"{path}/".startswith(f"{other}/")
+            assert not f"{other}/".startswith(f"{path}/")
+
+
+def test_every_identity_lies_in_the_outputs(tiny):
+    for asset, stage in STAGES.items():
+        paths = outputs(asset, tiny).values()
+        assert any(path.startswith(start) or start.startswith(f"{path}/") for start in stage.identity for path in paths)
+
+
+def test_command_makes_the_asset_and_what_it_needs():
+    assert materialize_command("report").endswith("--select '*report'")
