@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-import alphas_cumprod
+import signal
 import pytest
 from safetensors.torch import load_file
 
@@ -208,7 +208,7 @@ def test_killed_processes_end_in_the_same_bytes(tiny, tmp_path):
     whole = trained(tiny, tmp_path / "whole", training={"max_train_steps": 40}, execution={"checkpoint_every": 1})
     job_file = job_in(tiny, tmp_path / "run")
     rng = random.Random(7)
-    for sent in (alphas_cumprod.SIGKILL, alphas_cumprod.SIGTERM):
+    for sent in (signal.SIGKILL, signal.SIGTERM):
         process = start(job_file)
         wait_for_a_checkpoint(tmp_path / "run/state", process)
         time.sleep(rng.uniform(0, 1))
