@@ -1,8 +1,8 @@
-"""What goes wrong by a user's doing: one sentence that names the place, the fault and the mend."""
+"""Errors that a user can fix. Each message is one sentence: the file or field, what is wrong, how to fix it."""
 
 
 class PipelineError(Exception):
-    """Bad input, a missing upstream or a failed promise; the message is written for the user."""
+    """Bad input, a missing upstream asset, or a broken promise of a file or server."""
 
 
 class SettingsError(PipelineError):
@@ -18,8 +18,8 @@ class ModelError(PipelineError):
 
 
 class NetworkError(PipelineError):
-    """A server that cannot be reached, or breaks off: the one fault that may be gone in a minute."""
+    """A server that cannot be reached or breaks off: the only error that is retried."""
 
 
-class OutdatedError(PipelineError):
-    """An upstream asset that is not as it would be made now."""
+class StaleAssetError(PipelineError):
+    """An upstream asset whose settings or inputs changed."""

@@ -1,60 +1,86 @@
-"""Every stage in one table: what it reads, what it writes, and which settings can change its result."""
+"""The one table of the pipeline: every asset and every check, what it reads, and which settings change its result."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from vdm_pipeline.settings import Profile, fingerprint
 
+FingerprintedSettings = Callable[[Profile], list]
+
 
 @dataclass(frozen=True)
-class Stage:
+class StageSpec:
     """One asset, without Dagster.
 
-    ``outputs`` are paths in the project folder, by role, all under ``data/`` or all under ``results/``. The data version is
-    the content of ``identity``: paths, or the start of paths, without what differs between equal runs, such as timings. ``kept``
-    are folders with half-done work, beside the staging folder.
+    - ``outputs``: paths in the project folder, by role, all under ``data/`` or all under ``results/``.
+    - ``fingerprinted_settings``: every setting and model digest that can change the result.
+    - ``versioned_prefixes``: the data version hashes the files under these. Files that differ between equal
+      runs, such as timings, stay out.
+    - ``version``: raise it when the code changes the result.
+    - ``scratch``: folders with half-done work, beside the staging folder.
     """
 
     asset: str
     inputs: tuple[str, ...]
     outputs: dict[str, str]
-    asked: Callable[[Profile], list]
-    identity: tuple[str, ...] = ("data/", "results/")
+    fingerprinted_settings: FingerprintedSettings
+    versioned_prefixes: tuple[str, ...] = ("data/", "results/")
     version: int = 1
-    kept: tuple[str, ...] = ()
+    scratch: tuple[str, ...] = ()
 
 
-def _section(*names: str) -> Callable[[Profile], list]:
-    return lambda profile: [getattr(profile, name) for name in names]
+@dataclass(frozen=True)
+class CheckSpec:
+    """One check of an asset, without Dagster; ``reads`` are further assets that it reads.
+
+    A blocking check stops downstream assets until it has run on the current data and passed.
+    """
+
+    asset: str
+    name: str
+    fingerprinted_settings: FingerprintedSettings
+    blocking: bool = False
+    reads: tuple[str, ...] = ()
+    version: int = 1
 
 
-def _embedded(profile: Profile) -> list:
+def _class_names(profile: Profile) -> list:
+    return [list(profile.classes.names)]
+
+
+def _labeller(profile: Profile) -> list:
     return [profile.labelling.model.id, profile.labelling.model.digest]
 
 
-def _true_labels(profile: Profile) -> list:
-    """What decides what true labels are used for."""
+def _true_label_use(profile: Profile) -> list:
+    """The settings that decide what the true labels are used for."""
     return [profile.labelling.calibration, profile.labelling.decision, profile.subset.captions_from]
 
 
-def _trained(profile: Profile) -> list:
+def _training(profile: Profile) -> list:
     return [profile.training, profile.training.base.digest]
 
 
-def _drawn(profile: Profile) -> list:
-    """What all arms share: the plan and the base; the weight of our adapter and the extra arms are their own."""
-    generation = profile.generation.asked(exclude={"adapter_weight", "extra"})
-    base = profile.training.base
-    return [generation, profile.classes, base, base.digest, profile.generation.lcm_lora.digest, profile.training.resolution]
+def _generation(profile: Profile) -> list:
+    """What all arms share. The LoRA's weight and the extra arms are fingerprinted by their own assets."""
+    base, lcm_lora = profile.training.base, profile.generation.lcm_lora
+    return [
+        profile.generation.fingerprint_values(exclude={"adapter_weight", "extra"}),
+        profile.classes,
+        base,
+        base.digest,
+        lcm_lora.digest,
+        profile.training.resolution,
+    ]
 
 
-def _everything(profile: Profile) -> list:
+def _all_settings(profile: Profile) -> list:
     digests = {role: pin.digest for role, pin in profile.models().items()}
     return [profile.model_dump(mode="json", exclude={"automation", "execution"}), digests]
 
 
 IGNORES_BLOCKING_CHECKS = ("label_metrics",)
-"""Assets that show what is wrong, and so may look at what a check has stopped."""
+"""Assets that show what is wrong with a blocked asset, and so may read it."""
 
 REPORTED_ASSETS = (
     "raw_npz",
@@ -70,14 +96,14 @@ REPORTED_ASSETS = (
     "extra_images",
     "image_metrics",
 )
-"""What the summary and the report look back on."""
+"""The assets that the summary and the report describe."""
 
 STAGES = {
     stage.asset: stage
     for stage in (
-        Stage("raw_npz", (), {}, lambda p: [p.data, list(p.classes.names)]),
-        Stage("image_embeddings", ("raw_npz",), {"folder": "results/embeddings"}, _embedded),
-        Stage(
+        StageSpec("raw_npz", (), {}, lambda p: [p.data, list(p.classes.names)]),
+        StageSpec("image_embeddings", ("raw_npz",), {"folder": "results/embeddings"}, _labeller),
+        StageSpec(
             "labeled_dataset",
             ("raw_npz", "image_embeddings"),
             {
@@ -85,119 +111,113 @@ STAGES = {
                 "calibration": "results/metrics/calibration.json",
                 "diff": "results/metrics/relabel_diff.csv",
             },
-            lambda p: [p.labelling, *_embedded(p), list(p.classes.names), p.subset.captions_from],
+            lambda p: [p.labelling, *_labeller(p), list(p.classes.names), p.subset.captions_from],
             ("results/labeled_dataset.csv", "results/metrics/calibration.json"),
             version=2,
         ),
-        Stage(
+        StageSpec(
             "label_metrics",
             ("labeled_dataset",),
             {"metrics": "results/metrics/auto_label_metrics.json", "plots": "results/metrics/label_plots"},
-            lambda p: [list(p.classes.names), p.evaluation.bootstrap, p.evaluation.seed, *_true_labels(p)],
+            lambda p: [
+                list(p.classes.names),
+                p.evaluation.bootstrap,
+                p.evaluation.seed,
+                *_true_label_use(p),
+            ],
             ("results/metrics/auto_label_metrics.json",),
             version=2,
         ),
-        Stage(
+        StageSpec(
             "data_faults",
             ("raw_npz", "image_embeddings"),
             {"table": "results/metrics/data_faults.csv", "counts": "results/metrics/data_faults.json"},
             lambda p: [p.faults, list(p.classes.names)],
         ),
-        Stage(
+        StageSpec(
             "label_noise",
             ("raw_npz", "image_embeddings", "labeled_dataset"),
             {"table": "results/metrics/label_suspects.csv"},
             lambda p: [p.subset.captions_from, p.subset.seed, list(p.classes.names)],
         ),
-        Stage(
+        StageSpec(
             "lora_subset",
             ("raw_npz", "image_embeddings", "labeled_dataset", "data_faults", "label_noise"),
             {"folder": "data/subset", "held_out": "data/subset_held_out"},
-            _section("subset", "classes"),
+            lambda p: [p.subset, p.classes],
             version=3,
         ),
-        Stage(
+        StageSpec(
             "lora_weights",
             ("lora_subset",),
             {"folder": "results/lora"},
-            _trained,
+            _training,
             ("results/lora/pytorch_lora_weights",),
             version=4,
-            kept=("results/.training",),
+            scratch=("results/.training",),
         ),
-        Stage(
+        StageSpec(
             "generated_images",
             ("lora_weights",),
             {"folder": "results/generated_images"},
-            lambda p: [*_drawn(p), p.generation.adapter_weight],
+            lambda p: [*_generation(p), p.generation.adapter_weight],
             version=5,
         ),
-        Stage("baseline_images", (), {"folder": "results/generated_images_no_fine_tuning"}, _drawn, version=5),
-        Stage(
+        StageSpec(
+            "baseline_images",
+            (),
+            {"folder": "results/generated_images_no_fine_tuning"},
+            _generation,
+            version=5,
+        ),
+        StageSpec(
             "extra_images",
             ("lora_weights",),
             {"folder": "results/generated_images_extra"},
-            lambda p: [*_drawn(p), p.generation.asked(include={"extra"})],
+            lambda p: [*_generation(p), p.generation.fingerprint_values(include={"extra"})],
             version=4,
         ),
-        Stage(
+        StageSpec(
             "image_metrics",
             ("raw_npz", "data_faults", "lora_subset", "generated_images", "baseline_images", "extra_images"),
             {"metrics": "results/metrics/image_metrics.json", "plots": "results/metrics/image_plots"},
-            lambda p: [p.evaluation, p.training.resolution, p.name, *_embedded(p), list(p.classes.names)],
+            lambda p: [p.evaluation, p.training.resolution, p.name, *_labeller(p), list(p.classes.names)],
             ("results/metrics/image_metrics.json",),
             version=5,
         ),
-        Stage(
+        StageSpec(
             "pipeline_summary",
             REPORTED_ASSETS,
             {"summary": "results/pipeline_summary.json"},
-            _everything,
+            _all_settings,
             version=2,
         ),
-        Stage(
+        StageSpec(
             "report",
             (*REPORTED_ASSETS, "pipeline_summary"),
             {"folder": "results/report"},
-            _everything,
+            _all_settings,
             version=5,
         ),
     )
 }
 
-
-@dataclass(frozen=True)
-class CheckSpec:
-    """One check of an asset, without Dagster; ``reads`` are further assets that it looks at.
-
-    A blocking one stops what would be made from the asset until it has looked at it as it stands, and found nothing.
-    """
-
-    asset: str
-    name: str
-    asked: Callable[[Profile], list]
-    blocking: bool = False
-    reads: tuple[str, ...] = ()
-    version: int = 1
-
-
 ARMS = ("generated_images", "baseline_images", "extra_images")
-PAIR = ("generated_images", "baseline_images")
-ARCHIVE = ("raw_npz",)
+LORA_AND_BASELINE = ("generated_images", "baseline_images")
 
 
-def _named(profile: Profile) -> list:
-    return [list(profile.classes.names)]
+def _label_quality(profile: Profile) -> list:
+    return [*_class_names(profile), profile.subset.captions_from, profile.evaluation.bootstrap]
 
 
-def _as_captions(profile: Profile) -> list:
-    """What is read of the labels, and whether they are to be captions."""
-    return [*_named(profile), profile.subset.captions_from, profile.evaluation.bootstrap]
-
-
-def _of_an_arm(asset: str) -> tuple[CheckSpec, ...]:
+def _arm_checks(asset: str) -> tuple[CheckSpec, ...]:
     return (
-        CheckSpec(asset, "images_are_complete", lambda p: [p.classes, p.generation.per_class, p.generation.seed], blocking=True),
+        CheckSpec(
+            asset,
+            "images_are_complete",
+            lambda p: [p.classes, p.generation.per_class, p.generation.seed],
+            blocking=True,
+        ),
         CheckSpec(asset, "images_are_not_blank", lambda p: [p.faults], blocking=True),
         CheckSpec(asset, "images_are_different", lambda p: [], blocking=True),
         CheckSpec(asset, "images_are_grey", lambda p: [p.checks.max_chroma]),
@@ -205,55 +225,79 @@ def _of_an_arm(asset: str) -> tuple[CheckSpec, ...]:
 
 
 CHECKS = {
-    (gate.asset, gate.name): gate
-    for gate in (
-        CheckSpec("labeled_dataset", "labels_are_sound", lambda p: [*_named(p), p.data], blocking=True, reads=ARCHIVE),
-        CheckSpec("labeled_dataset", "labels_predict_every_class", lambda p: [*_as_captions(p), p.checks.max_class_share], blocking=True),
-        CheckSpec("labeled_dataset", "labels_beat_chance", _as_captions, blocking=True),
-        CheckSpec("labeled_dataset", "labels_are_calibrated", lambda p: [*_as_captions(p), p.checks.max_ece]),
-        CheckSpec("lora_subset", "subset_is_balanced", _named, blocking=True),
-        CheckSpec("lora_subset", "subset_is_disjoint", lambda p: [*_named(p), p.data], blocking=True, reads=ARCHIVE),
+    (check.asset, check.name): check
+    for check in (
+        CheckSpec(
+            "labeled_dataset",
+            "labels_are_sound",
+            lambda p: [*_class_names(p), p.data],
+            blocking=True,
+            reads=("raw_npz",),
+        ),
+        CheckSpec(
+            "labeled_dataset",
+            "labels_predict_every_class",
+            lambda p: [*_label_quality(p), p.checks.max_class_share],
+            blocking=True,
+        ),
+        CheckSpec("labeled_dataset", "labels_beat_chance", _label_quality, blocking=True),
+        CheckSpec(
+            "labeled_dataset", "labels_are_calibrated", lambda p: [*_label_quality(p), p.checks.max_ece]
+        ),
+        CheckSpec("lora_subset", "subset_is_balanced", _class_names, blocking=True),
+        CheckSpec(
+            "lora_subset",
+            "subset_is_disjoint",
+            lambda p: [*_class_names(p), p.data],
+            blocking=True,
+            reads=("raw_npz",),
+        ),
         CheckSpec("lora_subset", "subset_is_pure", lambda p: [p.checks.min_purity], blocking=True),
-        *(gate for asset in ARMS for gate in _of_an_arm(asset)),
+        *(check for asset in ARMS for check in _arm_checks(asset)),
         CheckSpec(
             "generated_images",
             "prompts_are_captions",
             lambda p: [p.training.base, p.training.base.digest],
             reads=("lora_subset",),
         ),
-        CheckSpec("image_metrics", "arms_share_one_plan", lambda p: [], reads=PAIR),
-        CheckSpec("image_metrics", "adapter_is_active", lambda p: [p.checks.min_adapter_change], reads=PAIR),
+        CheckSpec("image_metrics", "arms_share_one_plan", lambda p: [], reads=LORA_AND_BASELINE),
+        CheckSpec(
+            "image_metrics",
+            "adapter_is_active",
+            lambda p: [p.checks.min_adapter_change],
+            reads=LORA_AND_BASELINE,
+        ),
         CheckSpec("image_metrics", "lora_beats_baseline", lambda p: []),
-        CheckSpec("image_metrics", "images_are_no_copies", lambda p: [p.checks.max_copied]),
+        CheckSpec("image_metrics", "images_are_not_copies", lambda p: [p.checks.max_copied]),
     )
 }
 
 
 def checks_of(asset: str) -> list[CheckSpec]:
-    """The checks of an asset, in the order in which they look."""
-    return [gate for gate in CHECKS.values() if gate.asset == asset]
+    """The checks of an asset, in the order in which they run."""
+    return [check for check in CHECKS.values() if check.asset == asset]
 
 
 def outputs(asset: str, profile: Profile) -> dict[str, str]:
-    """Paths that the asset writes, by role; the archive's name depends on the profile."""
+    """Paths that the asset writes, by role. The archive's name depends on the profile."""
     return {"archive": f"data/{profile.data.file_name}"} if asset == "raw_npz" else STAGES[asset].outputs
 
 
 def lineage(asset: str) -> set[str]:
-    """The asset and all that it is made from."""
+    """The asset and all its ancestors."""
     return {asset}.union(*(lineage(name) for name in STAGES[asset].inputs))
 
 
 def code_version(asset: str, profile: Profile) -> str:
-    """Version of the stage's code and a digest of every setting and model pin that can change its result."""
-    return f"{STAGES[asset].version}-{fingerprint(asset, *STAGES[asset].asked(profile))}"
+    """The stage's version and a hash of the settings and model digests that can change its result."""
+    return f"{STAGES[asset].version}-{fingerprint(asset, *STAGES[asset].fingerprinted_settings(profile))}"
 
 
-def same_code(asset: str, code_version: str) -> bool:
-    """Whether a code version is of the stage's code as it is now, whatever the settings."""
+def has_current_stage_version(asset: str, code_version: str) -> bool:
+    """Whether a code version has the stage's current version, whatever the settings."""
     return code_version.split("-")[0] == str(STAGES[asset].version)
 
 
 def materialize_command(asset: str) -> str:
-    """The command that makes an asset and all that it needs."""
+    """The command that materializes an asset and all its ancestors."""
     return f"dagster asset materialize -m vdm_pipeline.definitions --select '*{asset}'"

@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
 SECONDS = 60
 
 
@@ -24,7 +26,9 @@ class Page:
         self.reader, self.writer, self.rest, self.last = reader, writer, b"", 0
         self.events: list[dict[str, Any]] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session: str | None = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.session: str | None = self.call("Target.attachToTarget", targetId=target, flatten=True)[
+            "sessionId"
+        ]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
 
@@ -32,8 +36,17 @@ class Page:
 
     def open(self, address: Path | str, width: int, height: int = 900, dark: bool = False) -> None:
         """Load a file or an address and wait until all of it is there."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        self.call(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
+        )
         self.events.clear()
         self.call("Page.navigate", url=address.as_uri() if isinstance(address, Path) else address)
         self.until(lambda: any(event["method"] == "Page.loadEventFired" for event in self.events))
@@ -41,8 +54,12 @@ class Page:
     def wait(self, expression: str, seconds: float = SECONDS) -> None:
         """Until a JavaScript expression holds, which a page that draws itself makes true in its own time."""
         end = time.monotonic() + seconds
-        while not self.value(f"(() => {{ try {{ return {expression} }} catch (error) {{ return false }} }})()"):
-            assert time.monotonic() < end, f"not so after {seconds} s: {expression}; the page says: {self.value('document.body.innerText')}"
+        while not self.value(
+            f"(() => {{ try {{ return {expression} }} catch (error) {{ return false }} }})()"
+        ):
+            assert time.monotonic() < end, (
+                f"not so after {seconds} s: {expression}; the page says: {self.value('document.body.innerText')}"
+            )
             time.sleep(0.2)
 
     def click(self, text: str) -> None:
@@ -59,7 +76,9 @@ class Page:
 
     def picture(self, path: Path, whole: bool = False) -> None:
         """Write a screenshot."""
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"]))
+        path.write_bytes(
+            base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"])
+        )
 
     def told(self, method: str) -> list[dict[str, Any]]:
         """Parameters of all events of this name since the page was opened."""
@@ -68,7 +87,9 @@ class Page:
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """A command of the DevTools protocol, and its answer."""
         self.last += 1
-        message = {"id": self.last, "method": method, "params": params} | ({"sessionId": self.session} if self.session else {})
+        message = {"id": self.last, "method": method, "params": params} | (
+            {"sessionId": self.session} if self.session else {}
+        )
         os.write(self.writer, json.dumps(message).encode() + b"\0")
         answers: list[dict[str, Any]] = []
         self.until(lambda: bool(answers), answers)
@@ -80,7 +101,9 @@ class Page:
         end = time.monotonic() + SECONDS
         while not done():
             while b"\0" not in self.rest:
-                assert select.select([self.reader], [], [], max(0, end - time.monotonic()))[0], "Chromium does not answer"
+                assert select.select([self.reader], [], [], max(0, end - time.monotonic()))[0], (
+                    "Chromium does not answer"
+                )
                 part = os.read(self.reader, 1 << 20)
                 assert part, "Chromium ended"
                 self.rest += part
@@ -100,7 +123,9 @@ def browser() -> Iterator[Page]:
     options = "--headless --no-sandbox --disable-gpu --hide-scrollbars --disable-background-networking --remote-debugging-pipe"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         command = f'exec "$0" {options} --user-data-dir="$1" 3<&{their_in} 4>&{their_out}'
-        process = subprocess.Popen(["bash", "-c", command, CHROMIUM, home], pass_fds=(their_in, their_out), stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            ["bash", "-c", command, CHROMIUM, home], pass_fds=(their_in, their_out), stderr=subprocess.DEVNULL
+        )
         os.close(their_in), os.close(their_out)
         try:
             yield Page(our_in, our_out)

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-LONGEST = ("test_daemon.py", "test_ui.py", "test_kills.py", "test_changes.py", "test_loop.py", "test_cluster.py")
+LONGEST = (
+    "test_daemon.py",
+    "test_ui.py",
+    "test_kills.py",
+    "test_changes.py",
+    "test_loop.py",
+    "test_cluster.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -69,7 +69,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bool) -> None:
         path = unquote(urlparse(self.path).path)
-        self.hub.asked.append(" ".join(filter(None, (self.command, path, self.headers.get("Range"), self.headers.get("Authorization")))))
+        self.hub.asked.append(
+            " ".join(
+                filter(
+                    None, (self.command, path, self.headers.get("Range"), self.headers.get("Authorization"))
+                )
+            )
+        )
         refused = self.hub.fault(path)
         if refused:
             return self._refuse(*refused.kind.split(" ", 1))
@@ -113,7 +119,12 @@ class Handler(BaseHTTPRequestHandler):
             return self._file(path, file, body)
         size = 10**18 if self.hub.fault(path, "vast") else file.stat().st_size
         elsewhere = f"{self.hub.url.replace('127.0.0.1', 'localhost')}/weights/{repository}/{name}"
-        linked = {"X-Linked-Size": size, "X-Linked-ETag": f'"{file_sha256(file)}"', "X-Repo-Commit": COMMIT, "Location": elsewhere}
+        linked = {
+            "X-Linked-Size": size,
+            "X-Linked-ETag": f'"{file_sha256(file)}"',
+            "X-Repo-Commit": COMMIT,
+            "Location": elsewhere,
+        }
         self._head(302, linked | {"Content-Length": 0})
 
     def _file(self, path: str, file: Path | None, body: bool) -> None:
@@ -167,7 +178,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(repositories: dict[str, Path], files: Path | None = None, tls: ssl.SSLContext | None = None) -> Iterator[Hub]:
+def serving(
+    repositories: dict[str, Path], files: Path | None = None, tls: ssl.SSLContext | None = None
+) -> Iterator[Hub]:
     """The hub, on a port of this machine; with ``tls`` it is spoken to by https."""
     hub = Hub(repositories, files)
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Of", (Handler,), {"hub": hub}))

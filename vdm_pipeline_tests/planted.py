@@ -41,7 +41,10 @@ class Planted:
         makers: dict[str, Callable[[], Set]] = {
             "held-out real images": lambda: self.new,
             "training images with noise": lambda: (noisy(self.copied[0], self.seed), self.copied[1]),
-            "training images, mirrored and brighter": lambda: (self.brighter(self.copied[0][:, :, ::-1]), self.copied[1]),
+            "training images, mirrored and brighter": lambda: (
+                self.brighter(self.copied[0][:, :, ::-1]),
+                self.copied[1],
+            ),
             "a tenth of them training images with noise": self.partly_copied,
             "one class only": self.one_class,
             "one image repeated": self.one_image,

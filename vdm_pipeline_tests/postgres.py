@@ -64,7 +64,14 @@ def own_server(folder: Path) -> Iterator[str]:
         made = [folder / "initdb", "-D", top / "data", "--no-sync", "--encoding=UTF8", "--locale=C", *access]
         subprocess.run(made, check=True, capture_output=True, cwd=top, **user)
         settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off"]
-        command = [folder / "postgres", "-D", top / "data", "-p", str(port), *(part for one in settings for part in ("-c", one))]
+        command = [
+            folder / "postgres",
+            "-D",
+            top / "data",
+            "-p",
+            str(port),
+            *(part for one in settings for part in ("-c", one)),
+        ]
         with (top / "log").open("w") as log:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=top, **user)
         url = f"postgresql://tests:{password}@127.0.0.1:{port}/postgres"
@@ -121,7 +128,9 @@ def _until_it_answers(url: str, process: subprocess.Popen, log: Path) -> None:
             psycopg2.connect(url).close()
             return
         except psycopg2.OperationalError:
-            assert process.poll() is None and time.monotonic() < end, f"PostgreSQL does not start: {log.read_text()[-2000:]}"
+            assert process.poll() is None and time.monotonic() < end, (
+                f"PostgreSQL does not start: {log.read_text()[-2000:]}"
+            )
             time.sleep(0.1)
 
 

@@ -8,16 +8,25 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from vdm_pipeline.definitions import ASSETS, defs
+from vdm_pipeline.definitions import defs
+from vdm_pipeline.defs.assets import ASSETS
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=120,
+    )
 
 
 def test_definitions_load():
     dg.Definitions.validate_loadable(defs)
-    assert {key.to_user_string() for key in defs.resolve_all_asset_keys()} == {asset.__name__ for asset in ASSETS}
+    assert {key.to_user_string() for key in defs.resolve_all_asset_keys()} == {
+        asset.__name__ for asset in ASSETS
+    }
 
 
 def test_every_asset_carries_a_code_version_and_a_description():
@@ -28,7 +37,9 @@ def test_every_asset_carries_a_code_version_and_a_description():
 
 def test_import_loads_no_heavy_package():
     heavy = ("torch", "diffusers", "transformers", "open_clip", "pandas", "matplotlib", "medmnist")
-    result = run_python(f"import sys, vdm_pipeline.definitions; print([m for m in {heavy} if m in sys.modules])")
+    result = run_python(
+        f"import sys, vdm_pipeline.definitions; print([m for m in {heavy} if m in sys.modules])"
+    )
     assert result.stdout.strip() == "[]", result.stderr
 
 
@@ -44,8 +55,21 @@ def test_bad_profile_is_one_sentence_and_no_traceback(tmp_path, name, text, said
     path = name if text is None else str(tmp_path / name)
     if text is not None:
         Path(path).write_text(text)
-    command = [str(Path(sys.executable).with_name("dagster")), "asset", "list", "-m", "vdm_pipeline.definitions"]
-    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "VDM_PROFILE": path}, cwd=tmp_path, timeout=120)
+    command = [
+        str(Path(sys.executable).with_name("dagster")),
+        "asset",
+        "list",
+        "-m",
+        "vdm_pipeline.definitions",
+    ]
+    result = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "VDM_PROFILE": path},
+        cwd=tmp_path,
+        timeout=120,
+    )
     assert result.returncode != 0
     assert said in result.stderr
     assert "Traceback" not in result.stderr

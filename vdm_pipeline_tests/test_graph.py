@@ -26,9 +26,19 @@ def changed(before: Profile, after: Profile) -> set[str]:
         ("labelling", "decision", "argmax", {"labeled_dataset", "label_metrics"}),
         ("classes", "phrases", ("a", "b"), {"lora_subset", *ARMS}),
         ("classes", "template", "{phrase}", {"lora_subset", *ARMS}),
-        ("classes", "names", ("x", "y"), {"raw_npz", "image_metrics", *(LABELS - {"image_embeddings"}), "lora_subset", *ARMS}),
+        (
+            "classes",
+            "names",
+            ("x", "y"),
+            {"raw_npz", "image_metrics", *(LABELS - {"image_embeddings"}), "lora_subset", *ARMS},
+        ),
         ("subset", "per_class", 9, {"lora_subset"}),
-        ("subset", "captions_from", "ground_truth", {"labeled_dataset", "label_noise", "label_metrics", "lora_subset"}),
+        (
+            "subset",
+            "captions_from",
+            "ground_truth",
+            {"labeled_dataset", "label_noise", "label_metrics", "lora_subset"},
+        ),
         ("faults", "blank_std", 5.0, {"data_faults"}),
         ("subset", "seed", 9, {"label_noise", "lora_subset"}),
         ("training", "max_train_steps", 7, {"lora_weights"}),
@@ -57,7 +67,14 @@ def test_a_setting_changes_exactly_the_assets_it_can_change(tiny, section, key, 
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("device", "cuda"), ("label_batch_size", 1), ("generation_batch_size", 1), ("checkpoint_every", 1), ("log_every", 1)]
+    ("key", "value"),
+    [
+        ("device", "cuda"),
+        ("label_batch_size", 1),
+        ("generation_batch_size", 1),
+        ("checkpoint_every", 1),
+        ("log_every", 1),
+    ],
 )
 def test_how_it_runs_changes_nothing(tiny, key, value):
     other = shrink(tiny, execution={key: value})
@@ -66,7 +83,12 @@ def test_how_it_runs_changes_nothing(tiny, key, value):
 
 
 def test_limits_of_checks_stand_in_summary_and_report_and_change_nothing_else(tiny):
-    for limit, value in {"max_copied": 0.5, "max_ece": 0.5, "max_chroma": 1.0, "min_adapter_change": 2.0}.items():
+    for limit, value in {
+        "max_copied": 0.5,
+        "max_ece": 0.5,
+        "max_chroma": 1.0,
+        "min_adapter_change": 2.0,
+    }.items():
         assert changed(tiny, shrink(tiny, checks={limit: value})) == ALWAYS
 
 
@@ -123,7 +145,11 @@ def test_outputs_do_not_overlap_and_stay_in_one_folder(tiny):
 def test_every_identity_lies_in_the_outputs(tiny):
     for asset, stage in STAGES.items():
         paths = outputs(asset, tiny).values()
-        assert any(path.startswith(start) or start.startswith(f"{path}/") for start in stage.identity for path in paths)
+        assert any(
+            path.startswith(start) or start.startswith(f"{path}/")
+            for start in stage.identity
+            for path in paths
+        )
 
 
 def test_command_makes_the_asset_and_what_it_needs():

@@ -40,13 +40,21 @@ def unpickles(tree: ast.AST) -> list[str]:
     for name, words in calls(tree):
         bad_torch = name == "torch.load" and not is_true(words.get("weights_only"))
         bad_numpy = name in ("np.load", "numpy.load") and not is_false(words.get("allow_pickle"))
-        found += [name] if bad_torch or bad_numpy or name.endswith("read_pickle") or is_true(words.get("allow_pickle")) else []
+        found += (
+            [name]
+            if bad_torch or bad_numpy or name.endswith("read_pickle") or is_true(words.get("allow_pickle"))
+            else []
+        )
     return found
 
 
 def runs_text(tree: ast.AST) -> list[str]:
     """What of the code could run a text: Python's or a shell's."""
-    return [name for name, words in calls(tree) if name in RUNNERS or "shell" in words or "trust_remote_code" in words]
+    return [
+        name
+        for name, words in calls(tree)
+        if name in RUNNERS or "shell" in words or "trust_remote_code" in words
+    ]
 
 
 def loads_unpinned(tree: ast.AST) -> list[str]:
@@ -55,7 +63,9 @@ def loads_unpinned(tree: ast.AST) -> list[str]:
     for name, words in calls(tree):
         if name.endswith(".from_pretrained"):
             model = not any(part in name for part in ("Tokenizer", "Scheduler", "Processor"))
-            whole = is_true(words.get("local_files_only")) and (not model or is_true(words.get("use_safetensors")))
+            whole = is_true(words.get("local_files_only")) and (
+                not model or is_true(words.get("use_safetensors"))
+            )
             found += [] if whole else [name]
     return found
 
@@ -78,22 +88,32 @@ BAD = {
         "subprocess.run(t, shell=True)",
         "AutoModel.from_pretrained(p, trust_remote_code=True)",
     ],
-    loads_unpinned: ["AutoModel.from_pretrained(p, local_files_only=True)", "AutoTokenizer.from_pretrained(p, use_safetensors=True)"],
+    loads_unpinned: [
+        "AutoModel.from_pretrained(p, local_files_only=True)",
+        "AutoTokenizer.from_pretrained(p, use_safetensors=True)",
+    ],
 }
 
 
 @pytest.mark.parametrize("rule", BAD, ids=lambda rule: rule.__name__)
 def test_the_package_never_does_it(rule):
     assert all(rule(ast.parse(text)) for text in BAD[rule]), "the rule sees what it is to see"
-    found = {path.relative_to(ROOT).as_posix(): rule(ast.parse(path.read_text(encoding="utf-8"))) for path in PACKAGE}
-    of_the_graph = {path: names for path, names in found.items() if names and "/embedded/training/" not in path}
+    found = {
+        path.relative_to(ROOT).as_posix(): rule(ast.parse(path.read_text(encoding="utf-8")))
+        for path in PACKAGE
+    }
+    of_the_graph = {
+        path: names for path, names in found.items() if names and "/embedded/training/" not in path
+    }
     assert not of_the_graph
     assert len(found) > 80
 
 
 def test_dagster_tells_nobody_that_it_runs():
     text = (ROOT / "dagster.yaml").read_text(encoding="utf-8")
-    assert re.search(r"^telemetry:\n  enabled: false$", text, re.M) and re.search(r"^nux:\n  enabled: false$", text, re.M)
+    assert re.search(r"^telemetry:\n  enabled: false$", text, re.M) and re.search(
+        r"^nux:\n  enabled: false$", text, re.M
+    )
 
 
 def test_the_ui_is_bound_to_this_machine():
@@ -107,7 +127,13 @@ def test_every_dependency_is_pinned_once():
     pinned = [plain(line) for line in lines]
     assert sorted(set(pinned)) == sorted(pinned)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    asked = {plain(wish) for wish in [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]}
+    asked = {
+        plain(wish)
+        for wish in [
+            *project["dependencies"],
+            *chain.from_iterable(project["optional-dependencies"].values()),
+        ]
+    }
     assert asked - {"vdm-pipeline"} <= set(pinned)
 
 

@@ -1,4 +1,4 @@
-"""From a function that does a stage's work to the asset that Dagster knows, under a profile."""
+"""From a work function to the Dagster asset of the same name."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -10,84 +10,107 @@ import dagster as dg
 
 from vdm_pipeline.defs.materialize import Work, materialize
 from vdm_pipeline.graph import STAGES
-from vdm_pipeline.incremental.project import Inputs, Project
+from vdm_pipeline.incremental.project import Project, Upstream
 from vdm_pipeline.settings import Execution, Profile
 
-Stage = Callable[[Profile], dg.AssetsDefinition]
-GPUS = Literal["none", "one", "one a process"]
+AssetFactory = Callable[[Profile], dg.AssetsDefinition]
+GpuUse = Literal["none", "one", "one per process"]
 
 
-def stage(
-    *, group: str, kinds: set[str], gpus: GPUS = "none", supports_ray: bool = False, low_priority: bool = False
-) -> Callable[[Work], Stage]:
-    """The asset of the function's name, which the table of stages tells the inputs of.
+def pipeline_asset(
+    *,
+    group: str,
+    kinds: set[str],
+    gpus: GpuUse = "none",
+    supports_ray: bool = False,
+    low_priority: bool = False,
+) -> Callable[[Work], AssetFactory]:
+    """Decorator: the asset of the function's name, with the inputs that `vdm_pipeline.graph` lists.
 
-    Those that use ``gpus`` share a pool, so that a GPU is used by one step at a time, and are given theirs where a step is a pod or
-    a job; those that are ``supports_ray`` work on a cluster where the profile says so. ``low_priority``: after all else that could be made.
+    Assets that use GPUs share the pool ``gpu``, so one step uses a GPU at a time. ``supports_ray``: the work can
+    run on the workers of a Ray cluster. ``low_priority``: Dagster starts it after all other ready steps.
     """
-    gpu = gpus != "none"
 
-    def define(work: Work) -> Stage:
-        name = work.__name__
+    def decorate(work: Work) -> AssetFactory:
+        def build(profile: Profile) -> dg.AssetsDefinition:
+            return _build_asset(work, profile, group, kinds, gpus, supports_ray, low_priority)
 
-        @wraps(work)
-        def under(profile: Profile) -> dg.AssetsDefinition:
-            asked = _gpu_tags(profile.execution, gpus, supports_ray=supports_ray) if gpu else {}
+        return build
 
-            @dg.asset(
-                name=name,
-                description=inspect.getdoc(work),
-                deps=list(STAGES[name].inputs),
-                group_name=group,
-                kinds=kinds,
-                owners=["team:vdm_pipeline"],
-                tags={"device": "gpu" if gpu else "cpu"},
-                pool="gpu" if gpu else None,
-                output_required=False,
-                op_tags=asked | ({"dagster/priority": "-1"} if low_priority else {}),
-            )
-            def upstream(context: dg.AssetExecutionContext, run: dg.ResourceParam[Project]) -> Iterator[dg.MaterializeResult]:
-                yield from materialize(context, run, _on_device(work, supports_ray=supports_ray) if gpu else work)
-
-            return upstream
-
-        return under
-
-    return define
+    return decorate
 
 
-def _gpu_tags(execution: Execution, gpus: GPUS, *, supports_ray: bool) -> dict[str, Any]:
-    """What a step asks of Kubernetes or of Ray, where it is a pod or a job; other executors do not look at it.
+def _build_asset(
+    work: Work,
+    profile: Profile,
+    group: str,
+    kinds: set[str],
+    gpus: GpuUse,
+    supports_ray: bool,
+    low_priority: bool,
+) -> dg.AssetsDefinition:
+    name, uses_gpu = work.__name__, gpus != "none"
+    tags = _gpu_tags(profile.execution, gpus, supports_ray=supports_ray) if uses_gpu else {}
+    if low_priority:
+        tags["dagster/priority"] = "-1"
 
-    Nothing on a device that is no CUDA, or where the workers of a cluster have the GPUs, which a waiting step would withhold.
+    @dg.asset(
+        name=name,
+        description=inspect.getdoc(work),
+        deps=list(STAGES[name].inputs),
+        group_name=group,
+        kinds=kinds,
+        owners=["team:vdm_pipeline"],
+        tags={"device": "gpu" if uses_gpu else "cpu"},
+        pool="gpu" if uses_gpu else None,
+        output_required=False,
+        op_tags=tags,
+    )
+    def asset(
+        context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
+    ) -> Iterator[dg.MaterializeResult]:
+        yield from materialize(
+            context, project, _with_device_metadata(work, supports_ray) if uses_gpu else work
+        )
+
+    return asset
+
+
+def _gpu_tags(execution: Execution, gpus: GpuUse, *, supports_ray: bool) -> dict[str, Any]:
+    """GPUs that a step requests from Kubernetes or Ray, where it is a pod or a job.
+
+    None on a device other than CUDA. None where Ray's workers have the GPUs: the waiting step would hold them.
     """
     if execution.device in ("cpu", "mps") or (supports_ray and execution.engine == "ray"):
         return {}
-    count = execution.num_processes if gpus == "one a process" else 1
+    count = execution.num_processes if gpus == "one per process" else 1
+    limits = {"nvidia.com/gpu": str(count)}
     return {
-        "dagster-k8s/config": {"container_config": {"resources": {"limits": {"nvidia.com/gpu": str(count)}}}},
+        "dagster-k8s/config": {"container_config": {"resources": {"limits": limits}}},
         "dagster-ray/config": {"num_gpus": count},
     }
 
 
-def _on_device(work: Work, *, supports_ray: bool) -> Work:
-    """The work, which also tells the device that did it, its precision and, of a GPU, its memory; of a cluster, its workers."""
+def _with_device_metadata(work: Work, supports_ray: bool) -> Work:
+    """The work, whose metadata also holds its device, precision, and the GPU's memory."""
 
     @wraps(work)
-    def worked(context: dg.AssetExecutionContext, run: Project, staging: Path, upstream: Inputs, /) -> dict[str, Any]:
+    def measured(
+        context: dg.AssetExecutionContext, project: Project, staging: Path, upstream: Upstream, /
+    ) -> dict[str, Any]:
         from vdm_pipeline.stages.runtime.device import device_facts, forget_device_peak, pick_device
 
-        execution = run.profile.execution
+        execution = project.profile.execution
         if supports_ray and execution.engine == "ray":
-            return {"device": "no worker of Ray was needed"} | work(context, run, staging, upstream)
+            return {"device": "no Ray worker was needed"} | work(context, project, staging, upstream)
         device = pick_device(execution.device)
         forget_device_peak(device)
-        facts = work(context, run, staging, upstream)
-        return facts | device_facts(device)
+        metadata = work(context, project, staging, upstream)
+        return metadata | device_facts(device)
 
-    return worked
+    return measured
 
 
 def ray_device_metadata(devices: list[str]) -> dict[str, Any]:
-    """What a record says of the workers of a cluster, if there were any."""
+    """Metadata that lists the devices of Ray's workers, if any worked."""
     return {"device": f"Ray: {'; '.join(devices)}"} if devices else {}

@@ -1,4 +1,4 @@
-"""The one way in which an asset is made or re-used, whichever door asked for it."""
+"""Compute or skip, publish, record: the one path of every asset, whoever requested it."""
 
 import shutil
 import time
@@ -10,153 +10,163 @@ from typing import Any, Protocol
 import dagster as dg
 
 from vdm_pipeline.defs.attempts import attempt
-from vdm_pipeline.errors import NetworkError, OutdatedError, PipelineError
-from vdm_pipeline.graph import STAGES, code_version, lineage, same_code
-from vdm_pipeline.incremental.project import Inputs, Project
-from vdm_pipeline.incremental.staleness import state, up_to_date_manifest
+from vdm_pipeline.errors import NetworkError, PipelineError, StaleAssetError
+from vdm_pipeline.graph import STAGES, code_version, has_current_stage_version, lineage
+from vdm_pipeline.incremental.project import Project, Upstream
+from vdm_pipeline.incremental.staleness import attempt_state, up_to_date_manifest
 from vdm_pipeline.io.disk import disk_faults
 from vdm_pipeline.io.manifest import Manifest, data_version
 from vdm_pipeline.io.memory import forget_peak, peak_resident_mb
 
 
 class Work(Protocol):
-    """Writes a stage's outputs into a staging folder and returns metadata: numbers, texts, and markdown under ``preview``.
+    """Writes a stage's outputs into a staging folder and returns metadata; ``preview`` is Markdown.
 
-    `raw_npz`, whose archive is not ours to stage, is given the project folder and does not use it.
+    `raw_npz` is given the project folder as staging: the archive in ``data/`` may be the user's.
     """
 
     __name__: str
 
-    def __call__(self, context: dg.AssetExecutionContext, run: Project, staging: Path, upstream: Inputs, /) -> dict[str, Any]:
-        """Work; ``upstream`` are handles on the stage's inputs."""
+    def __call__(
+        self, context: dg.AssetExecutionContext, project: Project, staging: Path, upstream: Upstream, /
+    ) -> dict[str, Any]:
+        """Do the work; ``upstream`` holds handles on the stage's inputs."""
         ...
 
 
 FROM_UI = "dagster/from_ui"
-NETWORK_WAITS_S = (30, 120)
-"""Before the second and the third try of a step whose network did not answer."""
+NETWORK_RETRY_S = (30, 120)
+"""Waits before the second and third attempt of a step whose network failed."""
 
 
-def materialize(context: dg.AssetExecutionContext, run: Project, work: Work) -> Iterator[dg.MaterializeResult]:
-    """Re-use the asset if its settings, code, inputs and files are those of its record; else do ``work`` and publish.
+def materialize(
+    context: dg.AssetExecutionContext, project: Project, work: Work
+) -> Iterator[dg.MaterializeResult]:
+    """Skip the asset if it is up to date; else do ``work`` and publish its outputs.
 
-    A fault of the user's becomes a `dagster.Failure` with its sentence; nothing that stood before is touched by it. A network
-    that does not answer, and that alone, is tried again. Nothing is yielded by an asset that waits for the next click.
+    A `PipelineError` becomes a `dagster.Failure` with its sentence, and the outputs of the last materialization
+    stay. Only network errors are retried. Yields nothing for an asset that waits for the next click in the UI.
     """
     try:
-        with disk_faults(run.store.root):
-            yield _materialize(context, run, work)
+        with disk_faults(project.store.root):
+            yield _materialize(context, project, work)
     except PipelineError as error:
-        if isinstance(error, OutdatedError) and _is_a_step_of_several(context):
-            context.log.warning(f"{context.asset_key.to_user_string()}: waits. {error} Or press 'Materialize unsynced' again.")
+        if isinstance(error, StaleAssetError) and _is_one_of_several_clicks(context):
+            name = context.asset_key.to_user_string()
+            context.log.warning(f"{name}: waits. {error} Or press 'Materialize unsynced' again.")
             return
-        if isinstance(error, NetworkError) and context.retry_number < len(NETWORK_WAITS_S):
-            wait = NETWORK_WAITS_S[context.retry_number]
-            context.log.warning(f"{error} Trying again in {wait} s.")
-            raise dg.RetryRequested(max_retries=len(NETWORK_WAITS_S), seconds_to_wait=wait) from error
+        if isinstance(error, NetworkError) and context.retry_number < len(NETWORK_RETRY_S):
+            wait = NETWORK_RETRY_S[context.retry_number]
+            context.log.warning(f"{error} Retrying in {wait} s.")
+            raise dg.RetryRequested(max_retries=len(NETWORK_RETRY_S), seconds_to_wait=wait) from error
         raise dg.Failure(str(error), allow_retries=False) from None
 
 
-def _is_a_step_of_several(context: dg.AssetExecutionContext) -> bool:
-    """Whether the UI's run has made something that this asset is made from, but was not asked for all in between.
+def _is_one_of_several_clicks(context: dg.AssetExecutionContext) -> bool:
+    """Whether the UI's run computed an ancestor of this asset, but did not select all assets in between.
 
-    What Dagster calls unsynced is one step: the assets whose settings changed, not yet those that will change with them. So its
-    button takes as many clicks as there are steps, and the report is not refused in the first.
+    Dagster marks as unsynced only the assets whose own settings changed, not yet those downstream of them. Its
+    button therefore takes several clicks, and the report must not fail in the first.
     """
-    return FROM_UI in context.run.tags and bool(_made_so_far(context) & lineage(context.asset_key.to_user_string()))
+    ancestors = lineage(context.asset_key.to_user_string())
+    return FROM_UI in context.run.tags and bool(_computed_in_run(context) & ancestors)
 
 
-def _made_so_far(context: dg.AssetExecutionContext) -> set[str]:
-    """Assets that this run has made, not re-used; Dagster is asked, as each step may be a process of its own."""
-    events = context.instance.all_logs(context.run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
-    ray_device_metadata = [event.asset_materialization for event in events if event.asset_materialization]
-    return {one.asset_key.to_user_string() for one in ray_device_metadata if one.metadata["reused"].value is False}
+def _computed_in_run(context: dg.AssetExecutionContext) -> set[str]:
+    """Assets that this run computed. Read from Dagster's events, as each step may be its own process."""
+    entries = context.instance.all_logs(context.run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    events = [entry.asset_materialization for entry in entries if entry.asset_materialization]
+    return {event.asset_key.to_user_string() for event in events if event.metadata["skipped"].value is False}
 
 
-def _materialize(context: dg.AssetExecutionContext, run: Project, work: Work) -> dg.MaterializeResult:
+def _materialize(context: dg.AssetExecutionContext, project: Project, work: Work) -> dg.MaterializeResult:
     asset = context.asset_key.to_user_string()
-    upstream = run.inputs(asset)
-    forced = run.forced(asset, context.run.tags)
-    old = None if forced else up_to_date_manifest(run, asset)
-    if old:
-        run.reused.append(asset)
-        return _result(run, old, reused=True)
-    context.log.info(f"{asset}: computing ({_why(run, asset, forced)})")
-    with attempt(context, run, asset, state(run, asset)):
-        manifest = _make(run, asset, lambda staging: work(context, run, staging, upstream))
-    return _result(run, manifest, reused=False)
+    upstream = project.upstream(asset)
+    forced = project.forced(asset, context.run.tags)
+    manifest = None if forced else up_to_date_manifest(project, asset)
+    if manifest:
+        project.skipped.append(asset)
+        return _result(project, manifest, skipped=True)
+    context.log.info(f"{asset}: computing ({_reason(project, asset, forced)})")
+    with attempt(context, project, asset, attempt_state(project, asset)):
+        manifest = _compute(project, asset, lambda staging: work(context, project, staging, upstream))
+    return _result(project, manifest, skipped=False)
 
 
-def _make(run: Project, asset: str, work: Callable[[Path], dict[str, Any]]) -> Manifest:
-    """Work, publish, and record."""
-    stage, outputs = STAGES[asset], [str(path.relative_to(run.store.root)) for path in run.paths(asset).values()]
-    print_ = run.fingerprint(asset)
-    inputs = run.input_versions(asset)
-    staging = run.store.staging(asset, outputs, print_) if stage.outputs else run.store.root
+def _compute(project: Project, asset: str, work: Callable[[Path], dict[str, Any]]) -> Manifest:
+    """Work in a staging folder, publish the outputs, and write the manifest last."""
+    stage = STAGES[asset]
+    outputs = [str(path.relative_to(project.store.root)) for path in project.paths(asset).values()]
+    fingerprint, inputs = project.fingerprint(asset), project.input_versions(asset)
+    staging = project.store.staging(asset, outputs, fingerprint) if stage.outputs else project.store.root
     forget_peak()
-    begun = time.perf_counter()
-    with _inputs_stand(run, asset, staging) if stage.inputs else nullcontext():
+    start = time.perf_counter()
+    with _unchanged_inputs(project, asset, staging) if stage.inputs else nullcontext():
         metadata = work(staging)
     if stage.outputs:
-        run.store.publish(staging, outputs)
-    files = run.store.hashes(outputs)
+        project.store.publish(staging, outputs)
+    files = project.store.hashes(outputs)
+    versioned = {name: sha256 for name, sha256 in files.items() if name.startswith(stage.versioned_prefixes)}
     manifest = Manifest(
         asset=asset,
-        fingerprint=print_,
-        code_version=code_version(asset, run.profile),
-        data_version=data_version({name: value for name, value in files.items() if name.startswith(stage.identity)}),
+        fingerprint=fingerprint,
+        code_version=code_version(asset, project.profile),
+        data_version=data_version(versioned),
         inputs=inputs,
         files=files,
-        settings=run.profile.model_dump(mode="json"),
+        settings=project.profile.model_dump(mode="json"),
         metadata=metadata,
-        seconds=round(time.perf_counter() - begun, 3),
+        seconds=round(time.perf_counter() - start, 3),
         peak_memory_mb=round(peak_resident_mb(), 1),
     )
-    run.store.record(manifest)
+    project.store.write_manifest(manifest)
     return manifest
 
 
 @contextmanager
-def _inputs_stand(run: Project, asset: str, staging: Path) -> Iterator[None]:
-    """Raise `PipelineError` if an input is not what it was when the work began; what was made from it is not kept."""
+def _unchanged_inputs(project: Project, asset: str, staging: Path) -> Iterator[None]:
+    """Raise `PipelineError` and drop the work if an input changed while the work ran."""
     try:
         yield
     except Exception:
-        _check_inputs(run, asset, staging)  # what was changed is why it failed
+        _check_inputs(project, asset, staging)  # the changed input is the better explanation
         raise
-    _check_inputs(run, asset, staging)
+    _check_inputs(project, asset, staging)
 
 
-def _check_inputs(run: Project, asset: str, staging: Path) -> None:
+def _check_inputs(project: Project, asset: str, staging: Path) -> None:
     try:
-        run.inputs(asset)
+        project.upstream(asset)
     except PipelineError as error:
-        for place in (staging, *(run.store.own(name) for name in STAGES[asset].kept)):
-            if place.exists():
-                shutil.rmtree(place)
-        raise PipelineError(f"While {asset} was made from it: {error}") from None
+        scratch = [project.store.owned_path(name) for name in STAGES[asset].scratch]
+        for folder in (staging, *scratch):
+            if folder.exists():
+                shutil.rmtree(folder)
+        raise PipelineError(f"An input changed while {asset} was computed: {error}") from None
 
 
-def _why(run: Project, asset: str, forced: bool) -> str:
-    old = run.store.manifest(asset)
+def _reason(project: Project, asset: str, forced: bool) -> str:
+    manifest = project.store.manifest(asset)
     if forced:
         return "forced"
-    if old is None:
-        return "never made"
-    if not same_code(asset, old.code_version):
-        return "its code is new"
-    if old.code_version != code_version(asset, run.profile):
+    if manifest is None:
+        return "not materialized yet"
+    if not has_current_stage_version(asset, manifest.code_version):
+        return "its code changed"
+    if manifest.code_version != code_version(asset, project.profile):
         return "its settings or models changed"
-    changed = [name for name, version in run.input_versions(asset).items() if old.inputs.get(name) != version]
-    return f"{', '.join(changed)} changed" if changed else "its files were changed or are gone"
+    versions = project.input_versions(asset)
+    changed = [name for name, version in versions.items() if manifest.inputs.get(name) != version]
+    return f"{', '.join(changed)} changed" if changed else "its files changed or are missing"
 
 
-def _result(run: Project, manifest: Manifest, *, reused: bool) -> dg.MaterializeResult:
-    """What Dagster shows of the asset: where it stands, what it cost when it was made, and its facts."""
-    facts: dict[str, Any] = {key: value for key, value in manifest.metadata.items() if key != "preview"}
+def _result(project: Project, manifest: Manifest, *, skipped: bool) -> dg.MaterializeResult:
+    """What Dagster shows of the asset: its paths, its metadata, and the cost of computing it."""
+    metadata: dict[str, Any] = {key: value for key, value in manifest.metadata.items() if key != "preview"}
     if "preview" in manifest.metadata:
-        facts["preview"] = dg.MetadataValue.md(manifest.metadata["preview"])
-    facts |= {role: dg.MetadataValue.path(path) for role, path in run.paths(manifest.asset).items()}
-    cost = {"seconds": manifest.seconds, "peak_memory_mb": manifest.peak_memory_mb}
-    facts |= cost | {"reused": reused, "profile": manifest.settings.get("name", "unknown")}
-    return dg.MaterializeResult(data_version=dg.DataVersion(manifest.data_version), metadata=facts)
+        metadata["preview"] = dg.MetadataValue.md(manifest.metadata["preview"])
+    paths = project.paths(manifest.asset)
+    metadata |= {role: dg.MetadataValue.path(path) for role, path in paths.items()}
+    metadata |= {"seconds": manifest.seconds, "peak_memory_mb": manifest.peak_memory_mb}
+    metadata |= {"skipped": skipped, "profile": manifest.settings.get("name", "unknown")}
+    return dg.MaterializeResult(data_version=dg.DataVersion(manifest.data_version), metadata=metadata)

@@ -1,18 +1,17 @@
 """Progress of long work in Dagster's log."""
 
-import time
-
 import dagster as dg
+
+from vdm_pipeline.io.progress import Throttle
 
 
 class ProgressLogger:
-    """Progress into Dagster's log, at most every ``seconds`` and at the end."""
+    """Logs ``done/total`` at most every ``seconds``, and at the end."""
 
-    def __init__(self, context: dg.AssetExecutionContext, what: str, seconds: float = 5.0) -> None:
-        self.context, self.what, self.seconds, self.last = context, what, seconds, time.perf_counter()
+    def __init__(self, context: dg.AssetExecutionContext, label: str, seconds: float = 5.0) -> None:
+        self._log, self._label, self._throttle = context.log.info, label, Throttle(seconds)
 
     def __call__(self, done: int, total: int) -> None:
-        """Report that ``done`` of ``total`` are done."""
-        if done >= total or time.perf_counter() - self.last >= self.seconds:
-            self.context.log.info(f"{self.what}: {done}/{total}")
-            self.last = time.perf_counter()
+        """Report that ``done`` of ``total`` units are done."""
+        if self._throttle.due(done=done >= total):
+            self._log(f"{self._label}: {done}/{total}")

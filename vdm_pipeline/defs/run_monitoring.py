@@ -1,64 +1,67 @@
-"""Runs whose process was killed: Dagster goes on counting them, and whoever needs the GPU pool or the queue waits for ever."""
+"""Runs whose process was killed. Dagster still counts them, so they would hold the GPU pool and the queue for ever."""
 
 import os
 import socket
 
 import dagster as dg
 import psutil
-from dagster._core.events import EngineEventData
 
+from vdm_pipeline.defs.dagster_internals import engine_event_data, keeps_runs_on_this_machine
 from vdm_pipeline.incremental.store import Store
 
 UNFINISHED = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
 def report_worker_host(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
-    """Tell Dagster which machine works on the run: in a database that several share, a process's number alone says nothing."""
-    if not _is_of_one_machine(instance):
-        where = {"pid": dg.MetadataValue.text(str(os.getpid())), "host": dg.MetadataValue.text(socket.gethostname())}
-        instance.report_engine_event(f"At work on {socket.gethostname()}", run, EngineEventData(where))
+    """Record which machine works on the run. In a shared database a process id alone is ambiguous."""
+    if not keeps_runs_on_this_machine(instance):
+        host = socket.gethostname()
+        metadata = {"pid": dg.MetadataValue.text(str(os.getpid())), "host": dg.MetadataValue.text(host)}
+        instance.report_engine_event(f"Running on {host}", run, engine_event_data(metadata))
 
 
 def fail_orphaned_runs(instance: dg.DagsterInstance, store: Store) -> list[str]:
-    """Mark each run that no living process works on as failed, free its slots in the pools, and return their ids.
+    """Mark runs without a live process as failed, free their pool slots, and return their ids.
 
-    Slots of runs that ended are freed too: a step that was a job elsewhere and never began keeps its own.
-    A run that holds the project folder lives, whatever the clock says. Processes can be looked up on this machine alone, so a
-    run is left alone if one of its processes is known to no `report_worker_host` from here.
+    Also frees the slots of finished runs: a step that was a job elsewhere and never started keeps its slot.
+    A run that holds the project folder is alive. Processes can be looked up on this machine only, so a run
+    with a process that `report_worker_host` did not record here is left alone.
     """
     unfinished = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
-    dead = [run for run in unfinished if _is_dead(instance, run.run_id) and not store.is_locked_by(run.run_id)]
-    for run in dead:
-        instance.report_run_failed(run, "The process of this run was killed; run it again, and it goes on from where it was.")
+    orphaned = [
+        run for run in unfinished if _is_orphaned(instance, run.run_id) and not store.is_locked_by(run.run_id)
+    ]
+    for run in orphaned:
+        instance.report_run_failed(run, "The process of this run was killed; run it again, and it resumes.")
+    _free_slots_of_finished_runs(instance)
+    return [run.run_id for run in orphaned]
+
+
+def _free_slots_of_finished_runs(instance: dg.DagsterInstance) -> None:
     storage = instance.event_log_storage
     for run_id in storage.get_concurrency_run_ids():
-        holder = instance.get_run_by_id(run_id)
-        if holder is None or holder.is_finished:
+        run = instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
             storage.free_concurrency_slots_for_run(run_id)
-    return [run.run_id for run in dead]
 
 
-def _is_of_one_machine(instance: dg.DagsterInstance) -> bool:
-    return "Sqlite" in type(instance.event_log_storage).__name__
-
-
-def _is_dead(instance: dg.DagsterInstance, run_id: str) -> bool:
-    """Whether processes are known of the run and none of them lives; a number used anew by a later process does not count."""
-    processes, here = [], set()
+def _is_orphaned(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether the run has known processes and none is alive. A later process with the same id does not count."""
+    processes, on_this_host = [], set()
     for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
-        ray_device_metadata = entry.get_dagster_event().engine_event_data.metadata
-        if "pid" not in ray_device_metadata:
+        metadata = entry.get_dagster_event().engine_event_data.metadata
+        if "pid" not in metadata:
             continue
-        pid = int(str(ray_device_metadata["pid"].value))
+        pid = int(str(metadata["pid"].value))
         processes.append((pid, entry.timestamp))
-        if "host" in ray_device_metadata and ray_device_metadata["host"].value == socket.gethostname():
-            here.add(pid)
-    if not _is_of_one_machine(instance) and any(pid not in here for pid, _ in processes):
+        if "host" in metadata and metadata["host"].value == socket.gethostname():
+            on_this_host.add(pid)
+    if not keeps_runs_on_this_machine(instance) and any(pid not in on_this_host for pid, _ in processes):
         return False
-    return bool(processes) and not any(_lives(pid, since) for pid, since in processes)
+    return bool(processes) and not any(_is_alive(pid, since) for pid, since in processes)
 
 
-def _lives(pid: int, since: float) -> bool:
+def _is_alive(pid: int, since: float) -> bool:
     try:
         return psutil.Process(pid).create_time() <= since
     except psutil.NoSuchProcess:
@@ -66,11 +69,15 @@ def _lives(pid: int, since: float) -> bool:
 
 
 def orphaned_runs_sensor(store: Store) -> dg.SensorDefinition:
-    """The sensor ``orphaned_runs_sensor``: clears away runs that were killed, so that the next one starts."""
+    """The sensor ``fail_orphaned_runs``."""
 
-    @dg.sensor(name="dead_runs", minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
+    @dg.sensor(
+        name="fail_orphaned_runs",
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        """Clears away runs that were killed, so that the next one starts."""
+        """Marks runs whose process was killed as failed, so that the next run starts."""
         failed = fail_orphaned_runs(context.instance, store)
         return dg.SkipReason(f"marked as failed: {', '.join(failed)}" if failed else "no run was killed")
 

@@ -1,4 +1,4 @@
-"""What checks found, beside the record of the asset: a check of the same data under the same settings does not look again."""
+"""The last results of an asset's checks. A check of the same data under the same settings does not run again."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +10,7 @@ from vdm_pipeline.io.atomic import write_text
 
 
 class CheckResult(BaseModel):
-    """One check's last result; ``fingerprint`` is of all that it looked at."""
+    """One check's last result; ``fingerprint`` covers all that it read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
@@ -22,7 +22,7 @@ class CheckResult(BaseModel):
 
     @property
     def blocks(self) -> bool:
-        """Whether nothing may be made from what a blocking check looked at."""
+        """Whether the result, of a blocking check, stops downstream assets."""
         return not self.passed and self.severity == "ERROR"
 
 
@@ -30,15 +30,18 @@ CHECK_RESULTS = TypeAdapter(dict[str, CheckResult])
 
 
 def read_check_results(path: Path) -> dict[str, CheckResult]:
-    """By check; empty where there is no file. Raises `PipelineError` if it is damaged: it may hold what stops the run."""
+    """Results by check; empty where there is no file.
+
+    Raises `PipelineError` if the file is damaged: it may hold a failure that blocks.
+    """
     if not path.exists():
         return {}
     try:
         if not path.is_file():
-            raise ValueError("no file")
+            raise ValueError("not a file")
         return CHECK_RESULTS.validate_json(path.read_bytes())
     except ValueError:  # also what pydantic raises
-        raise PipelineError(f"{path} is damaged; delete it, and the checks look again.") from None
+        raise PipelineError(f"{path} is damaged; delete it, and the checks run again.") from None
 
 
 def write_check_results(path: Path, results: dict[str, CheckResult]) -> None:

@@ -1,82 +1,99 @@
-"""What stands, and what must be made: the one answer for a run, for the daemon, and for whoever asks.
+"""Which assets are up to date and which are stale: the one answer for runs, the daemon and the checks.
 
-An asset stands if it was made by the code, from the settings, model pins and inputs of now, and its files are those that
-were recorded. Who edits, deletes or exchanges a file, or a setting, has it made again.
+An asset is up to date if its manifest has the current fingerprint (code version, settings, model digests and
+inputs) and its files have the recorded hashes.
 """
 
 import time
 
 from vdm_pipeline.graph import IGNORES_BLOCKING_CHECKS, STAGES, checks_of
-from vdm_pipeline.incremental.project import Project
+from vdm_pipeline.incremental.project import BlockingFailure, BlockReason, Project
 from vdm_pipeline.io.manifest import Manifest
 from vdm_pipeline.settings import fingerprint
 
 MAX_ATTEMPTS = 3
-"""So often is work begun that is killed each time; without a limit, one that runs out of memory would be begun for ever."""
+"""Attempts that may be killed. Without a limit, an asset that runs out of memory would start for ever."""
 SETTLED_S = 5.0
-"""A file that was written to later than this long ago may still be on its way, and is waited for."""
+"""A file written to within this time may still be growing, so the daemon waits."""
 
 
-def up_to_date_manifest(run: Project, asset: str) -> Manifest | None:
-    """The asset's record if it would be re-used now, or None."""
-    manifest = run.store.manifest(asset)
-    if manifest is None or not _inputs_are_known(run, asset) or manifest.fingerprint != run.fingerprint(asset):
+def up_to_date_manifest(project: Project, asset: str) -> Manifest | None:
+    """The asset's manifest if a run would skip the asset now, else None."""
+    manifest = project.store.manifest(asset)
+    if manifest is None or not _inputs_are_materialized(project, asset):
         return None
-    there = all(path.exists() for path in run.paths(asset).values())
-    return manifest if there and run.store.is_intact(manifest) else None
+    if manifest.fingerprint != project.fingerprint(asset):
+        return None
+    outputs_exist = all(path.exists() for path in project.paths(asset).values())
+    return manifest if outputs_exist and project.store.is_intact(manifest) else None
 
 
-def stale_assets(run: Project) -> set[str]:
-    """Assets that are to be made or checked now, and what may have to follow them.
+def stale_assets(project: Project) -> set[str]:
+    """Assets to compute or check now, and all that may change with them.
 
-    Not what failed as it is now, was stopped by hand, or was killed three times; not what an input of it stands in the way of,
-    because that is itself not to be had or a check stopped it; and no archive that the user has yet to put there, or is still
-    writing.
+    Leaves out what failed in its current state, was cancelled by hand, or was killed `MAX_ATTEMPTS` times; what
+    a missing or blocked input makes impossible; and an archive that is absent or still being written.
     """
-    found: set[str] = set()
-    good = {asset for asset in STAGES if up_to_date_manifest(run, asset)}
-    failures = {asset: run.blocking_failures(asset) for asset in good}
+    stale: set[str] = set()
+    up_to_date = {asset for asset in STAGES if up_to_date_manifest(project, asset)}
+    failures = {asset: project.blocking_failures(asset) for asset in up_to_date}
     for asset, stage in STAGES.items():
-        at_rest = [name for name in stage.inputs if name not in found]
-        blocked = any(name not in good or (failures[name] and asset not in IGNORES_BLOCKING_CHECKS) for name in at_rest)
-        if not blocked and (len(at_rest) < len(stage.inputs) or _is_due(run, asset, failures.get(asset))):
-            found.add(asset)
-    return found
+        unchanged = [name for name in stage.inputs if name not in stale]
+        ignores_checks = asset in IGNORES_BLOCKING_CHECKS
+        blocked = any(name not in up_to_date or (failures[name] and not ignores_checks) for name in unchanged)
+        inputs_change = len(unchanged) < len(stage.inputs)
+        if not blocked and (inputs_change or _is_due(project, asset, failures.get(asset))):
+            stale.add(asset)
+    return stale
 
 
-def _is_due(run: Project, asset: str, failures: dict[str, str | None] | None) -> bool:
-    """Whether an asset that does not stand (``failures`` is None), or that a check has not looked at, is to be asked for."""
+def _is_due(project: Project, asset: str, failures: list[BlockingFailure] | None) -> bool:
+    """Whether to request an asset that is not up to date (``failures`` is None) or has checks to run."""
     if failures is None:
-        return _settled(run, asset) and not _is_given_up(run, asset, state(run, asset))
-    return None in failures.values() and not _is_given_up(run, f"{asset}_checks", check_state(run, asset))
+        return _is_settled(project, asset) and not _is_given_up(project, asset, attempt_state(project, asset))
+    if any(failure.reason is BlockReason.NOT_RUN for failure in failures):
+        return not _is_given_up(project, f"{asset}_checks", check_state(project, asset))
+    return False
 
 
-def _is_given_up(run: Project, work: str, now: str) -> bool:
-    attempt = run.store.attempt(work)
-    return attempt is not None and attempt.state == now and (attempt.failed or attempt.times >= MAX_ATTEMPTS)
+def _is_given_up(project: Project, work: str, state: str) -> bool:
+    attempt = project.store.attempt(work)
+    return (
+        attempt is not None and attempt.state == state and (attempt.failed or attempt.times >= MAX_ATTEMPTS)
+    )
 
 
-def state(run: Project, asset: str) -> str:
-    """Of all that decides what comes of making the asset: fingerprint, execution, and what lies outside, if it looks there."""
-    outside = [path.stat() for path in run.paths(asset).values() if path.exists()] if not STAGES[asset].inputs else []
-    seen = [f"{found.st_ino} {found.st_size} {found.st_mtime_ns}" for found in outside]
-    return fingerprint(run.fingerprint(asset), run.profile.execution, *seen)
+def attempt_state(project: Project, asset: str) -> str:
+    """Hash of all that decides whether computing the asset succeeds.
+
+    These are its fingerprint, the execution settings and, for an asset without inputs, its external files.
+    """
+    external = (
+        [] if STAGES[asset].inputs else [path for path in project.paths(asset).values() if path.exists()]
+    )
+    stats = [path.stat() for path in external]
+    seen = [f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns}" for stat in stats]
+    return fingerprint(project.fingerprint(asset), project.profile.execution, *seen)
 
 
-def check_state(run: Project, asset: str) -> str:
-    """Of all that decides what the asset's checks find."""
-    return fingerprint(*(run.check_fingerprint(check) for check in checks_of(asset)))
+def check_state(project: Project, asset: str) -> str:
+    """Hash of all that decides the results of the asset's checks."""
+    return fingerprint(*(project.check_fingerprint(check) for check in checks_of(asset)))
 
 
-def _inputs_are_known(run: Project, asset: str) -> bool:
-    return all(run.store.manifest(name) for name in STAGES[asset].inputs)
+def _inputs_are_materialized(project: Project, asset: str) -> bool:
+    return all(project.store.manifest(name) for name in STAGES[asset].inputs)
 
 
-def _settled(run: Project, asset: str) -> bool:
-    """Whether what lies outside can be looked at: an archive that the user puts there is there, and nobody writes to it."""
+def _is_settled(project: Project, asset: str) -> bool:
+    """Whether external files can be read: a user's archive exists, and nobody is writing to it."""
     if STAGES[asset].inputs:
         return True
-    paths = run.paths(asset).values()
-    if asset == "raw_npz" and run.profile.data.source == "file" and not all(path.exists() for path in paths):
+    paths = project.paths(asset).values()
+    if (
+        asset == "raw_npz"
+        and project.profile.data.source == "file"
+        and not all(path.exists() for path in paths)
+    ):
         return False
     return not any(abs(time.time() - path.stat().st_ctime) < SETTLED_S for path in paths if path.exists())

@@ -1,4 +1,4 @@
-"""The folder tree of a run: where things stand, staging, publishing in one rename, and whether they are still good."""
+"""The folders of a project: paths, staging, atomic publishing, manifests, and the lock of the running run."""
 
 import os
 import shutil
@@ -15,12 +15,14 @@ from vdm_pipeline.incremental.check_results import CheckResult, read_check_resul
 from vdm_pipeline.io.atomic import remove_leftovers, replace_path, write_text
 from vdm_pipeline.io.disk import check_room, disk_faults
 from vdm_pipeline.io.hashing import file_sha256
-from vdm_pipeline.io.lock import holder, locked
+from vdm_pipeline.io.lock import lock_holder, locked
 from vdm_pipeline.io.manifest import Manifest, read_manifest, write_manifest
+
+LOCK = "results/.lock"
 
 
 class Attempt(BaseModel):
-    """Work that was begun so many times in one state of things, and is not done."""
+    """Work that started ``times`` times in one state and has not finished."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,54 +39,79 @@ class Store:
 
     @classmethod
     def from_environment(cls) -> "Store":
-        """``$VDM_ROOT``, or the working directory; raises `PipelineError` if it is no folder, or one whose name has a line break."""
+        """``$VDM_ROOT``, or the working directory.
+
+        Raises `PipelineError` if it is not a folder, or its name has a line break.
+        """
         root = Path(os.environ.get("VDM_ROOT") or Path.cwd()).resolve()
         if not root.is_dir():
-            raise PipelineError(f"VDM_ROOT is {str(root)!r}, which is no folder; make it, or name another.")
+            raise PipelineError(
+                f"VDM_ROOT is {str(root)!r}, which is not a folder; create it, or set another."
+            )
         if len(str(root).splitlines()) > 1:
-            raise PipelineError(f"VDM_ROOT is {str(root)!r}, whose name has a line break; name another folder.")
+            raise PipelineError(
+                f"VDM_ROOT is {str(root)!r}, whose name has a line break; set another folder."
+            )
         return cls(root)
 
     def path(self, name: str) -> Path:
-        """Absolute path of ``name`` such as ``results/labeled_dataset.csv``; raises `PipelineError` if it leaves the folder."""
+        """Absolute path of ``name``, such as ``results/labeled_dataset.csv``.
+
+        Raises `PipelineError` if it leaves the project folder.
+        """
         path = self.root / name
-        path = Path(os.path.realpath(path.parent)) / path.name  # the last part may be a link, to an archive that lies elsewhere
+        # Only the last part may be a link: to an archive that lies elsewhere.
+        path = Path(os.path.realpath(path.parent)) / path.name
         if not path.is_relative_to(self.root):
             link = next((part for part in (self.root / name).parents if part.is_symlink()), None)
             if link:
-                raise PipelineError(f"{link} is a link that leads out of the project folder; move it away, or put the folder itself there.")
-            raise PipelineError(f"'{name}' leaves the project folder {self.root}; take a path inside it.")
+                raise PipelineError(
+                    f"{link} is a link that leads out of the project folder; remove it, or put the folder itself there."
+                )
+            raise PipelineError(f"'{name}' leaves the project folder {self.root}; use a path inside it.")
         return path
 
-    def own(self, name: str) -> Path:
-        """Like `path`, for what only this program writes, and may remove: raises `PipelineError` if a part of it is a link."""
+    def owned_path(self, name: str) -> Path:
+        """Like `path`, for files that only this program writes and may delete.
+
+        Raises `PipelineError` if a part of the path is a link.
+        """
         path = self.root
         for part in name.split("/"):
             path = path / part
             if path.is_symlink():
-                raise PipelineError(f"{path} is a link to {os.readlink(path)!r}, and a place of our own is to be there; move it away.")
+                raise PipelineError(
+                    f"{path} is a link to {os.readlink(path)!r}, but the pipeline needs its own folder there; remove it."
+                )
         return path
 
     def manifest(self, asset: str) -> Manifest | None:
-        """The asset's last record, or None if it was never made."""
+        """The asset's manifest, or None if it is not materialized."""
         return read_manifest(self._manifest_path(asset))
 
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Write the manifest: the last step of a materialization."""
+        write_manifest(self._manifest_path(manifest.asset), manifest)
+
     def is_intact(self, manifest: Manifest) -> bool:
-        """Whether every file of the record is there with its recorded content."""
-        return all(self._is_good(name, digest) for name, digest in manifest.files.items())
+        """Whether every file of the manifest exists with its recorded hash."""
+        return all(self._has_hash(name, sha256) for name, sha256 in manifest.files.items())
 
     def intact_files(self, manifest: Manifest) -> list[Path]:
-        """Files of the record that are there with their recorded content."""
-        return [self.path(name) for name, digest in manifest.files.items() if self._is_good(name, digest)]
+        """Files of the manifest that exist with their recorded hash."""
+        return [self.path(name) for name, sha256 in manifest.files.items() if self._has_hash(name, sha256)]
 
-    def _is_good(self, name: str, digest: str) -> bool:
+    def _has_hash(self, name: str, sha256: str) -> bool:
         path = self.path(name)
-        return path.is_file() and file_sha256(path) == digest
+        return path.is_file() and file_sha256(path) == sha256
 
     def staging(self, asset: str, outputs: Iterable[str], fingerprint: str) -> Path:
-        """Folder beside the outputs where ``asset`` works; what an interrupted run with the same fingerprint left is kept."""
+        """Folder beside the outputs where ``asset`` is computed.
+
+        Files of an interrupted run with the same fingerprint stay; other files are removed.
+        """
         place = f"{next(iter(outputs)).split('/')[0]}/.staging/{asset}"
-        top, current = self.own(place), self.own(f"{place}/{fingerprint}")
+        top, current = self.owned_path(place), self.owned_path(f"{place}/{fingerprint}")
         if top.exists():
             for other in top.iterdir():
                 if other != current:
@@ -94,7 +121,7 @@ class Store:
         return current
 
     def publish(self, staging: Path, outputs: Iterable[str]) -> None:
-        """Move each output from staging (there without its first part, ``data`` or ``results``) to its place."""
+        """Move each output from staging to its path. In staging it lies without ``data/`` or ``results/``."""
         outputs = list(outputs)
         missing = [name for name in outputs if not (staging / name.split("/", 1)[1]).exists()]
         if missing:
@@ -114,78 +141,78 @@ class Store:
                     files[path.relative_to(self.root).as_posix()] = file_sha256(path)
         return files
 
-    def begin_attempt(self, work: str, state: str) -> None:
-        """Note that work, such as the making of an asset, begins in this state of things."""
+    def start_attempt(self, work: str, state: str) -> None:
+        """Record that work, such as computing an asset, starts in this state."""
         attempt = self.attempt(work)
         times = attempt.times + 1 if attempt and attempt.state == state else 1
-        write_text(self._attempt_path(work), Attempt(state=state, times=times, failed=False).model_dump_json())
+        self._write_attempt(work, Attempt(state=state, times=times, failed=False))
 
     def fail_attempt(self, work: str, state: str) -> None:
-        """Note that it failed, or was stopped by hand."""
+        """Record that the work failed, or was cancelled by hand."""
         attempt = self.attempt(work)
-        write_text(self._attempt_path(work), Attempt(state=state, times=attempt.times if attempt else 1, failed=True).model_dump_json())
+        self._write_attempt(work, Attempt(state=state, times=attempt.times if attempt else 1, failed=True))
 
     def clear_attempt(self, work: str) -> None:
-        """Forget that it was ever begun."""
+        """Remove the record of the work's attempts."""
         self._attempt_path(work).unlink(missing_ok=True)
 
-    def assert_writable(self) -> None:
-        """Raises `PipelineError` while nothing can be noted: what is begun and not noted would be begun again for ever."""
-        with disk_faults(self.root):
-            self.begin_attempt("a_note", "")
-            self.clear_attempt("a_note")
-
     def attempt(self, work: str) -> Attempt | None:
-        """What is noted of work that was begun and is not done; None also for a note that cannot be read."""
+        """The unfinished attempts of the work; None also for a record that cannot be read."""
         path = self._attempt_path(work)
         try:
             return Attempt.model_validate_json(path.read_bytes()) if path.is_file() else None
         except ValidationError:
             return None
 
-    def record(self, manifest: Manifest) -> None:
-        """Write the record; the last step of a materialization."""
-        write_manifest(self._manifest_path(manifest.asset), manifest)
+    def assert_writable(self) -> None:
+        """Raise `PipelineError` while no attempt can be recorded: unrecorded work would be retried for ever."""
+        with disk_faults(self.root):
+            self.start_attempt("write_test", "")
+            self.clear_attempt("write_test")
 
     def check_results(self, asset: str) -> dict[str, CheckResult]:
-        """What the asset's checks found the last time, by check."""
+        """The last results of the asset's checks, by check."""
         return read_check_results(self._check_results_path(asset))
 
     def record_check_result(self, asset: str, check: str, result: CheckResult) -> None:
-        """Remember what a check of the asset found, in place of what it found before."""
+        """Replace the last result of one check of the asset."""
         write_check_results(self._check_results_path(asset), self.check_results(asset) | {check: result})
 
     @contextmanager
-    def working(self, run_id: str, log: Callable[[str], None]) -> Iterator[None]:
-        """Be the only one who works in this folder; while another run is, wait, and say so to ``log``.
+    def lock(self, run_id: str, log: Callable[[str], None]) -> Iterator[None]:
+        """Hold the project folder for one run. While another run holds it, wait and report that to ``log``.
 
-        Raises `PipelineError` where the folder cannot be written to, or the disk is nearly full.
+        Raises `PipelineError` if the folder is not writable, or the disk is nearly full.
         """
-        folder, lock = self.own("results"), self.own("results/.lock")
+        folder, path = self.owned_path("results"), self.owned_path(LOCK)
 
-        def wait(other: dict[str, Any]) -> None:
-            log(f"Run {other.get('run', '?')} (process {other.get('process', '?')}) works in {folder}; waiting for its end.")
+        def on_wait(other: dict[str, Any]) -> None:
+            holder = f"Run {other.get('run', '?')} (process {other.get('process', '?')})"
+            log(f"{holder} is running in {folder}; waiting until it ends.")
 
-        with ExitStack() as held:
+        with ExitStack() as stack:
             with disk_faults(folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 check_room(folder)
-                held.enter_context(locked(lock, {"run": run_id, "process": os.getpid()}, wait))
+                stack.enter_context(locked(path, {"run": run_id, "process": os.getpid()}, on_wait))
             yield
 
     def is_locked(self) -> bool:
-        """Whether a run, of whichever instance, works in the folder now."""
-        return holder(self.own("results/.lock")) is not None
+        """Whether a run, of any Dagster instance, holds the folder now."""
+        return lock_holder(self.owned_path(LOCK)) is not None
 
     def is_locked_by(self, run_id: str) -> bool:
-        """Whether this run is at work in the folder now."""
-        return (holder(self.own("results/.lock")) or {}).get("run") == run_id
+        """Whether this run holds the folder now."""
+        return (lock_holder(self.owned_path(LOCK)) or {}).get("run") == run_id
+
+    def _write_attempt(self, work: str, attempt: Attempt) -> None:
+        write_text(self._attempt_path(work), attempt.model_dump_json())
 
     def _check_results_path(self, asset: str) -> Path:
-        return self.own(f"results/.manifests/{asset}.checks.json")
+        return self.owned_path(f"results/.manifests/{asset}.checks.json")
 
     def _attempt_path(self, work: str) -> Path:
-        return self.own(f"results/.manifests/{work}.tried")
+        return self.owned_path(f"results/.manifests/{work}.attempt")
 
     def _manifest_path(self, asset: str) -> Path:
-        return self.own(f"results/.manifests/{asset}.json")
+        return self.owned_path(f"results/.manifests/{asset}.json")

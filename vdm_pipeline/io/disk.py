@@ -22,7 +22,9 @@ def check_room(folder: Path) -> None:
     """Raise `PipelineError` if the folder's disk is nearly full."""
     free = shutil.disk_usage(folder).free
     if free < ROOM:
-        raise PipelineError(f"The disk of {folder} has {free / 1e6:.1f} MB left; make room for {ROOM / 1e6:.0f} MB, and run again.")
+        raise PipelineError(
+            f"The disk of {folder} has {free / 1e6:.1f} MB left; make room for {ROOM / 1e6:.0f} MB, and run again."
+        )
 
 
 @contextmanager
@@ -33,9 +35,15 @@ def disk_faults(place: Path) -> Iterator[None]:
     except OSError as error:
         where = error.filename2 or error.filename or place  # of a rename, where to
         if error.errno in FULL:
-            raise PipelineError(f"The disk is full ({where}); make room, and the next run goes on from where it was.") from None
+            raise PipelineError(
+                f"The disk is full ({where}); make room, and the next run goes on from where it was."
+            ) from None
         if error.errno in CLOSED:
-            raise PipelineError(f"{where}: {error.strerror}; make it writable, or set VDM_ROOT to a folder that is.") from None
+            raise PipelineError(
+                f"{where}: {error.strerror}; make it writable, or set VDM_ROOT to a folder that is."
+            ) from None
         if error.errno in TAKEN:
-            raise PipelineError(f"{where}: {error.strerror}; something else stands in its place, move it away.") from None
+            raise PipelineError(
+                f"{where}: {error.strerror}; something else stands in its place, move it away."
+            ) from None
         raise

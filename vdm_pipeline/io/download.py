@@ -72,7 +72,9 @@ def fetch(remote: Remote, log: Log) -> None:
             final = isinstance(error, HTTPError) and 400 <= error.code < 500 and error.code not in (408, 429)
             if final or attempt == TRIES - 1:
                 if final:
-                    raise remote.refusal(f"{name}: the download from {remote.url} is refused ({error}); {remote.hint}.") from None
+                    raise remote.refusal(
+                        f"{name}: the download from {remote.url} is refused ({error}); {remote.hint}."
+                    ) from None
                 raise NetworkError(
                     f"{name}: the download from {remote.url} broke off ({error}); run again to go on where it stopped, or {remote.hint}."
                 ) from None
@@ -109,7 +111,11 @@ def _fetch_rest(remote: Remote, log: Log) -> bool:
             raise
         return False
     with response:
-        resumed = re.match(rf"bytes {have}-", response.headers.get("Content-Range", "")) if response.status == 206 else None
+        resumed = (
+            re.match(rf"bytes {have}-", response.headers.get("Content-Range", ""))
+            if response.status == 206
+            else None
+        )
         if response.status == 206 and not resumed:
             part.unlink(missing_ok=True)
             raise ConnectionError("the server sent another range than the one asked for")
@@ -138,7 +144,10 @@ def _progress(name: str, have: int, total: int | None, log: Log) -> Callable[[in
         step = total / 20 if total else math.inf
         if now - last[0] >= step or time.monotonic() - last[1] >= 5 or now == total:
             last[:] = now, time.monotonic()
-            log(f"{name}: {now / 1e6:.1f} MB" + (f" of {total / 1e6:.1f} ({100 * now // total} %)" if total else ""))
+            log(
+                f"{name}: {now / 1e6:.1f} MB"
+                + (f" of {total / 1e6:.1f} ({100 * now // total} %)" if total else "")
+            )
 
     return report
 
@@ -148,6 +157,12 @@ def _http_only() -> request.OpenerDirector:
     opener = request.OpenerDirector()
     opener.add_handler(request.ProxyHandler(proxies()))
     opener.add_handler(request.HTTPSHandler(context=trusted()))
-    for name in ("UnknownHandler", "HTTPHandler", "HTTPDefaultErrorHandler", "HTTPRedirectHandler", "HTTPErrorProcessor"):
+    for name in (
+        "UnknownHandler",
+        "HTTPHandler",
+        "HTTPDefaultErrorHandler",
+        "HTTPRedirectHandler",
+        "HTTPErrorProcessor",
+    ):
         opener.add_handler(getattr(request, name)())
     return opener

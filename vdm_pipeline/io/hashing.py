@@ -22,7 +22,9 @@ def file_sha256(path: Path) -> str:
     Raises `PipelineError` if there is no file.
     """
     if not path.is_file():
-        raise PipelineError(f"{path} is not a file; put the file there, or correct the setting that names it.")
+        raise PipelineError(
+            f"{path} is not a file; put the file there, or correct the setting that names it."
+        )
     return read_if_changed(_read_sha256, _cached_sha256, path)
 
 
@@ -33,9 +35,13 @@ def digest(path: Path, algorithm: str) -> str:
     """
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+            return hashlib.file_digest(
+                file, lambda: hashlib.new(algorithm, usedforsecurity=False)
+            ).hexdigest()
     except OSError as error:
-        raise ArchiveError(f"{path}: cannot be read ({error.strerror}); correct its permissions, or move it away.") from None
+        raise ArchiveError(
+            f"{path}: cannot be read ({error.strerror}); correct its permissions, or move it away."
+        ) from None
 
 
 def folder_hashes(folder: Path) -> dict[str, str]:
@@ -57,7 +63,9 @@ def folder_digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def read_if_changed(read: Callable[[Path], Content], cached: Callable[[Path, FileStat], Content], path: Path) -> Content:
+def read_if_changed(
+    read: Callable[[Path], Content], cached: Callable[[Path, FileStat], Content], path: Path
+) -> Content:
     """``cached`` unless the file changed a moment ago. Any write sets the ctime, which a user cannot set."""
     stat = path.stat()
     if time.time() - stat.st_ctime < RECENT_CHANGE_S:

@@ -19,7 +19,9 @@ MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 """Of eight bits a channel; to make the others grey would clip them."""
 
 
-def write_png(path: Path, image: NDArray[np.uint8], text: Mapping[str, str] | None = None, *, sync_folder: bool = True) -> None:
+def write_png(
+    path: Path, image: NDArray[np.uint8], text: Mapping[str, str] | None = None, *, sync_folder: bool = True
+) -> None:
     """Write ``[h, w]`` or ``[h, w, 3]`` uint8 as `atomic_file` does, with ``text`` in the PNG's text chunks."""
     chunks = PngInfo()
     for key, value in (text or {}).items():
@@ -40,12 +42,16 @@ def read_png(folder: Path, name: str) -> NDArray[np.uint8]:
             raise OSError
         with Image.open(path, formats=["PNG"]) as image:
             if max(image.size) > MAX_SIDE:
-                raise PipelineError(f"{path} is {image.size[0]} x {image.size[1]} pixels; at most {MAX_SIDE} a side are read.")
+                raise PipelineError(
+                    f"{path} is {image.size[0]} x {image.size[1]} pixels; at most {MAX_SIDE} a side are read."
+                )
             if image.mode not in MODES:
                 raise PipelineError(f"{path} has more than eight bits a channel; save it with eight.")
             return np.asarray(image.convert("L") if image.mode not in ("L", "RGB") else image)
     except (Image.DecompressionBombError, UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise PipelineError(f"{path} cannot be read as an image ({type(error).__name__}); materialize its asset again.") from None
+        raise PipelineError(
+            f"{path} cannot be read as an image ({type(error).__name__}); materialize its asset again."
+        ) from None
 
 
 def read_folder(folder: Path, rows: list[dict[str, Any]]) -> NDArray[np.uint8]:
@@ -53,7 +59,10 @@ def read_folder(folder: Path, rows: list[dict[str, Any]]) -> NDArray[np.uint8]:
     images = [read_png(folder, row["file_name"]) for row in rows]
     if not images:
         raise PipelineError(f"{folder} holds no image; materialize its asset again.")
-    other = next((row["file_name"] for row, image in zip(rows, images, strict=True) if image.shape != images[0].shape), None)
+    other = next(
+        (row["file_name"] for row, image in zip(rows, images, strict=True) if image.shape != images[0].shape),
+        None,
+    )
     if other is not None:
         raise PipelineError(
             f"{folder / other} has another size or other channels than {rows[0]['file_name']}; materialize its asset again."
@@ -65,14 +74,21 @@ def resize(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Bicubic to ``size`` x ``size``; images that have it already are returned as they are."""
     if images.shape[1:3] == (size, size):
         return images
-    return np.stack([np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)) for image in images])
+    return np.stack(
+        [
+            np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+            for image in images
+        ]
+    )
 
 
 def image_grid(images: list[NDArray[np.uint8]], columns: int, gap: int = 2) -> NDArray[np.uint8]:
     """Grey or RGB images of one size in rows of ``columns``, on white; a short last row is filled up with white."""
     height, width = images[0].shape[:2]
     rows = -(-len(images) // columns)
-    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, *images[0].shape[2:]), 255, np.uint8)
+    sheet = np.full(
+        (rows * (height + gap) - gap, columns * (width + gap) - gap, *images[0].shape[2:]), 255, np.uint8
+    )
     for index, image in enumerate(images):
         top, left = index // columns * (height + gap), index % columns * (width + gap)
         sheet[top : top + height, left : left + width] = image

@@ -43,7 +43,7 @@ def locked(path: Path, note: dict[str, Any], waiting: Callable[[dict[str, Any]],
         os.close(descriptor)
 
 
-def holder(path: Path) -> dict[str, Any] | None:
+def lock_holder(path: Path) -> dict[str, Any] | None:
     """The note of the process that holds the lock, or None if none does."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in its place would wait for ever

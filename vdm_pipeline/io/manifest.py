@@ -39,7 +39,12 @@ class Manifest(BaseModel):
     def _inside(cls, files: dict[str, str]) -> dict[str, str]:
         for name in files:
             parts = name.split("/")
-            if name.startswith("/") or ".." in parts or "\0" in name or any(len(part.encode()) > MAX_NAME for part in parts):
+            if (
+                name.startswith("/")
+                or ".." in parts
+                or "\0" in name
+                or any(len(part.encode()) > MAX_NAME for part in parts)
+            ):
                 raise ValueError(f"{name!r} is no file in the project folder")
         return files
 

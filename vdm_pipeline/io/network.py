@@ -44,4 +44,6 @@ def trusted() -> ssl.SSLContext:
         return create_ssl_context()
     except OSError as error:
         place = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or "the system"
-        raise PipelineError(f"The certificates of {place} cannot be read ({error}); correct SSL_CERT_FILE, or unset it.") from None
+        raise PipelineError(
+            f"The certificates of {place} cannot be read ({error}); correct SSL_CERT_FILE, or unset it."
+        ) from None

@@ -31,13 +31,18 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise PipelineError(f"{path} cannot be read ({error.strerror}); materialize its asset again.") from None
+        raise PipelineError(
+            f"{path} cannot be read ({error.strerror}); materialize its asset again."
+        ) from None
 
 
 def _parsed(content: bytes, where: str) -> Any:
     try:
         return json.loads(content.decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or numbers of thousands of digits; nested for ever
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # no JSON, no UTF-8, or numbers of thousands of digits; nested for ever
         raise PipelineError(f"{where} is no valid JSON ({error}); materialize its asset again.") from None
 
 
@@ -55,6 +60,8 @@ def read_rows(path: Path, texts: Sequence[str] = ()) -> list[dict[str, Any]]:
             raise PipelineError(f"{path} line {number} is no JSON object; materialize its asset again.")
         lacking = next((key for key in texts if not isinstance(row.get(key), str)), None)
         if lacking:
-            raise PipelineError(f"{path} line {number} lacks '{lacking}', or it is no text; materialize its asset again.")
+            raise PipelineError(
+                f"{path} line {number} lacks '{lacking}', or it is no text; materialize its asset again."
+            )
         rows.append(row)
     return rows

@@ -38,16 +38,24 @@ def _plain_path(name: str) -> str:
 
 def _plain_url(url: str) -> str:
     label = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-    found = re.fullmatch(rf"https?://({label}(\.{label})*|\[[0-9A-Fa-f:]+\])(:(?P<port>\d{{1,5}}))?(/[\w.~%-]+)*/?", url, re.ASCII)
+    found = re.fullmatch(
+        rf"https?://({label}(\.{label})*|\[[0-9A-Fa-f:]+\])(:(?P<port>\d{{1,5}}))?(/[\w.~%-]+)*/?",
+        url,
+        re.ASCII,
+    )
     if not found or int(found["port"] or 80) not in range(1, 2**16):
-        raise ValueError("must be the http or https address of a folder, such as 'https://example.org/medmnist', without user, query or #")
+        raise ValueError(
+            "must be the http or https address of a folder, such as 'https://example.org/medmnist', without user, query or #"
+        )
     return url.rstrip("/")
 
 
 def _ray_address(address: str) -> str:
     found = re.fullmatch(r"(ray://)?[A-Za-z0-9._-]+:(?P<port>\d{1,5})", address, re.ASCII)
     if address != "auto" and (not found or int(found["port"]) not in range(1, 2**16)):
-        raise ValueError("must be auto, host:port or ray://host:port; leave it out for a cluster of this machine alone")
+        raise ValueError(
+            "must be auto, host:port or ray://host:port; leave it out for a cluster of this machine alone"
+        )
     return address
 
 
@@ -79,7 +87,7 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    def asked(self, **chosen: Any) -> dict[str, Any]:
+    def fingerprint_values(self, **chosen: Any) -> dict[str, Any]:
         """What decides a result, as JSON has it: all, or what `model_dump` would choose, but the licences, which are only told."""
         return dict(_without_licences(self.model_dump(mode="json", **chosen)))
 
@@ -96,9 +104,12 @@ class ModelPin(Section):
     id: Text = Field(description="embedded:<name>, a hub id (owner/name), or the path of a local folder")
     revision: str | None = Field(None, description="commit of a hub repository, 40 hex digits")
     weights: dict[RepositoryPath, Sha256] | None = Field(
-        None, description="hub: sha256 of each weight file that is fetched, by its name in the repository; nothing else of its kind is"
+        None,
+        description="hub: sha256 of each weight file that is fetched, by its name in the repository; nothing else of its kind is",
     )
-    sha256: str | None = Field(None, description="digest of a local folder, as `python -m vdm_pipeline.stages.models PATH` prints it")
+    sha256: str | None = Field(
+        None, description="digest of a local folder, as `python -m vdm_pipeline.stages.models PATH` prints it"
+    )
     licence: Text = Field(description="licence of the weights, for the report")
 
     @property
@@ -129,11 +140,17 @@ class ModelPin(Section):
     @model_validator(mode="after")
     def _pinned(self) -> Self:
         if "://" in self.id:
-            raise ValueError(f"'{self.id}' is an address; write the id of a hub's repository, owner/name, or the path of a folder")
+            raise ValueError(
+                f"'{self.id}' is an address; write the id of a hub's repository, owner/name, or the path of a folder"
+            )
         if self.source == "hub" and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.id):
-            raise ValueError(f"'{self.id}' is neither embedded:<name>, nor a hub id owner/name, nor the path of a folder")
+            raise ValueError(
+                f"'{self.id}' is neither embedded:<name>, nor a hub id owner/name, nor the path of a folder"
+            )
         if self.source == "hub" and not re.fullmatch(r"[0-9a-f]{40}", self.revision or ""):
-            raise ValueError(f"'{self.id}' comes from a hub, so it needs revision = \"<commit, 40 hex digits>\"")
+            raise ValueError(
+                f"'{self.id}' comes from a hub, so it needs revision = \"<commit, 40 hex digits>\""
+            )
         if self.source == "hub" and self.weights is None:
             raise ValueError(
                 f'\'{self.id}\' comes from a hub, so it needs weights = {{ "<file>" = "<sha256>" }}; '

@@ -83,7 +83,9 @@ def load_profile(name: str | None = None) -> Profile:
     path = Path(name) if name.endswith(".toml") else shipped.get(name)
     if path is None or not _is_file(path):
         known = ", ".join(shipped)
-        raise SettingsError(f"VDM_PROFILE is {name!r}, which is neither a shipped profile ({known}) nor a .toml file that exists.")
+        raise SettingsError(
+            f"VDM_PROFILE is {name!r}, which is neither a shipped profile ({known}) nor a .toml file that exists."
+        )
     try:
         return Profile.model_validate_json(_as_json(path))
     except ValidationError as error:
@@ -95,20 +97,30 @@ def _as_json(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
-            raise SettingsError(f"{path} is longer than {MAX_BYTES} bytes, so it is no profile; name another file.")
-        return json.dumps(tomllib.loads(content.decode("utf-8-sig")))  # some editors begin a file with a byte order mark
+            raise SettingsError(
+                f"{path} is longer than {MAX_BYTES} bytes, so it is no profile; name another file."
+            )
+        return json.dumps(
+            tomllib.loads(content.decode("utf-8-sig"))
+        )  # some editors begin a file with a byte order mark
     except OSError as error:
         raise SettingsError(f"{path} cannot be read ({error.strerror}); correct its permissions.") from None
     except UnicodeDecodeError as error:
-        raise SettingsError(f"{path} is no valid TOML: byte {error.start} is not UTF-8; save it as UTF-8.") from None
+        raise SettingsError(
+            f"{path} is no valid TOML: byte {error.start} is not UTF-8; save it as UTF-8."
+        ) from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path} is no valid TOML: {error}.") from None
     except RecursionError:
-        raise SettingsError(f"{path} is nested too deeply; a profile has sections, keys and lists alone.") from None
+        raise SettingsError(
+            f"{path} is nested too deeply; a profile has sections, keys and lists alone."
+        ) from None
     except TypeError:
         raise SettingsError(f"{path} holds a date or a time, which no key takes; put it in quotes.") from None
     except ValueError:
-        raise SettingsError(f"{path} holds a number of thousands of digits, which no key takes; write a smaller one.") from None
+        raise SettingsError(
+            f"{path} holds a number of thousands of digits, which no key takes; write a smaller one."
+        ) from None
 
 
 def _is_file(path: Path) -> bool:
@@ -120,13 +132,17 @@ def _is_file(path: Path) -> bool:
 
 def fingerprint(*values: Section | str | int | dict | list | None) -> str:
     """Sixteen hex digits that change when any of the values changes; of a section, what is `asked`."""
-    plain = [value.asked() if isinstance(value, Section) else value for value in values]
+    plain = [value.fingerprint_values() if isinstance(value, Section) else value for value in values]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _first_fault(error: ValidationError) -> str:
-    faults = [fault for fault in error.errors() if fault["type"] != "too_short"] or error.errors()  # a list is short of a refused entry
-    fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])  # a misspelt key is also a missing one
+    faults = [
+        fault for fault in error.errors() if fault["type"] != "too_short"
+    ] or error.errors()  # a list is short of a refused entry
+    fault = next(
+        (fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0]
+    )  # a misspelt key is also a missing one
     field = ".".join(str(part) for part in fault["loc"]) or "the profile"
     more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
     if fault["type"] == "extra_forbidden":

@@ -29,7 +29,9 @@ def check(case: Case, sentence: str) -> None:
     assert re.fullmatch(pattern, sentence), f"{case.title}: {sentence}"
 
 
-OWN_NOTES = re.compile(r"results|results/\.lock|results/\.manifests(/\w+\.tried)?|(data|results)/\.staging(/.*)?")
+OWN_NOTES = re.compile(
+    r"results|results/\.lock|results/\.manifests(/\w+\.tried)?|(data|results)/\.staging(/.*)?"
+)
 """What a run that stopped may leave: the lock, that it was tried, and an empty working folder."""
 
 

@@ -19,5 +19,7 @@ def finished(made_once) -> tuple[Profile, Path]:
 def copied(finished, tmp_path) -> tuple[Profile, Path]:
     """The same in a folder of the test's own, without caches and checkpoints."""
     profile, root = finished
-    shutil.copytree(root, tmp_path / "project", ignore=shutil.ignore_patterns(".cache", ".training", ".staging"))
+    shutil.copytree(
+        root, tmp_path / "project", ignore=shutil.ignore_patterns(".cache", ".training", ".staging")
+    )
     return profile, tmp_path / "project"

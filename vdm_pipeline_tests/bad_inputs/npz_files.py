@@ -73,7 +73,9 @@ def stored() -> bytearray:
 def overlapping() -> bytes:
     """The directory points at the train images for the val images too."""
     data = stored()
-    train, val = (data.find(name, data.find(b"PK\x01\x02")) - 46 for name in (b"train_images.npy", b"val_images.npy"))
+    train, val = (
+        data.find(name, data.find(b"PK\x01\x02")) - 46 for name in (b"train_images.npy", b"val_images.npy")
+    )
     for start, end in ((16, 28), (42, 46)):
         data[val + start : val + end] = data[train + start : train + end]
     return bytes(data)

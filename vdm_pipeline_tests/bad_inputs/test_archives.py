@@ -8,11 +8,25 @@ import numpy as np
 
 from vdm_pipeline.settings import Data, Profile
 from vdm_pipeline_tests.bad_inputs.case import Case, as_nobody, check, each, snapshot
-from vdm_pipeline_tests.bad_inputs.npz_files import GOOD, bomb, changed_inside, encrypted, other_zip, overlapping, saved, without
+from vdm_pipeline_tests.bad_inputs.npz_files import (
+    GOOD,
+    bomb,
+    changed_inside,
+    encrypted,
+    other_zip,
+    overlapping,
+    saved,
+    without,
+)
 from vdm_pipeline_tests.conftest import shrink
 from vdm_pipeline_tests.defs.assets.graph import materialize, sentence
 
-OWN = {"dataset": "mine", "size": 28, "source": "file", "own": {"channels": 1, "sha256": "0" * 64, "licence": "CC0"}}
+OWN = {
+    "dataset": "mine",
+    "size": 28,
+    "source": "file",
+    "own": {"channels": 1, "sha256": "0" * 64, "licence": "CC0"},
+}
 HINT = "put an intact mine.npz there."
 STANDS = "and the archive is to stand there; move it away."
 
@@ -39,7 +53,11 @@ CASES = [
         f"…mine.npz: the array 'test_images', 'test_labels', 'train_images' and 3 more is missing from it; {HINT}",
         put(other_zip),
     ),
-    Case("archive without a member", f"…mine.npz: the array 'val_labels' is missing from it; {HINT}", put(lambda: without("val_labels"))),
+    Case(
+        "archive without a member",
+        f"…mine.npz: the array 'val_labels' is missing from it; {HINT}",
+        put(lambda: without("val_labels")),
+    ),
     Case(
         "archive with a further member",
         f"…mine.npz: it holds 'weights', which does not belong there; {HINT}",
@@ -50,7 +68,11 @@ CASES = [
         f"…mine.npz: val_labels holds pickled Python objects, which are never loaded; {HINT}",
         put(lambda: saved(val_labels=np.array([{}, 1, 2], object))),
     ),
-    Case("zip bomb", f"…mine.npz: train_images claims [6000000, 28, 28] of uint8, … bytes, but the zip declares …; {HINT}", put(bomb)),
+    Case(
+        "zip bomb",
+        f"…mine.npz: train_images claims [6000000, 28, 28] of uint8, … bytes, but the zip declares …; {HINT}",
+        put(bomb),
+    ),
     Case(
         "members that overlap",
         f"…mine.npz: its members overlap or are longer than the file, a zip bomb or a file cut short; {HINT}",
@@ -59,7 +81,9 @@ CASES = [
     Case("encrypted archive", f"…mine.npz: train_images.npy is encrypted; {HINT}", put(encrypted)),
     Case("bytes changed inside", f"…mine.npz: it is damaged (…); {HINT}", put(changed_inside)),
     Case(
-        "images of floats", f"…mine.npz: val_images is float64, not uint8; {HINT}", put(lambda: saved(val_images=GOOD["val_images"] / 255))
+        "images of floats",
+        f"…mine.npz: val_images is float64, not uint8; {HINT}",
+        put(lambda: saved(val_images=GOOD["val_images"] / 255)),
     ),
     Case(
         "labels with NaN",
@@ -127,7 +151,11 @@ UNREADABLE = Case(
 )
 PHANTOMS = [
     Case("folder in the place of the rendered archive", f"…phantom_64.npz is a folder, {STANDS}", Path.mkdir),
-    Case("pipe in the place of the rendered archive", f"…phantom_64.npz is a pipe or a device, {STANDS}", os.mkfifo),
+    Case(
+        "pipe in the place of the rendered archive",
+        f"…phantom_64.npz is a pipe or a device, {STANDS}",
+        os.mkfifo,
+    ),
     Case(
         "share of pneumonia that leaves a class out",
         "…phantom_64.npz: data.pneumonia_share = 0.0 of data.train = 80 phantoms leaves train without a class; set a share between "

@@ -63,7 +63,9 @@ def record(**changes: object) -> Callable[[Path], None]:
 
     def make(root: Path) -> None:
         values = json.loads((root / RECORD).read_bytes()) | changes
-        (root / RECORD).write_text(json.dumps({key: value for key, value in values.items() if value is not None}))
+        (root / RECORD).write_text(
+            json.dumps({key: value for key, value in values.items() if value is not None})
+        )
 
     return make
 
@@ -97,14 +99,22 @@ RECORDS = [
     Case("record of a file above the project", DAMAGED, record(files={"../../etc/passwd": "0" * 64})),
     Case("record of an absolute file", DAMAGED, record(files={"/etc/passwd": "0" * 64})),
     Case("record of a file whose name has NUL", DAMAGED, record(files={"results/\0": "0" * 64})),
-    Case("record of a file whose name has 5000 letters", DAMAGED, record(files={f"results/{'x' * 5000}": "0" * 64})),
+    Case(
+        "record of a file whose name has 5000 letters",
+        DAMAGED,
+        record(files={f"results/{'x' * 5000}": "0" * 64}),
+    ),
     Case("record whose preview is no text", DAMAGED, record(metadata={"preview": 5})),
     Case("record of another asset", DAMAGED, record(asset="label_metrics")),
     Case("folder in the place of a record", DAMAGED, folder_instead(RECORD)),
 ]
 OTHERS = {
-    "image_embeddings": [Case("archive changed after it was looked at", changed("raw_npz"), half("data/*.npz"))],
-    "data_faults": [Case("embeddings cut short", changed("image_embeddings"), half("results/embeddings/train_*"))],
+    "image_embeddings": [
+        Case("archive changed after it was looked at", changed("raw_npz"), half("data/*.npz"))
+    ],
+    "data_faults": [
+        Case("embeddings cut short", changed("image_embeddings"), half("results/embeddings/train_*"))
+    ],
     "lora_subset": [
         Case(
             "findings of the checks that are damaged",
@@ -113,24 +123,44 @@ OTHERS = {
         )
     ],
     "lora_weights": [
-        Case("caption edited in `metadata.jsonl`", changed("lora_subset"), edit(SUBSET, b"pneumonia", b"normal")),
-        Case("`metadata.jsonl` that names a file above its folder", changed("lora_subset"), edit(SUBSET, b"images/", b"../../")),
+        Case(
+            "caption edited in `metadata.jsonl`",
+            changed("lora_subset"),
+            edit(SUBSET, b"pneumonia", b"normal"),
+        ),
+        Case(
+            "`metadata.jsonl` that names a file above its folder",
+            changed("lora_subset"),
+            edit(SUBSET, b"images/", b"../../"),
+        ),
         Case("training image cut short", changed("lora_subset"), half("data/subset/images/*.png")),
     ],
     "generated_images": [
         Case(
             "pickle in the place of the trained adapter",
             changed("lora_weights"),
-            write("results/lora/pytorch_lora_weights.safetensors", b"\x80\x04\x95\x05\x00\x00\x00\x00\x00\x00\x00K\x01."),
+            write(
+                "results/lora/pytorch_lora_weights.safetensors",
+                b"\x80\x04\x95\x05\x00\x00\x00\x00\x00\x00\x00K\x01.",
+            ),
         )
     ],
-    "pipeline_summary": [Case("metrics that are no JSON", changed("image_metrics"), write("results/metrics/image_metrics.json", b"{"))],
+    "pipeline_summary": [
+        Case(
+            "metrics that are no JSON",
+            changed("image_metrics"),
+            write("results/metrics/image_metrics.json", b"{"),
+        )
+    ],
 }
 ASKED = {"label_metrics": [*LABELS, *RECORDS], **OTHERS}
 SHARD = Case(
     "shard of embeddings too many",
     "160 embeddings for 80 images of train; materialize image_embeddings again.",
-    lambda root: shutil.copy(root / "results/embeddings/train_00000.safetensors", root / "results/embeddings/train_00001.safetensors"),
+    lambda root: shutil.copy(
+        root / "results/embeddings/train_00000.safetensors",
+        root / "results/embeddings/train_00001.safetensors",
+    ),
 )
 CASES = [*(case for cases in ASKED.values() for case in cases), SHARD]
 
@@ -160,11 +190,15 @@ def test_embeddings_of_no_image_are_refused_and_stay(asked, copied, monkeypatch)
 def test_markup_stays_text_wherever_it_is_shown(copied):
     profile, root = copied
     model = profile.labelling.model.model_copy(update={"licence": MARKUP})
-    named = profile.model_copy(update={"name": MARKUP, "labelling": profile.labelling.model_copy(update={"model": model})})
+    named = profile.model_copy(
+        update={"name": MARKUP, "labelling": profile.labelling.model_copy(update={"model": model})}
+    )
     assert materialize(named, root).success
     page = (root / "results/report/index.html").read_text(encoding="utf-8")
     assert "<img src=x" not in page and page.count("&lt;img src=x onerror=alert(1)&gt;") > 2
-    captioned = profile.model_copy(update={"classes": profile.classes.model_copy(update={"template": f"{MARKUP} {{phrase}}"})})
+    captioned = profile.model_copy(
+        update={"classes": profile.classes.model_copy(update={"template": f"{MARKUP} {{phrase}}"})}
+    )
     assert materialize(captioned, root, ["labeled_dataset", "lora_subset"]).success
     shown = json.loads((root / "results/.manifests/lora_subset.json").read_bytes())["metadata"]["preview"]
     assert "<img src=x" not in shown and "&lt;img src=x" in shown

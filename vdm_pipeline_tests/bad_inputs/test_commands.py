@@ -7,7 +7,14 @@ from pathlib import Path
 
 from vdm_pipeline_tests.bad_inputs.case import Case, check, each, snapshot
 
-DAGSTER = [str(Path(sys.executable).with_name("dagster")), "asset", "materialize", "-m", "vdm_pipeline.definitions", "--select"]
+DAGSTER = [
+    str(Path(sys.executable).with_name("dagster")),
+    "asset",
+    "materialize",
+    "-m",
+    "vdm_pipeline.definitions",
+    "--select",
+]
 DIGEST = [sys.executable, "-m", "vdm_pipeline.stages.models"]
 HOW = "name the folder of one model, or a hub id and its commit: python -m vdm_pipeline.stages.models PATH, or OWNER/NAME COMMIT"
 Made = tuple[list[str], dict[str, str]]
@@ -51,7 +58,11 @@ CASES = [
         f"…pyproject.toml' is no folder; {HOW}",
         lambda root: ([*DIGEST, str(root / "pyproject.toml")], {}),
     ),
-    Case("`python -m vdm_pipeline.stages.models` of nothing", f"0 arguments were given; {HOW}", lambda root: (DIGEST, {})),
+    Case(
+        "`python -m vdm_pipeline.stages.models` of nothing",
+        f"0 arguments were given; {HOW}",
+        lambda root: (DIGEST, {}),
+    ),
 ]
 
 

@@ -36,7 +36,9 @@ def row(**changes: object) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         lines = (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
         values = {key: value for key, value in (json.loads(lines[0]) | changes).items() if value is not None}
-        (folder / "metadata.jsonl").write_text("\n".join([json.dumps(values), *lines[1:]]) + "\n", encoding="utf-8")
+        (folder / "metadata.jsonl").write_text(
+            "\n".join([json.dumps(values), *lines[1:]]) + "\n", encoding="utf-8"
+        )
 
     return make
 
@@ -57,8 +59,14 @@ def instead_of_image(make: Callable[[Path], object]) -> Callable[[Path], None]:
 
 def claim(width: int, height: int) -> bytes:
     """A PNG whose header claims a size and whose data hold none of it."""
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0")), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"\0")),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks
+    )
 
 
 def encoded(array: np.ndarray, kind: str = "PNG", mode: str | None = None) -> bytes:
@@ -81,18 +89,46 @@ ROWS = [
         lambda folder: (folder / "metadata.jsonl").unlink(),
     ),
     Case("`metadata.jsonl` without rows", f"…subset holds no image; {AGAIN}", table(b"")),
-    Case("row that is no JSON", f"…metadata.jsonl line 1 is no valid JSON (…); {AGAIN}", table(b"{'file_name': 'a.png'}\n")),
-    Case("row that is a list", f"…metadata.jsonl line 1 is no JSON object; {AGAIN}", table(b'["images/a.png"]\n')),
-    Case("row nested 100,000 deep", f"…metadata.jsonl line 1 is no valid JSON (…); {AGAIN}", table(b"[" * 100_000 + b"\n")),
+    Case(
+        "row that is no JSON",
+        f"…metadata.jsonl line 1 is no valid JSON (…); {AGAIN}",
+        table(b"{'file_name': 'a.png'}\n"),
+    ),
+    Case(
+        "row that is a list",
+        f"…metadata.jsonl line 1 is no JSON object; {AGAIN}",
+        table(b'["images/a.png"]\n'),
+    ),
+    Case(
+        "row nested 100,000 deep",
+        f"…metadata.jsonl line 1 is no valid JSON (…); {AGAIN}",
+        table(b"[" * 100_000 + b"\n"),
+    ),
     Case(
         "row with a number of 5000 digits",
         f"…metadata.jsonl line 1 is no valid JSON (…); {AGAIN}",
         table(b'{"seed": ' + b"9" * 5000 + b"}\n"),
     ),
-    Case("row that is not UTF-8", f"…metadata.jsonl line 1 is no valid JSON (…); {AGAIN}", table(b'{"text": "\xff"}\n')),
-    Case("row without a key", f"…metadata.jsonl line 1 lacks 'ground_truth', or it is no text; {AGAIN}", row(ground_truth=None)),
-    Case("file name that is a number", f"…metadata.jsonl line 1 lacks 'file_name', or it is no text; {AGAIN}", row(file_name=5)),
-    Case("label that is no class", f"…subset has an image of 'cat', which is none of classes.names; {AGAIN}", row(label="cat")),
+    Case(
+        "row that is not UTF-8",
+        f"…metadata.jsonl line 1 is no valid JSON (…); {AGAIN}",
+        table(b'{"text": "\xff"}\n'),
+    ),
+    Case(
+        "row without a key",
+        f"…metadata.jsonl line 1 lacks 'ground_truth', or it is no text; {AGAIN}",
+        row(ground_truth=None),
+    ),
+    Case(
+        "file name that is a number",
+        f"…metadata.jsonl line 1 lacks 'file_name', or it is no text; {AGAIN}",
+        row(file_name=5),
+    ),
+    Case(
+        "label that is no class",
+        f"…subset has an image of 'cat', which is none of classes.names; {AGAIN}",
+        row(label="cat"),
+    ),
     Case(
         "file name that climbs",
         "'../../secret.png' in …subset leaves that folder; correct its metadata.jsonl.",
@@ -103,8 +139,14 @@ ROWS = [
         "'/etc/hostname' in …subset leaves that folder; correct its metadata.jsonl.",
         row(file_name="/etc/hostname"),
     ),
-    Case("file name with a line break", rf"'a\nb.png' in …subset is no file's name; {AGAIN}", row(file_name="a\nb.png")),
-    Case("file name with NUL", rf"'a\x00.png' in …subset is no file's name; {AGAIN}", row(file_name="a\0.png")),
+    Case(
+        "file name with a line break",
+        rf"'a\nb.png' in …subset is no file's name; {AGAIN}",
+        row(file_name="a\nb.png"),
+    ),
+    Case(
+        "file name with NUL", rf"'a\x00.png' in …subset is no file's name; {AGAIN}", row(file_name="a\0.png")
+    ),
     Case("file name of 300 letters", f"…cannot be read as an image (…); {AGAIN}", row(file_name="x" * 300)),
 ]
 IMAGES = [
@@ -120,20 +162,32 @@ IMAGES = [
     Case("folder in the place of an image", UNREAD, instead_of_image(Path.mkdir)),
     Case("pipe in the place of an image", UNREAD, instead_of_image(os.mkfifo)),
     Case("image of 60,000 x 60,000 pixels", UNREAD, as_image(claim(60_000, 60_000))),
-    Case("image of 5,000 x 1 pixels", "…png is 5000 x 1 pixels; at most 4096 a side are read.", as_image(claim(5000, 1))),
+    Case(
+        "image of 5,000 x 1 pixels",
+        "…png is 5000 x 1 pixels; at most 4096 a side are read.",
+        as_image(claim(5000, 1)),
+    ),
     Case(
         "image of 16 bits",
         "…png has more than eight bits a channel; save it with eight.",
         as_image(encoded(np.full((64, 64), 40_000, np.uint16))),
     ),
-    Case("image of another size", f"…png has another size or other channels than images/….png; {AGAIN}", as_image(encoded(GREY[:32]))),
+    Case(
+        "image of another size",
+        f"…png has another size or other channels than images/….png; {AGAIN}",
+        as_image(encoded(GREY[:32])),
+    ),
     Case(
         "colour among grey images",
         f"…png has another size or other channels than images/….png; {AGAIN}",
         as_image(encoded(GREY, mode="RGB")),
     ),
 ]
-ARM = Case("generated image without its chroma", f"…metadata.jsonl lacks 'chroma', or it is no number; {AGAIN}", row(chroma="none"))
+ARM = Case(
+    "generated image without its chroma",
+    f"…metadata.jsonl lacks 'chroma', or it is no number; {AGAIN}",
+    row(chroma="none"),
+)
 LABELS = [
     Case(
         "labels that are no table",
@@ -143,7 +197,9 @@ LABELS = [
     Case(
         "labels without a column",
         "…labels.csv lacks the column confidence_score; materialize labeled_dataset again.",
-        lambda path: (path.write_text("image_id,auto_label,ground_truth,ground_truth_label,split\n"), None)[1],
+        lambda path: (path.write_text("image_id,auto_label,ground_truth,ground_truth_label,split\n"), None)[
+            1
+        ],
     ),
     Case(
         "labels that are an empty file",

@@ -17,7 +17,11 @@ from vdm_pipeline_tests.bad_inputs.case import Case, check, each, snapshot
 from vdm_pipeline_tests.conftest import shrink
 from vdm_pipeline_tests.defs.assets.graph import materialize, sentence
 
-CLIP, UNET, LORA = "open_clip_model.safetensors", "unet/diffusion_pytorch_model.safetensors", "pytorch_lora_weights.safetensors"
+CLIP, UNET, LORA = (
+    "open_clip_model.safetensors",
+    "unet/diffusion_pytorch_model.safetensors",
+    "pytorch_lora_weights.safetensors",
+)
 HINT = "put intact files of the model there, and pin them in the profile."
 HEADER = "cannot be loaded (SafetensorError: Error while deserializing header: "
 NO_CLIP = "…clip is no open_clip model: it needs open_clip_config.json and a .safetensors file."
@@ -33,7 +37,9 @@ def cut(name: str) -> Change:
 
 
 def gone(name: str) -> Change:
-    return lambda folder: shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
+    return lambda folder: (
+        shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
+    )
 
 
 def emptied(name: str) -> Change:
@@ -73,7 +79,9 @@ HUGE = struct.pack("<Q", 2**62) + b"{}"
 LABELLER = [
     Case("labeller's folder emptied", NO_CLIP, emptied(".")),
     Case(
-        "labeller with a pickle alone", NO_CLIP, lambda folder: (gone(CLIP)(folder), saved_by_torch("open_clip_pytorch_model.bin")(folder))
+        "labeller with a pickle alone",
+        NO_CLIP,
+        lambda folder: (gone(CLIP)(folder), saved_by_torch("open_clip_pytorch_model.bin")(folder)),
     ),
     Case(
         "pickle beside the labeller's weights",
@@ -81,9 +89,15 @@ LABELLER = [
         saved_by_torch("open_clip_pytorch_model.bin"),
     ),
     Case("pickle renamed to .safetensors", f"…clip {HEADER}header too large); {HINT}", saved_by_torch(CLIP)),
-    Case("weights cut short", f"…clip {HEADER}incomplete metadata, file not fully covered); {HINT}", cut(CLIP)),
+    Case(
+        "weights cut short", f"…clip {HEADER}incomplete metadata, file not fully covered); {HINT}", cut(CLIP)
+    ),
     Case("weights whose header claims 4 EiB", f"…clip {HEADER}header too large); {HINT}", file(CLIP, HUGE)),
-    Case("labeller's config that is no JSON", f"…clip cannot be loaded (JSONDecodeError: …); {HINT}", file("open_clip_config.json", b"{")),
+    Case(
+        "labeller's config that is no JSON",
+        f"…clip cannot be loaded (JSONDecodeError: …); {HINT}",
+        file("open_clip_config.json", b"{"),
+    ),
     Case(
         "labeller that asks for code to be run",
         "…tokenizer_config.json asks for code to be run ('auto_map'), which is never done; take a model that needs none.",
@@ -111,9 +125,19 @@ BASE = [
         "…tokenizer lacks its vocabulary, tokenizer.json or vocab.json; fetch it again.",
         emptied("tokenizer"),
     ),
-    Case("pickle in the place of the UNet", f"…unet {HEADER}header too large); {HINT}", file(UNET, pickle.dumps({"weight": 1}))),
-    Case("UNet's config that is no JSON", f"…unet cannot be loaded (JSONDecodeError: …); {HINT}", file("unet/config.json", b"{")),
-    Case("UNet's config that is a list", f"…unet cannot be loaded (…); {HINT}", file("unet/config.json", b"[]")),
+    Case(
+        "pickle in the place of the UNet",
+        f"…unet {HEADER}header too large); {HINT}",
+        file(UNET, pickle.dumps({"weight": 1})),
+    ),
+    Case(
+        "UNet's config that is no JSON",
+        f"…unet cannot be loaded (JSONDecodeError: …); {HINT}",
+        file("unet/config.json", b"{"),
+    ),
+    Case(
+        "UNet's config that is a list", f"…unet cannot be loaded (…); {HINT}", file("unet/config.json", b"[]")
+    ),
     Case(
         "base whose weights are NaN",
         "Weights of adapter 'lcm' from …lcm_lora, or of its base, are not finite; train or fetch it again.",
@@ -126,9 +150,21 @@ ADAPTER = [
         f"…{LORA} is no file; put the file there, or correct what names it.",
         emptied("."),
     ),
-    Case("adapter that is a pickle", f"…{LORA} {HEADER}header too large); {HINT}", file(LORA, pickle.dumps({"weight": 1}))),
-    Case("adapter of another rank than it says", f"…{LORA} cannot be loaded (RuntimeError: …); {HINT}", tensors(LORA, halved)),
-    Case("adapter of a narrower base", f"…{LORA} cannot be loaded (RuntimeError: …); {HINT}", tensors(LORA, narrower)),
+    Case(
+        "adapter that is a pickle",
+        f"…{LORA} {HEADER}header too large); {HINT}",
+        file(LORA, pickle.dumps({"weight": 1})),
+    ),
+    Case(
+        "adapter of another rank than it says",
+        f"…{LORA} cannot be loaded (RuntimeError: …); {HINT}",
+        tensors(LORA, halved),
+    ),
+    Case(
+        "adapter of a narrower base",
+        f"…{LORA} cannot be loaded (RuntimeError: …); {HINT}",
+        tensors(LORA, narrower),
+    ),
     Case(
         "adapter of a deeper base",
         f"…{LORA} has … layers, of which the UNet in …sd has …; take an adapter of this base.",
@@ -172,7 +208,11 @@ PINS = {
         lambda: ModelPin(id="embedded:clip", licence="MIT"),
     ),
 }
-KINDS = {"labelling.model": ("clip", LABELLER), "training.base": ("sd", BASE), "generation.lcm_lora": ("lcm_lora", ADAPTER)}
+KINDS = {
+    "labelling.model": ("clip", LABELLER),
+    "training.base": ("sd", BASE),
+    "generation.lcm_lora": ("lcm_lora", ADAPTER),
+}
 LOADED_BY = {"labelling.model": "image_embeddings", "evaluation.features": "image_metrics"}
 FOLDERS = [case for _, cases in KINDS.values() for case in cases]
 DEVICE = Case(
@@ -209,7 +249,12 @@ def test_a_damaged_model_is_a_sentence(case, where, tmp_path):
     shutil.copytree(EMBEDDED / kind, folder)
     case.make(folder)
     profile, root = where(field)
-    refused(pinned(profile, field, ModelPin(id=str(folder), sha256=folder_digest(folder), licence="MIT")), root, field, case)
+    refused(
+        pinned(profile, field, ModelPin(id=str(folder), sha256=folder_digest(folder), licence="MIT")),
+        root,
+        field,
+        case,
+    )
 
 
 @pytest.mark.parametrize("field", PINS)

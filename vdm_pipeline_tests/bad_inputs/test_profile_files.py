@@ -25,7 +25,11 @@ def sparse(path: Path) -> None:
 
 
 FILES = [
-    Case("profile saved as UTF-16", "…mine.toml is no valid TOML: byte 0 is not UTF-8; save it as UTF-8.", file(DEMO.encode("utf-16"))),
+    Case(
+        "profile saved as UTF-16",
+        "…mine.toml is no valid TOML: byte 0 is not UTF-8; save it as UTF-8.",
+        file(DEMO.encode("utf-16")),
+    ),
     Case(
         "profile saved as Latin-1",
         "…mine.toml is no valid TOML: byte 113 is not UTF-8; save it as UTF-8.",
@@ -47,16 +51,36 @@ FILES = [
         "…mine.toml is nested too deeply; a profile has sections, keys and lists alone.",
         file(b"[" + b".".join([b"a"] * 5000) + b"]"),
     ),
-    Case("profile of 8 GiB", "…mine.toml is longer than 1048576 bytes, so it is no profile; name another file.", sparse),
+    Case(
+        "profile of 8 GiB",
+        "…mine.toml is longer than 1048576 bytes, so it is no profile; name another file.",
+        sparse,
+    ),
     Case("profile that is a folder", f"VDM_PROFILE is '…mine.toml', {UNKNOWN}", Path.mkdir),
     Case("profile that is a pipe", f"VDM_PROFILE is '…mine.toml', {UNKNOWN}", os.mkfifo),
-    Case("profile that is a link to itself", f"VDM_PROFILE is '…mine.toml', {UNKNOWN}", lambda path: path.symlink_to(path)),
-    Case("profile that is a link to a device", f"VDM_PROFILE is '…mine.toml', {UNKNOWN}", lambda path: path.symlink_to("/dev/zero")),
+    Case(
+        "profile that is a link to itself",
+        f"VDM_PROFILE is '…mine.toml', {UNKNOWN}",
+        lambda path: path.symlink_to(path),
+    ),
+    Case(
+        "profile that is a link to a device",
+        f"VDM_PROFILE is '…mine.toml', {UNKNOWN}",
+        lambda path: path.symlink_to("/dev/zero"),
+    ),
 ]
 NAMES = [
     Case("`VDM_PROFILE` with a line break", rf"VDM_PROFILE is 'a\nb', {UNKNOWN}", lambda: "a\nb"),
-    Case("`VDM_PROFILE` that climbs to a shipped profile", f"VDM_PROFILE is '../profiles/demo', {UNKNOWN}", lambda: "../profiles/demo"),
-    Case("`VDM_PROFILE` that is a path without .toml", f"VDM_PROFILE is '/etc/hostname', {UNKNOWN}", lambda: "/etc/hostname"),
+    Case(
+        "`VDM_PROFILE` that climbs to a shipped profile",
+        f"VDM_PROFILE is '../profiles/demo', {UNKNOWN}",
+        lambda: "../profiles/demo",
+    ),
+    Case(
+        "`VDM_PROFILE` that is a path without .toml",
+        f"VDM_PROFILE is '/etc/hostname', {UNKNOWN}",
+        lambda: "/etc/hostname",
+    ),
 ]
 UNREADABLE = Case(
     "profile without permission to read",

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from vdm_pipeline.definitions import definitions
+from vdm_pipeline.defs.build import build_definitions
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.incremental.store import Store
 from vdm_pipeline.settings import PROFILES, load_profile
@@ -53,8 +53,16 @@ CASES = [
         "…mine.toml: name: must have 1000 characters at most, and has 100000 (it is 'xxx… and so on).",
         with_(NAME, f'name = "{"x" * 100_000}"'),
     ),
-    Case("number for a text", "…mine.toml: name: Input should be a valid string (it is 5).", with_(NAME, "name = 5")),
-    Case("date for a text", "…mine.toml holds a date or a time, which no key takes; put it in quotes.", with_(NAME, "name = 2020-01-01")),
+    Case(
+        "number for a text",
+        "…mine.toml: name: Input should be a valid string (it is 5).",
+        with_(NAME, "name = 5"),
+    ),
+    Case(
+        "date for a text",
+        "…mine.toml holds a date or a time, which no key takes; put it in quotes.",
+        with_(NAME, "name = 2020-01-01"),
+    ),
     Case(
         "misspelt section",
         "…mine.toml: unknown key 'evaluations'; remove it or correct its spelling.",
@@ -65,7 +73,11 @@ CASES = [
         "…mine.toml: evaluation: Input should be an object (it is 5).",
         lambda: "evaluation = 5\n" + DEMO.replace("[evaluation]\njudge_epochs = 6", ""),
     ),
-    Case("two tables for a section", "…mine.toml: subset: Input should be an object.", with_("[subset]", "[[subset]]")),
+    Case(
+        "two tables for a section",
+        "…mine.toml: subset: Input should be an object.",
+        with_("[subset]", "[[subset]]"),
+    ),
     Case(
         "text for a model",
         "…mine.toml: training.base: Input should be an object (it is 'embedded:sd').",
@@ -86,13 +98,21 @@ CASES = [
         "…mine.toml: data.pneumonia_share: Input should be less than or equal to 1 (it is 2).",
         with_("train = 1600", "train = 1600\npneumonia_share = 2"),
     ),
-    Case("negative count", "…mine.toml: data.train: Input should be greater than 0 (it is -1).", with_("train = 1600", "train = -1")),
+    Case(
+        "negative count",
+        "…mine.toml: data.train: Input should be greater than 0 (it is -1).",
+        with_("train = 1600", "train = -1"),
+    ),
     Case(
         "negative seed",
         "…mine.toml: generation.seed: Input should be greater than or equal to 0 (it is -1).",
         with_("seed = 42", "seed = -1"),
     ),
-    Case("float for a count", "…mine.toml: training.rank: Input should be a valid integer (it is 8.0).", with_("rank = 8", "rank = 8.0")),
+    Case(
+        "float for a count",
+        "…mine.toml: training.rank: Input should be a valid integer (it is 8.0).",
+        with_("rank = 8", "rank = 8.0"),
+    ),
     Case(
         "number of 5000 digits",
         "…mine.toml holds a number of thousands of digits, which no key takes; write a smaller one.",
@@ -118,13 +138,21 @@ CASES = [
         "…mine.toml: the profile: labelling.phrases has 0 lists for 2 classes; give one list a class.",
         with_(PHRASES, "phrases = []"),
     ),
-    Case("empty lists of phrases", "…mine.toml: labelling: every class needs at least one phrase.", with_(PHRASES, "phrases = [[], []]")),
+    Case(
+        "empty lists of phrases",
+        "…mine.toml: labelling: every class needs at least one phrase.",
+        with_(PHRASES, "phrases = [[], []]"),
+    ),
     Case(
         "phrases that are no lists",
         "…mine.toml: labelling.phrases.0: Input should be a valid array (it is 'a') (1 more).",
         with_(PHRASES, 'phrases = ["a", "b"]'),
     ),
-    Case("no template", "…mine.toml: 'labelling.templates' has 0 entries and needs 1 at least.", with_(TEMPLATES, "templates = []")),
+    Case(
+        "no template",
+        "…mine.toml: 'labelling.templates' has 0 entries and needs 1 at least.",
+        with_(TEMPLATES, "templates = []"),
+    ),
     Case(
         "the same template twice",
         "…mine.toml: labelling: the same prompt stands twice; each may stand for one class only.",
@@ -140,17 +168,35 @@ CASES = [
         r"…mine.toml: classes.template: must be one line without control characters (it is '{phrase}\x00').",
         with_('"{phrase} on a chest X-ray"', '"{phrase}\\u0000"'),
     ),
-    Case("one class", "…mine.toml: 'classes.names' has 1 entries and needs 2 at least.", with_(CLASSES, 'names = ["normal"]')),
-    Case("class name with a slash", f"…mine.toml: classes.names.1: {PLAIN} (it is 'a/b').", with_(CLASSES, 'names = ["normal", "a/b"]')),
-    Case("class name in Chinese", f"…mine.toml: classes.names.1: {PLAIN} (it is '肺炎').", with_(CLASSES, 'names = ["normal", "肺炎"]')),
-    Case("class name with markup", f"…mine.toml: classes.names.1: {PLAIN} (it is '<b>').", with_(CLASSES, 'names = ["normal", "<b>"]')),
+    Case(
+        "one class",
+        "…mine.toml: 'classes.names' has 1 entries and needs 2 at least.",
+        with_(CLASSES, 'names = ["normal"]'),
+    ),
+    Case(
+        "class name with a slash",
+        f"…mine.toml: classes.names.1: {PLAIN} (it is 'a/b').",
+        with_(CLASSES, 'names = ["normal", "a/b"]'),
+    ),
+    Case(
+        "class name in Chinese",
+        f"…mine.toml: classes.names.1: {PLAIN} (it is '肺炎').",
+        with_(CLASSES, 'names = ["normal", "肺炎"]'),
+    ),
+    Case(
+        "class name with markup",
+        f"…mine.toml: classes.names.1: {PLAIN} (it is '<b>').",
+        with_(CLASSES, 'names = ["normal", "<b>"]'),
+    ),
     Case(
         "class name of 400 letters",
         f"…mine.toml: classes.names.1: {PLAIN} (it is 'xxx… and so on).",
         with_(CLASSES, f'names = ["normal", "{"x" * 400}"]'),
     ),
     Case(
-        "`dataset` that climbs", f"…mine.toml: data.dataset: {PLAIN} (it is '../x').", with_(PHANTOM, 'dataset = "../x"\nsource = "file"')
+        "`dataset` that climbs",
+        f"…mine.toml: data.dataset: {PLAIN} (it is '../x').",
+        with_(PHANTOM, 'dataset = "../x"\nsource = "file"'),
     ),
     Case(
         "arm with a line break in its name",
@@ -172,12 +218,18 @@ CASES = [
         "weights that climb out of their repository",
         "…mine.toml: training.base.weights.../../secret.[key]: must be the path of a file in the repository, "
         "such as 'unet/weights.safetensors' (it is '../../secret').",
-        with_('"embedded:sd"', f'"owner/name", revision = "{COMMIT}", weights = {{ "../../secret" = "{"0" * 64}" }}'),
+        with_(
+            '"embedded:sd"',
+            f'"owner/name", revision = "{COMMIT}", weights = {{ "../../secret" = "{"0" * 64}" }}',
+        ),
     ),
     Case(
         "weights with half a hash",
         "…mine.toml: training.base.weights.unet/w.safetensors: String should match pattern '^[0-9a-f]{64}$' (it is '12ab').",
-        with_('"embedded:sd"', f'"owner/name", revision = "{COMMIT}", weights = {{ "unet/w.safetensors" = "12ab" }}'),
+        with_(
+            '"embedded:sd"',
+            f'"owner/name", revision = "{COMMIT}", weights = {{ "unet/w.safetensors" = "12ab" }}',
+        ),
     ),
     Case(
         "embedded model that there is none of",
@@ -189,7 +241,11 @@ CASES = [
         "There is no embedded model '../profiles'; take one of: clip, lcm_lora, sd.",
         with_('"embedded:sd"', '"embedded:../profiles"'),
     ),
-    Case("model without an id", "…mine.toml: training.base.id: must not be blank (it is '').", with_('"embedded:sd"', '""')),
+    Case(
+        "model without an id",
+        "…mine.toml: training.base.id: must not be blank (it is '').",
+        with_('"embedded:sd"', '""'),
+    ),
     Case(
         "words for a schedule",
         "automation.relabel_cron is 'every night', which is no cron schedule of five fields; write one such as '0 3 * * 1'.",
@@ -254,7 +310,7 @@ def test_a_bad_value_is_a_sentence(case, tmp_path):
     path.write_text(case.make(), encoding="utf-8")
     before = snapshot(tmp_path)
     with pytest.raises(PipelineError) as caught:
-        definitions(load_profile(str(path)), Store(tmp_path))
+        build_definitions(load_profile(str(path)), Store(tmp_path))
     check(case, str(caught.value))
     assert snapshot(tmp_path) == before
 

@@ -34,12 +34,24 @@ CASES = [
         "VDM_ROOT is '…/nowhere', which is no folder; make it, or name another.",
         lambda folder: folder / "nowhere",
     ),
-    Case("`VDM_ROOT` that is a file", "VDM_ROOT is '…/root', which is no folder; make it, or name another.", a_file),
-    Case("`VDM_ROOT` with a line break", r"VDM_ROOT is '…/a\nb', whose name has a line break; name another folder.", made("a\nb")),
+    Case(
+        "`VDM_ROOT` that is a file",
+        "VDM_ROOT is '…/root', which is no folder; make it, or name another.",
+        a_file,
+    ),
+    Case(
+        "`VDM_ROOT` with a line break",
+        r"VDM_ROOT is '…/a\nb', whose name has a line break; name another folder.",
+        made("a\nb"),
+    ),
 ]
 AWAY = "something else stands in its place, move it away."
 IN_THE_WAY = [
-    Case("file in the place of results/", f"…results: File exists; {AWAY}", lambda root: (root / "results").write_text("mine")),
+    Case(
+        "file in the place of results/",
+        f"…results: File exists; {AWAY}",
+        lambda root: (root / "results").write_text("mine"),
+    ),
     Case(
         "pipe in the place of the lock",
         f"…results/.lock: no plain file; {AWAY}",

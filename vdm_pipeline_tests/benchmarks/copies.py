@@ -48,7 +48,9 @@ def generators(new: Images, train: Images, seed: int) -> dict[str, Images]:
         "new images, blurred": blurred(new),
         "3 % copies with noise": partly(new, train, 0.03, lambda images: noisy(images, seed)),
         "5 % copies with noise": partly(new, train, 0.05, lambda images: noisy(images, seed)),
-        "5 % copies of one image, with noise": partly(new, np.repeat(train[:1], len(new), 0), 0.05, lambda images: noisy(images, seed)),
+        "5 % copies of one image, with noise": partly(
+            new, np.repeat(train[:1], len(new), 0), 0.05, lambda images: noisy(images, seed)
+        ),
         "one pixel-identical copy": partly(new, train, 1 / len(new), lambda images: images),
         "all copies, turned by 5 degrees": np.stack(turned),
         "all copies, upside down": train[: len(new), ::-1],
@@ -59,7 +61,11 @@ def generators(new: Images, train: Images, seed: int) -> dict[str, Images]:
 def twins(archive: Archive) -> pd.DataFrame:
     """Val images that also stand in train, pixel by pixel, as data_faults has them."""
     known = set(image_keys(archive.splits["train"].images))
-    ids = [name for name, key in zip(archive.image_ids("val"), image_keys(archive.splits["val"].images), strict=True) if key in known]
+    ids = [
+        name
+        for name, key in zip(archive.image_ids("val"), image_keys(archive.splits["val"].images), strict=True)
+        if key in known
+    ]
     return pd.DataFrame({"image_id": ids, "split": "val", "twin": "", "twin_split": "train"})
 
 
@@ -72,27 +78,41 @@ def main() -> None:
     profile = load_profile("pneumoniamnist")
     archive = read_archive(asked.archive, profile.data, profile.classes.names)
     labels, held_out = archive.splits["train"].labels, reference_images(archive, twins(archive), SIZE)
-    once = np.unique(image_keys(archive.splits["train"].images), return_index=True)[1]  # a repeated film would be a copy of itself
+    once = np.unique(image_keys(archive.splits["train"].images), return_index=True)[
+        1
+    ]  # a repeated film would be a copy of itself
     labeller = ZeroShot(EMBEDDED / "clip", torch.device("cpu"))
     real = resize(archive.splits["train"].images, SIZE)
-    spaces = {"labeller": Space("embeddings of the labeller", labeller.embed), "independent": handcrafted(real, 0)}
+    spaces = {
+        "labeller": Space("embeddings of the labeller", labeller.embed),
+        "independent": handcrafted(real, 0),
+    }
     evaluation = profile.evaluation.model_copy(update={"bootstrap": 20})
     said: dict[str, Counter[str]] = {}
     for seed in range(asked.draws):
         rng = np.random.default_rng(seed)
         order = [rng.permutation(np.intersect1d(np.flatnonzero(labels == label), once)) for label in (0, 1)]
-        train = RealImages.of(archive, "train", np.concatenate([rows[:COPIED_PER_CLASS] for rows in order]), SIZE)
-        new = RealImages.of(archive, "train", np.concatenate([rows[COPIED_PER_CLASS:][:PER_CLASS] for rows in order]), SIZE)
+        train = RealImages.of(
+            archive, "train", np.concatenate([rows[:COPIED_PER_CLASS] for rows in order]), SIZE
+        )
+        new = RealImages.of(
+            archive, "train", np.concatenate([rows[COPIED_PER_CLASS:][:PER_CLASS] for rows in order]), SIZE
+        )
         arms = generators(new.images, train.images, seed)
         found: dict[str, dict] = {
-            name: {"duplicates": {"of_training": pixel_copies(images, train.images)}} for name, images in arms.items()
+            name: {"duplicates": {"of_training": pixel_copies(images, train.images)}}
+            for name, images in arms.items()
         }
         for name, space in spaces.items():
             features = comparable(space, train.images, held_out.images, arms)
             for arm in arms:
-                found[arm][name] = memorisation(Neighbours.of(features, arm), train.labels, held_out.labels, evaluation)
+                found[arm][name] = memorisation(
+                    Neighbours.of(features, arm), train.labels, held_out.labels, evaluation
+                )
         for arm, values in found.items():
-            said.setdefault(arm, Counter())[copies({"arms": {"lora": values}}, profile.checks.max_copied).state] += 1
+            said.setdefault(arm, Counter())[
+                copies({"arms": {"lora": values}}, profile.checks.max_copied).state
+            ] += 1
     print("| images | copies | not clear | none |\n|---|---|---|---|")
     for arm, states in said.items():
         print(f"| {arm} | {states['some']} | {states['unclear']} | {states['none']} |")

@@ -42,7 +42,11 @@ def empty(folder: Path, executor: str) -> list[str]:
 
 def seconds(folder: Path, command: list[str]) -> float:
     """Wall clock of a command that must succeed."""
-    environment = {key: value for key, value in os.environ.items() if key not in ("DAGSTER_HOME", "VDM_FORCE", "VDM_ROOT")}
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("DAGSTER_HOME", "VDM_FORCE", "VDM_ROOT")
+    }
     begun = time.perf_counter()
     environment |= {"PYTHONPATH": str(ROOT), "VDM_PROFILE": "small.toml"}
     done = subprocess.run([DAGSTER, *command], cwd=folder, env=environment, capture_output=True, text=True)
@@ -59,7 +63,13 @@ def compare(what: str, commands: dict[str, tuple[Path, list[str]]], rounds: int)
         for name, (folder, command) in commands.items():
             taken[name].append(seconds(folder, command))
     medians = {name: statistics.median(values) for name, values in taken.items()}
-    print(f"{what}: " + ", ".join(f"{name} {value:.2f} s ({medians['ours'] / value:.2f}x)" for name, value in medians.items()), flush=True)
+    print(
+        f"{what}: "
+        + ", ".join(
+            f"{name} {value:.2f} s ({medians['ours'] / value:.2f}x)" for name, value in medians.items()
+        ),
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -77,11 +87,16 @@ def main() -> None:
         in_process, multiprocess = (empty(other, kind) for kind in ("in_process", "multiprocess"))
         compare(
             "validate",
-            {"ours": (ours, ["definitions", "validate", *module]), "empty": (other, ["definitions", "validate", *in_process])},
+            {
+                "ours": (ours, ["definitions", "validate", *module]),
+                "empty": (other, ["definitions", "validate", *in_process]),
+            },
             rounds,
         )
         run = ["asset", "materialize", "--select", "*report"]
-        compare("nothing to do", {"ours": (ours, [*run, *module]), "empty": (other, [*run, *in_process])}, rounds)
+        compare(
+            "nothing to do", {"ours": (ours, [*run, *module]), "empty": (other, [*run, *in_process])}, rounds
+        )
         compare(
             "a process a step",
             {"ours": (ours, [*run, *module]), "empty": (other, [*run, *multiprocess])},

@@ -16,7 +16,13 @@ from vdm_pipeline.stages.data.phantom.film import render
 from vdm_pipeline.stages.evaluation.comparison import compare
 from vdm_pipeline.stages.evaluation.features import Space, handcrafted
 from vdm_pipeline.stages.evaluation.judge import train_judge
-from vdm_pipeline.stages.evaluation.memorisation import Neighbours, closest_pairs, comparable, memorisation, share_alike
+from vdm_pipeline.stages.evaluation.memorisation import (
+    Neighbours,
+    closest_pairs,
+    comparable,
+    memorisation,
+    share_alike,
+)
 from vdm_pipeline.stages.evaluation.metrics.frechet import frechet_distance
 from vdm_pipeline.stages.evaluation.pairs import compare_pairs
 from vdm_pipeline.stages.evaluation.samples import Measures
@@ -45,9 +51,16 @@ def main() -> None:
     """Print the seconds of each part, and of FID by its two formulas."""
     profile, device, seconds = load_profile("demo"), torch.device("cpu"), {}
     sets = {
-        name: films(n, i) for i, (name, n) in enumerate({"train": SUBSET, "val": REAL, "real": ARM, "baseline": ARM, "lora": ARM}.items())
+        name: films(n, i)
+        for i, (name, n) in enumerate(
+            {"train": SUBSET, "val": REAL, "real": ARM, "baseline": ARM, "lora": ARM}.items()
+        )
     }
-    labeller, evaluation, names = ZeroShot(EMBEDDED / "clip", device), profile.evaluation, profile.classes.names
+    labeller, evaluation, names = (
+        ZeroShot(EMBEDDED / "clip", device),
+        profile.evaluation,
+        profile.classes.names,
+    )
     with timed(seconds, "(training the judge)"):
         judge = train_judge(*sets["train"], classes=2, epochs=evaluation.judge_epochs, seed=0, device=device)
     with timed(seconds, "features"):
@@ -69,7 +82,13 @@ def main() -> None:
                 closest_pairs(near)
     total = sum(value for name, value in seconds.items() if not name.startswith("("))
     with timed(seconds, "(utility)"):
-        utility(training_sets(sets["train"], {name: sets[name] for name in ("baseline", "lora")}), sets["val"], names, evaluation, device)
+        utility(
+            training_sets(sets["train"], {name: sets[name] for name in ("baseline", "lora")}),
+            sets["val"],
+            names,
+            evaluation,
+            device,
+        )
     for name, value in seconds.items():
         print(f"{name:24}{value:7.1f} s")
     print(f"all metrics, 2 x {ARM} images against {REAL} real: {total:.1f} s")
@@ -88,7 +107,9 @@ def _frechet() -> None:
     a, b = np.cov(x.T), np.cov(y.T)
     theirs = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(a + b - 2 * sqrtm(a @ b).real)
     ends = time.perf_counter()
-    print(f"FID, {ARM} and {REAL} x 2048: {middle - begun:.2f} s, by the root {ends - middle:.2f} s; {ours:.3f} and {theirs:.3f}")
+    print(
+        f"FID, {ARM} and {REAL} x 2048: {middle - begun:.2f} s, by the root {ends - middle:.2f} s; {ours:.3f} and {theirs:.3f}"
+    )
 
 
 if __name__ == "__main__":

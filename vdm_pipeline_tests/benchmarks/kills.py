@@ -40,9 +40,25 @@ from vdm_pipeline_tests.stages.training import jobs as training_jobs
 
 PROFILE = shrink(load_profile("demo"))
 LIBRARIES = (
-    *("open_clip", "cleanlab.filter", "peft", "sklearn.linear_model", "sklearn.model_selection", "skimage.feature"),
-    *("matplotlib.figure", "matplotlib.backends.backend_agg", "torch.utils.flop_counter", "torchmetrics.image.fid"),
-    *("diffusers.loaders", "diffusers.models.unets.unet_2d_condition", "diffusers.models.autoencoders.autoencoder_kl"),
+    *(
+        "open_clip",
+        "cleanlab.filter",
+        "peft",
+        "sklearn.linear_model",
+        "sklearn.model_selection",
+        "skimage.feature",
+    ),
+    *(
+        "matplotlib.figure",
+        "matplotlib.backends.backend_agg",
+        "torch.utils.flop_counter",
+        "torchmetrics.image.fid",
+    ),
+    *(
+        "diffusers.loaders",
+        "diffusers.models.unets.unet_2d_condition",
+        "diffusers.models.autoencoders.autoencoder_kl",
+    ),
 )
 """What the stages import where they use it; a child would take longer to load them than to work."""
 LASTING = ("asset", "fingerprint", "code_version", "data_version", "inputs", "files", "settings")
@@ -86,11 +102,19 @@ def make_all(root: Path) -> None:
 def standing(root: Path) -> dict[str, bytes]:
     """Every file of a project that is not hidden, and what lasts of every record."""
     shown = [path for top in ("data", "results") for path in (root / top).rglob("*") if path.is_file()]
-    files = {str(path.relative_to(root)): path for path in shown if not any(part[0] == "." for part in path.relative_to(root).parts)}
-    records = {
-        path.name: json.loads(path.read_text()) for path in (root / "results/.manifests").glob("*.json") if path.suffixes == [".json"]
+    files = {
+        str(path.relative_to(root)): path
+        for path in shown
+        if not any(part[0] == "." for part in path.relative_to(root).parts)
     }
-    lasting = {name: json.dumps([record[field] for field in LASTING]).encode() for name, record in records.items()}
+    records = {
+        path.name: json.loads(path.read_text())
+        for path in (root / "results/.manifests").glob("*.json")
+        if path.suffixes == [".json"]
+    }
+    lasting = {
+        name: json.dumps([record[field] for field in LASTING]).encode() for name, record in records.items()
+    }
     return {name: path.read_bytes() for name, path in files.items()} | lasting
 
 
@@ -176,8 +200,13 @@ def kill_and_go_on(work: Work, kills: int, kind: str) -> int:
                 inside += writing(root)
                 wrong += differing(work.made(root), whole, "at a kill")
             finished += 1
-            wrong += differing(work.made(root), whole, "at the end") + (work.made(root).keys() != whole.keys())
-            print(f"{done} kills, {inside} of them inside a write; {finished} finished, {wrong} with other bytes", flush=True)
+            wrong += differing(work.made(root), whole, "at the end") + (
+                work.made(root).keys() != whole.keys()
+            )
+            print(
+                f"{done} kills, {inside} of them inside a write; {finished} finished, {wrong} with other bytes",
+                flush=True,
+            )
     return wrong
 
 
@@ -191,7 +220,9 @@ def differing(made: dict[str, bytes], whole: dict[str, bytes], when: str) -> int
 
 def main() -> int:
     """Kill, go on, compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("work", choices=WORKS)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--signal", default="SIGKILL")

@@ -28,7 +28,10 @@ def label(n: int, folder: Path) -> None:
     archive, labelling = noise(n, SIZE, folder), load_profile("demo").labelling
     labeller = ZeroShot(resolve_model(labelling.model), torch.device("cpu"))
     embed_archive(archive, labeller.embed, folder / "embeddings", lambda done, total: None)
-    text, embeddings = labeller.encode_prompts(labelling.prompts), partial(read_embeddings, folder / "embeddings")
+    text, embeddings = (
+        labeller.encode_prompts(labelling.prompts),
+        partial(read_embeddings, folder / "embeddings"),
+    )
     table, _ = label_archive(archive, embeddings, text, labeller.scale, labelling, ("a", "b"))
     write_csv(folder / "labels.csv", table)
     print(peak_resident_mb())

@@ -38,7 +38,9 @@ PROMPTS = ["no evidence of pneumonia", "a chest X-ray showing pneumonia"]
 def ours(labeller: ZeroShot, archive: Archive) -> None:
     """Embeddings of the whole archive, from the file into files."""
     with tempfile.TemporaryDirectory() as folder:
-        embed_archive(archive, lambda images: labeller.embed(images, BATCH), Path(folder), lambda done, total: None)
+        embed_archive(
+            archive, lambda images: labeller.embed(images, BATCH), Path(folder), lambda done, total: None
+        )
 
 
 @torch.inference_mode()
@@ -47,14 +49,19 @@ def prototypes(labeller: ZeroShot, archive: Archive) -> None:
     import open_clip
 
     transform = open_clip.transform.image_transform_v2(
-        open_clip.transform.PreprocessCfg(**open_clip.get_model_preprocess_cfg(labeller.model)), is_train=False
+        open_clip.transform.PreprocessCfg(**open_clip.get_model_preprocess_cfg(labeller.model)),
+        is_train=False,
     )
     for split in archive.splits.values():
         for start in range(0, len(split), BATCH):
-            pictures = [Image.fromarray(image).convert("RGB") for image in split.images[start : start + BATCH]]
+            pictures = [
+                Image.fromarray(image).convert("RGB") for image in split.images[start : start + BATCH]
+            ]
             pixels = torch.stack([transform(picture) for picture in pictures])
             text = labeller.model.encode_text(labeller.tokenizer(PROMPTS), normalize=True)
-            (labeller.scale * labeller.model.encode_image(pixels, normalize=True) @ text.T).softmax(-1).argmax(-1).tolist()
+            (labeller.scale * labeller.model.encode_image(pixels, normalize=True) @ text.T).softmax(
+                -1
+            ).argmax(-1).tolist()
 
 
 @torch.inference_mode()
@@ -95,7 +102,9 @@ def relabel(labeller: ZeroShot, archive: Archive, labelling: Labelling, names: t
 
         def label() -> None:
             text = labeller.encode_prompts(labelling.prompts)
-            label_archive(archive, lambda split: read_embeddings(kept, split), text, labeller.scale, labelling, names)
+            label_archive(
+                archive, lambda split: read_embeddings(kept, split), text, labeller.scale, labelling, names
+            )
 
         begun = time.perf_counter()
         embed_archive(archive, lambda images: labeller.embed(images, BATCH), kept, lambda done, total: None)
@@ -107,7 +116,9 @@ def relabel(labeller: ZeroShot, archive: Archive, labelling: Labelling, names: t
             label()
             again.append(time.perf_counter() - begun)
     kept_s = statistics.median(again)
-    print(f"labels of {archive.n} images: {from_images:.2f} s from images, {kept_s:.3f} s from embeddings, {from_images / kept_s:.0f} x")
+    print(
+        f"labels of {archive.n} images: {from_images:.2f} s from images, {kept_s:.3f} s from embeddings, {from_images / kept_s:.0f} x"
+    )
 
 
 def noise(n: int, size: int, folder: Path) -> Archive:
@@ -120,7 +131,11 @@ def noise(n: int, size: int, folder: Path) -> Archive:
     path = folder / f"noise_{size}.npz"
     write_npz(path, arrays)
     own = {"channels": 1, "sha256": digest(path, "sha256"), "licence": "none"}
-    return read_archive(path, Data.model_validate({"dataset": "noise", "size": size, "source": "file", "own": own}), ("a", "b"))
+    return read_archive(
+        path,
+        Data.model_validate({"dataset": "noise", "size": size, "source": "file", "own": own}),
+        ("a", "b"),
+    )
 
 
 def random_model(folder: Path, vision: dict[str, int], text: dict[str, int]) -> ZeroShot:
@@ -155,9 +170,13 @@ def main() -> None:
         films = noise(5856, 28, folder)
         compare("embedded model", small, films, rounds=5)
         relabel(small, films, labelling, ("a", "b"))
-        large = random_model(folder / "large", {"image_size": 224, "layers": 12, "width": 768, "patch_size": 16}, CLIP_TEXT)
+        large = random_model(
+            folder / "large", {"image_size": 224, "layers": 12, "width": 768, "patch_size": 16}, CLIP_TEXT
+        )
         compare("ViT-B/16 of random weights", large, noise(64, 64, folder), rounds=7)
-        least = random_model(folder / "least", {"image_size": 64, "layers": 2, "width": 64, "patch_size": 16}, {})
+        least = random_model(
+            folder / "least", {"image_size": 64, "layers": 2, "width": 64, "patch_size": 16}, {}
+        )
         compare("two layers of random weights", least, noise(4096, 64, folder), rounds=7)
 
 

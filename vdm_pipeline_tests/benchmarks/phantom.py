@@ -39,4 +39,6 @@ def marched_ellipsoid() -> float:
 
 if __name__ == "__main__":
     fast, slow = closed_form(), marched_ellipsoid() * SOLIDS
-    print(f"closed form {1 / fast:.0f} films/s at {SIZE} px; ray marching about {1 / slow:.1f} films/s; ratio {slow / fast:.0f}")
+    print(
+        f"closed form {1 / fast:.0f} films/s at {SIZE} px; ray marching about {1 / slow:.1f} films/s; ratio {slow / fast:.0f}"
+    )

@@ -19,7 +19,13 @@ from vdm_pipeline.stages.evaluation.check_outcomes import copies
 from vdm_pipeline.stages.evaluation.comparison import compare
 from vdm_pipeline.stages.evaluation.features import Space, handcrafted
 from vdm_pipeline.stages.evaluation.judge import train_judge
-from vdm_pipeline.stages.evaluation.memorisation import Neighbours, comparable, exact_duplicates, memorisation, pixel_copies
+from vdm_pipeline.stages.evaluation.memorisation import (
+    Neighbours,
+    comparable,
+    exact_duplicates,
+    memorisation,
+    pixel_copies,
+)
 from vdm_pipeline.stages.evaluation.real_images import RealImages, reference_images
 from vdm_pipeline.stages.evaluation.samples import Measures
 from vdm_pipeline.stages.labelling.zero_shot import ZeroShot
@@ -30,7 +36,9 @@ SIZE, PER_CLASS, COPIED_PER_CLASS = 64, 100, 300
 NO_FAULTS = pd.DataFrame({"image_id": [], "split": [], "twin": [], "twin_split": []}, dtype=object)
 
 
-def scenes(archive: Archive, per_class: int, copied_per_class: int, seed: int = 0) -> tuple[RealImages, RealImages, Planted]:
+def scenes(
+    archive: Archive, per_class: int, copied_per_class: int, seed: int = 0
+) -> tuple[RealImages, RealImages, Planted]:
     """A training subset, real images for the real row, and generators that know the subset and other real images."""
     labels = archive.splits["train"].labels
     order = np.random.default_rng(seed).permutation(len(labels))
@@ -44,16 +52,28 @@ def scenes(archive: Archive, per_class: int, copied_per_class: int, seed: int = 
 
     subset, real, new, other = take(copied_per_class), take(per_class), take(per_class), take(per_class)
     first = np.concatenate([np.flatnonzero(subset.labels == label)[:per_class] for label in (0, 1)])
-    planted = Planted((subset.images[first], subset.labels[first]), (new.images, new.labels), (other.images, other.labels), seed)
+    planted = Planted(
+        (subset.images[first], subset.labels[first]),
+        (new.images, new.labels),
+        (other.images, other.labels),
+        seed,
+    )
     return subset, real, planted
 
 
-def measure(archive: Archive, profile: Profile, per_class: int, copied_per_class: int) -> dict[str, dict[str, Any]]:
+def measure(
+    archive: Archive, profile: Profile, per_class: int, copied_per_class: int
+) -> dict[str, dict[str, Any]]:
     """The metrics, memorisation and duplicates of real images and of each planted generator."""
     device, names, train = torch.device("cpu"), profile.classes.names, archive.splits["train"]
     labeller = ZeroShot(EMBEDDED / "clip", device)
-    spaces = {"labeller": Space("embeddings of the labeller", labeller.embed), "independent": handcrafted(resize(train.images, SIZE), 0)}
-    judge = train_judge(train.images, train.labels, classes=2, epochs=profile.evaluation.judge_epochs, seed=0, device=device)
+    spaces = {
+        "labeller": Space("embeddings of the labeller", labeller.embed),
+        "independent": handcrafted(resize(train.images, SIZE), 0),
+    }
+    judge = train_judge(
+        train.images, train.labels, classes=2, epochs=profile.evaluation.judge_epochs, seed=0, device=device
+    )
     measures = Measures(judge, spaces)
     subset, real, planted = scenes(archive, per_class, copied_per_class)
     held_out = reference_images(archive, NO_FAULTS, SIZE)
@@ -68,10 +88,17 @@ def measure(archive: Archive, profile: Profile, per_class: int, copied_per_class
         for name, images in sets.items()
     }
     for space in spaces:
-        features = comparable(spaces[space], subset.images, held_out.images, {name: images for name, (images, _) in sets.items()})
+        features = comparable(
+            spaces[space],
+            subset.images,
+            held_out.images,
+            {name: images for name, (images, _) in sets.items()},
+        )
         for name in sets:
             near = Neighbours.of(features, name)
-            report[name]["memorization"][space] = memorisation(near, subset.labels, held_out.labels, profile.evaluation)
+            report[name]["memorization"][space] = memorisation(
+                near, subset.labels, held_out.labels, profile.evaluation
+            )
     return report
 
 
@@ -80,7 +107,9 @@ def faults_found(report: dict[str, Any], real: dict[str, Any], max_copied: float
     found = []
     for group, title in (("overall", ""), ("normal", " of normal"), ("pneumonia", " of pneumonia")):
         for space in ("labeller", "independent"):
-            mine, theirs = ((r[group] if space == "labeller" else r[group][space])["kid"] for r in (report, real))
+            mine, theirs = (
+                (r[group] if space == "labeller" else r[group][space])["kid"] for r in (report, real)
+            )
             if mine["ci95"][0] > theirs["ci95"][1]:
                 found.append(f"KID{title} ({space})")
     for key in ("sharpness", "ms_ssim", "label_agreement"):
@@ -88,8 +117,14 @@ def faults_found(report: dict[str, Any], real: dict[str, Any], max_copied: float
         if mine[0] > theirs[1] or mine[1] < theirs[0]:
             found.append(key.replace("_", " ").replace("ms ssim", "MS-SSIM"))
     for space in ("labeller", "independent"):
-        mine, theirs = ((r["overall"] if space == "labeller" else r["overall"][space]) for r in (report, real))
-        found += [f"{key} ({space})" for key in ("recall", "coverage") if mine[key]["ci95"][1] < theirs[key]["ci95"][0]]
+        mine, theirs = (
+            (r["overall"] if space == "labeller" else r["overall"][space]) for r in (report, real)
+        )
+        found += [
+            f"{key} ({space})"
+            for key in ("recall", "coverage")
+            if mine[key]["ci95"][1] < theirs[key]["ci95"][0]
+        ]
     if copies({"arms": {"lora": report["memorization"]}}, max_copied).state == "some":
         found.append("memorisation")
     return found + ["duplicates"] * bool(report["exact_duplicates"])
@@ -100,13 +135,19 @@ def main() -> None:
     given = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     profile = load_profile("pneumoniamnist" if given else "demo")
     with tempfile.TemporaryDirectory() as folder:
-        archive = read_archive(given or obtain_archive(profile.data, Path(folder), print), profile.data, profile.classes.names)
+        archive = read_archive(
+            given or obtain_archive(profile.data, Path(folder), print), profile.data, profile.classes.names
+        )
         report = measure(archive, profile, PER_CLASS, COPIED_PER_CLASS)
-    print("| images | KID, labeller | KID, independent | sharpness | judge agrees | MS-SSIM | recall | copied | told from real by |")
+    print(
+        "| images | KID, labeller | KID, independent | sharpness | judge agrees | MS-SSIM | recall | copied | told from real by |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     for name, values in report.items():
         overall, second = values["overall"], values["overall"]["independent"]
-        copied = max(values["memorization"][space]["copied"]["value"] for space in ("labeller", "independent"))
+        copied = max(
+            values["memorization"][space]["copied"]["value"] for space in ("labeller", "independent")
+        )
         cells = [
             *(f"{kid['value']:.3f}" for kid in (overall["kid"], second["kid"])),
             f"{overall['sharpness']['value']:.0f}",

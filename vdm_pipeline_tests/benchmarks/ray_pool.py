@@ -31,7 +31,11 @@ from vdm_pipeline.stages.labelling.embed import Embedding, embed_images
 from vdm_pipeline.stages.models.pins import EMBEDDED
 
 RAY = {"engine": "ray", "ray": {"workers": 2}}
-WAYS: dict[str, dict[str, Any]] = {"one process": {}, "two processes": {"num_processes": 2}, "Ray, two workers": RAY}
+WAYS: dict[str, dict[str, Any]] = {
+    "one process": {},
+    "two processes": {"num_processes": 2},
+    "Ray, two workers": RAY,
+}
 RENDERED = 1000
 
 
@@ -43,7 +47,10 @@ def archive(path: Path, images: int) -> Path:
         arrays = {}
         for split, n in counts.items():
             rows = np.arange(n) % RENDERED
-            arrays |= {f"{split}_images": films[rows], f"{split}_labels": (rows % 2).astype(np.uint8)[:, None]}
+            arrays |= {
+                f"{split}_images": films[rows],
+                f"{split}_labels": (rows % 2).astype(np.uint8)[:, None],
+            }
         write_npz(path, arrays)
     return path
 
@@ -53,7 +60,9 @@ def label(profile: Profile, folder: Path, images: int) -> float:
     path = folder.parent / f"films_{images}.npz"
     own = {"channels": 1, "sha256": file_sha256(path), "licence": "none"}
     data = Data.model_validate({"dataset": "films", "size": 64, "source": "file", "own": own})
-    asked = Embedding(path, data, profile.classes.names, EMBEDDED / "clip", folder / "embeddings", profile.execution)
+    asked = Embedding(
+        path, data, profile.classes.names, EMBEDDED / "clip", folder / "embeddings", profile.execution
+    )
     begun = time.perf_counter()
     embed_images(asked, lambda line: None, lambda *counts: None)
     return time.perf_counter() - begun
@@ -63,7 +72,12 @@ def draw(profile: Profile, folder: Path, images: int) -> float:
     """Seconds of an arm of so many images."""
     generation = profile.generation.model_copy(update={"per_class": images // 2})
     arm = main_arm(profile, EMBEDDED / "sd", EMBEDDED / "lcm_lora", None)
-    job = Job(arm=arm, samples=tuple(plan(profile.classes, generation)), folder=folder / "images", execution=profile.execution)
+    job = Job(
+        arm=arm,
+        samples=tuple(plan(profile.classes, generation)),
+        folder=folder / "images",
+        execution=profile.execution,
+    )
     begun = time.perf_counter()
     generate(job, lambda line: None, lambda *counts: None)
     return time.perf_counter() - begun
@@ -86,7 +100,18 @@ def measured(what: str, way: str, folder: Path, images: int) -> dict[str, float]
     if what == "label":
         archive(folder / f"films_{images}.npz", images)
     threads = {} if way == "one process" else {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", __spec__.name, what, "--images", str(images), "--way", way, "--folder", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        __spec__.name,
+        what,
+        "--images",
+        str(images),
+        "--way",
+        way,
+        "--folder",
+        str(folder),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -94,7 +119,9 @@ def measured(what: str, way: str, folder: Path, images: int) -> dict[str, float]
 
 def main() -> None:
     """All ways in turn, and Ray's with a tenth of the images."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=sorted(WORK))
     parser.add_argument("--images", type=int)
     parser.add_argument("--rounds", type=int, default=3)
@@ -115,7 +142,9 @@ def main() -> None:
     print(f"{asked.what}: {images} images of 64 pixels, median of {asked.rounds}")
     for way, rounds in found.items():
         seconds, peak = (statistics.median(row[key] for row in rounds) for key in ("seconds", "peak_mb"))
-        ratio = statistics.median(mine["seconds"] / its["seconds"] for mine, its in zip(rounds, found["one process"], strict=True))
+        ratio = statistics.median(
+            mine["seconds"] / its["seconds"] for mine, its in zip(rounds, found["one process"], strict=True)
+        )
         print(f"  {way:18} {seconds:7.1f} s, {ratio:.2f} x one process, peak {peak:.0f} MB")
     print(f"  Ray, {images // 10} images: {few['seconds']:.1f} s, peak {few['peak_mb']:.0f} MB")
 

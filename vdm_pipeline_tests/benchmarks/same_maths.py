@@ -64,12 +64,17 @@ def ours(root: Path, gamma: float | None) -> list[float]:
     losses, clipped = [], 0
     for step in range(STEPS):
         randomness = sample_step(session.data.n, session.data.latent, training, 1000, step)
-        given |= {f"{step}/{name}": getattr(randomness, name) for name in ("rows", "posterior", "noise", "timesteps")}
+        given |= {
+            f"{step}/{name}": getattr(randomness, name)
+            for name in ("rows", "posterior", "noise", "timesteps")
+        }
         loss, norm = session.learner.step(step, session.data, randomness)
         losses.append(float(loss) / BATCH)
         clipped += float(norm) > NORM
     save_file(given, root / "given.safetensors")
-    print(f"ours: {STEPS} steps of {BATCH} images, {clipped} gradients clipped, loss {losses[0]:.4f} to {losses[-1]:.4f}")
+    print(
+        f"ours: {STEPS} steps of {BATCH} images, {clipped} gradients clipped, loss {losses[0]:.4f} to {losses[-1]:.4f}"
+    )
     return losses
 
 
@@ -104,7 +109,10 @@ def main() -> int:
             pairs = zip(ours(root, gamma), theirs(asked.script, root, gamma), strict=True)
             relative = [abs(mine - other) / other for mine, other in pairs]
         largest = max(relative)
-        print(f"min-SNR gamma {gamma}: largest relative difference {largest:.1e}, at step {relative.index(largest)}", flush=True)
+        print(
+            f"min-SNR gamma {gamma}: largest relative difference {largest:.1e}, at step {relative.index(largest)}",
+            flush=True,
+        )
         worst = max(worst, largest)
     return int(worst > 1e-5)
 

@@ -49,7 +49,9 @@ def prototype(job: Job) -> Any:
         for adapter in job.arm.adapters:
             pipe.load_lora_weights(adapter.path, adapter_name=adapter.name)
     pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
-    pipe.set_adapters([adapter.name for adapter in job.arm.adapters], [adapter.weight for adapter in job.arm.adapters])
+    pipe.set_adapters(
+        [adapter.name for adapter in job.arm.adapters], [adapter.weight for adapter in job.arm.adapters]
+    )
     pipe.enable_attention_slicing()
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -66,7 +68,9 @@ def by_prototype(pipe: Any, job: Job, folder: Path) -> None:
     for start in range(0, len(job.samples) // PROTOTYPE_SHARE, PROTOTYPE_BATCH):
         part = job.samples[start : start + PROTOTYPE_BATCH]
         generators = [torch.Generator().manual_seed(shot.seed) for shot in part]
-        for shot, image in zip(part, pipe([shot.prompt for shot in part], generator=generators, **options).images, strict=True):
+        for shot, image in zip(
+            part, pipe([shot.prompt for shot in part], generator=generators, **options).images, strict=True
+        ):
             image.save(folder / shot.file_name)
 
 
@@ -82,7 +86,11 @@ def bare(sampler: Sampler, job: Job, text: torch.Tensor) -> None:
 
 def compare(job: Job, root: Path, rounds: int) -> None:
     """Print images a second and ratios."""
-    sampler, texts, pipe = Sampler(job.arm, CPU, torch.float32, job.batch, print), Texts(job, CPU, torch.float32), prototype(job)
+    sampler, texts, pipe = (
+        Sampler(job.arm, CPU, torch.float32, job.batch, print),
+        Texts(job, CPU, torch.float32),
+        prototype(job),
+    )
     ready = texts.of(job.samples[: job.batch]).clone()
     draw.Sampler, draw.Texts = (lambda *a, **k: sampler), (lambda *a: texts)  # type: ignore[assignment,misc]
     counter = iter(range(10**6))
@@ -93,7 +101,9 @@ def compare(job: Job, root: Path, rounds: int) -> None:
         return folder
 
     def ours() -> None:
-        ImageGenerator(job.model_copy(update={"folder": fresh()}), CPU, torch.float32, print).generate(job.groups(), lambda *counts: None)
+        ImageGenerator(job.model_copy(update={"folder": fresh()}), CPU, torch.float32, print).generate(
+            job.groups(), lambda *counts: None
+        )
 
     ways: dict[str, Callable[[], None]] = {
         "ours": ours,
@@ -109,7 +119,10 @@ def compare(job: Job, root: Path, rounds: int) -> None:
                 drawn = len(job.samples) // (PROTOTYPE_SHARE if way == "the prototype's loop" else 1)
                 rates[way].append(drawn / (time.perf_counter() - begun))
     facts = f"{job.arm.size} px, {job.arm.num_inference_steps} steps, {torch.get_num_threads()} threads"
-    print(f"embedded model, {facts}, {len(job.samples)} images in batches of {job.batch}, median of {rounds} rounds", flush=True)
+    print(
+        f"embedded model, {facts}, {len(job.samples)} images in batches of {job.batch}, median of {rounds} rounds",
+        flush=True,
+    )
     for way, values in rates.items():
         ratio = statistics.median(a / b for a, b in zip(rates["ours"], values, strict=True))
         told = "" if way == "ours" else f"; ours is {ratio:.2f} x that"

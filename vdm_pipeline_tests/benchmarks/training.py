@@ -41,7 +41,9 @@ def write_images(folder: Path, size: int) -> None:
     names = [f"{index:03d}.png" for index in range(N_IMAGES)]
     for name, film in zip(names, films, strict=True):
         write_png(folder / name, film)
-    write_rows(folder / "metadata.jsonl", [{"file_name": n, "text": CAPTIONS[i % 2]} for i, n in enumerate(names)])
+    write_rows(
+        folder / "metadata.jsonl", [{"file_name": n, "text": CAPTIONS[i % 2]} for i, n in enumerate(names)]
+    )
 
 
 def open_session(base: Path, root: Path, size: int, batch: int) -> Session:
@@ -70,7 +72,9 @@ def ours(session: Session, steps: int) -> float:
     training = session.job.training
 
     def step(index: int) -> None:
-        session.learner.step(index, session.data, sample_step(session.data.n, session.data.latent, training, 1000, index))
+        session.learner.step(
+            index, session.data, sample_step(session.data.n, session.data.latent, training, 1000, index)
+        )
 
     return _rate(step, steps)
 
@@ -89,21 +93,38 @@ def bare(session: Session, steps: int) -> float:
     return _rate(step, steps)
 
 
-def official(script: Path, base: Path, root: Path, size: int, batch: int, accumulation: int, steps: int) -> float:
+def official(
+    script: Path, base: Path, root: Path, size: int, batch: int, accumulation: int, steps: int
+) -> float:
     """Optimizer steps a second of the script, told by the clock that a copy of it prints."""
     text, tick = script.read_text(), "print('TICK', time.perf_counter(), flush=True)"
     text, found = re.subn(r"^( +)(global_step \+= 1)$", rf"\1\2; import time; {tick}", text, flags=re.M)
     assert found == 1, "the script is not as it was"
     copy = root / "official.py"
-    copy.write_text(re.sub(r"^( +)(text_encoder = CLIPTextModel)", r"\1tokenizer.model_max_length = 77\n\1\2", text, count=1, flags=re.M))
-    options = {"train_batch_size": batch, "gradient_accumulation_steps": accumulation, "max_train_steps": WARM + steps, "seed": 0}
+    copy.write_text(
+        re.sub(
+            r"^( +)(text_encoder = CLIPTextModel)",
+            r"\1tokenizer.model_max_length = 77\n\1\2",
+            text,
+            count=1,
+            flags=re.M,
+        )
+    )
+    options = {
+        "train_batch_size": batch,
+        "gradient_accumulation_steps": accumulation,
+        "max_train_steps": WARM + steps,
+        "seed": 0,
+    }
     told, errors = run_script(copy, base, root, size, options)
     ticks = [float(line.split()[1]) for line in told if line.startswith("TICK")]
     assert len(ticks) == WARM + steps, errors
     return steps / (ticks[-1] - ticks[WARM - 1])
 
 
-def run_script(copy: Path, base: Path, root: Path, size: int, options: dict[str, object]) -> tuple[list[str], str]:
+def run_script(
+    copy: Path, base: Path, root: Path, size: int, options: dict[str, object]
+) -> tuple[list[str], str]:
     """Run a copy of diffusers' script on the images in ``root``, in fp32 on the CPU: its lines, and the end of its errors."""
     common = {
         "pretrained_model_name_or_path": base,
@@ -114,7 +135,11 @@ def run_script(copy: Path, base: Path, root: Path, size: int, options: dict[str,
         "checkpointing_steps": 10**6,
         "report_to": "tensorboard",
     }
-    command = [sys.executable, str(copy), *(f"--{name}={value}" for name, value in (common | options).items())]
+    command = [
+        sys.executable,
+        str(copy),
+        *(f"--{name}={value}" for name, value in (common | options).items()),
+    ]
     quiet = {"ACCELERATE_USE_CPU": "1", "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(root / "datasets")}
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **quiet})
     return done.stdout.splitlines(), done.stderr[-3000:]
@@ -129,7 +154,16 @@ def _rate(step: Callable[[int], None], steps: int) -> float:
     return steps / (time.perf_counter() - begun)
 
 
-def compare(name: str, base: Path, size: int, batch: int, accumulation: int, steps: int, rounds: int, script: Path | None) -> None:
+def compare(
+    name: str,
+    base: Path,
+    size: int,
+    batch: int,
+    accumulation: int,
+    steps: int,
+    rounds: int,
+    script: Path | None,
+) -> None:
     """Print steps a second and ratios at ``batch * accumulation`` images a step; ours takes them at once."""
     rates: dict[str, list[float]] = {"ours": [], "bare forward and backward": []}
     with tempfile.TemporaryDirectory() as folder:
@@ -140,18 +174,30 @@ def compare(name: str, base: Path, size: int, batch: int, accumulation: int, ste
             rates["ours"].append(ours(session, steps))
             rates["bare forward and backward"].append(bare(session, steps))
             if script:
-                rates.setdefault("diffusers' script", []).append(official(script, base, root, size, batch, accumulation, steps))
-    print(f"{name}, {size} px, batch {batch} x {accumulation}, median of {rounds} rounds of {steps} steps", flush=True)
+                rates.setdefault("diffusers' script", []).append(
+                    official(script, base, root, size, batch, accumulation, steps)
+                )
+    print(
+        f"{name}, {size} px, batch {batch} x {accumulation}, median of {rounds} rounds of {steps} steps",
+        flush=True,
+    )
     for way, values in rates.items():
         ratio = statistics.median(np.divide(rates["ours"], values))
-        print(f"  {way:26} {statistics.median(values):7.3f} steps/s{'' if way == 'ours' else f'; ours is {ratio:.2f} x that'}", flush=True)
+        print(
+            f"  {way:26} {statistics.median(values):7.3f} steps/s{'' if way == 'ours' else f'; ours is {ratio:.2f} x that'}",
+            flush=True,
+        )
 
 
 def main() -> None:
     """The embedded model, or Stable Diffusion 1.5's architecture, at the first prototype's settings and at another batch."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--official", type=Path, help="diffusers' train_text_to_image_lora.py")
-    parser.add_argument("--sd15", action="store_true", help="Stable Diffusion 1.5's architecture with random weights, at 256 px")
+    parser.add_argument(
+        "--sd15",
+        action="store_true",
+        help="Stable Diffusion 1.5's architecture with random weights, at 256 px",
+    )
     asked = parser.parse_args()
     if asked.sd15:
         with tempfile.TemporaryDirectory() as folder:

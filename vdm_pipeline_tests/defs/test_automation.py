@@ -11,9 +11,10 @@ import dagster as dg
 import pytest
 from dagster._core.test_utils import create_run_for_test
 
-from vdm_pipeline.definitions import definitions, defs
+from vdm_pipeline.definitions import defs
 from vdm_pipeline.defs import automation
 from vdm_pipeline.defs import materialize as materialize_module
+from vdm_pipeline.defs.build import build_definitions
 from vdm_pipeline.errors import PipelineError, SettingsError
 from vdm_pipeline.graph import STAGES
 from vdm_pipeline.incremental import staleness as freshness
@@ -34,20 +35,30 @@ def test_the_schedule_asks_for_labels_and_nothing_after_them():
     tick = schedule.evaluate_tick(dg.build_schedule_context())
     assert len(tick.run_requests) == 1
     job = defs.resolve_job_def("relabel")
-    selected = {key.to_user_string() for key in job.asset_layer.executable_asset_keys & job.asset_layer.selected_asset_keys}
+    selected = {
+        key.to_user_string()
+        for key in job.asset_layer.executable_asset_keys & job.asset_layer.selected_asset_keys
+    }
     assert selected == {"raw_npz", "image_embeddings", "labeled_dataset", "label_metrics"}
 
 
 def test_a_bad_cron_is_a_sentence(tiny, project):
-    bad = tiny.model_copy(update={"automation": tiny.automation.model_copy(update={"relabel_cron": "every night"})})
-    with pytest.raises(SettingsError, match=r"automation.relabel_cron is 'every night', which is no cron schedule of five fields"):
-        definitions(bad, Store(project))
+    bad = tiny.model_copy(
+        update={"automation": tiny.automation.model_copy(update={"relabel_cron": "every night"})}
+    )
+    with pytest.raises(
+        SettingsError,
+        match=r"automation.relabel_cron is 'every night', which is no cron schedule of five fields",
+    ):
+        build_definitions(bad, Store(project))
 
 
 def test_the_sensor_looks_after_every_asset_and_is_off_at_first():
     sensor = defs.resolve_sensor_def("remake_on_change")
     assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
-    assert {spec.key.to_user_string() for spec in defs.resolve_all_asset_specs() if spec.automation_condition} == ALL
+    assert {
+        spec.key.to_user_string() for spec in defs.resolve_all_asset_specs() if spec.automation_condition
+    } == ALL
 
 
 class Daemon:
@@ -62,7 +73,7 @@ class Daemon:
         self.time += timedelta(seconds=30)
         project = self.project
         asked = dg.evaluate_automation_conditions(
-            definitions(project.profile, Store(project.root), lambda: self.edited),
+            build_definitions(project.profile, Store(project.root), lambda: self.edited),
             self.instance,
             cursor=self.cursor,
             evaluation_time=self.time,
@@ -77,7 +88,11 @@ class Daemon:
             asked = self.tick()
             quiet = 0 if asked else quiet + 1
             if asked:
-                runs.append(computed(materialize(self.project.profile, self.project.root, sorted(asked), self.instance)))
+                runs.append(
+                    computed(
+                        materialize(self.project.profile, self.project.root, sorted(asked), self.instance)
+                    )
+                )
             assert len(runs) < 4, "the daemon never comes to rest"
         return runs
 
@@ -157,7 +172,9 @@ def test_what_no_blocking_check_has_looked_at_is_looked_at_first(daemon):
     project = daemon.project
     (project.results / ".manifests/lora_subset.checks.json").unlink()
     result = materialize(project.profile, project.root, ["lora_weights"])
-    assert sentence(result).startswith("Check subset_is_balanced has not looked at lora_subset as it stands; run: dagster asset")
+    assert sentence(result).startswith(
+        "Check subset_is_balanced has not looked at lora_subset as it stands; run: dagster asset"
+    )
     assert daemon.settle() == [set()]
     assert materialize(project.profile, project.root, ["lora_weights"]).success
 
@@ -189,9 +206,9 @@ def test_what_was_killed_is_gone_on_with_three_times_and_what_failed_is_not(daem
     assert "lora_weights" in stale_assets(run)
     run.store.fail("lora_weights", freshness.state(run, "lora_weights"))
     assert stale_assets(run) == set()
-    assert "lora_weights" in stale_assets(Project(shrink(project.profile, execution={"micro_batch_size": 1}), run.store)), (
-        "it may be done otherwise"
-    )
+    assert "lora_weights" in stale_assets(
+        Project(shrink(project.profile, execution={"micro_batch_size": 1}), run.store)
+    ), "it may be done otherwise"
 
 
 def test_while_the_disk_is_full_nothing_is_asked_for_and_the_tick_says_so(daemon, monkeypatch):
@@ -241,8 +258,16 @@ def test_while_a_run_works_nothing_is_asked_for(daemon):
     (project.results / ".manifests/extra_images.checks.json").unlink()
     with Store(project.root).working("another", print):
         assert daemon.tick() == set()
-    ours = create_run_for_test(daemon.instance, status=dg.DagsterRunStatus.STARTING, asset_selection=frozenset({dg.AssetKey("raw_npz")}))
-    create_run_for_test(daemon.instance, status=dg.DagsterRunStatus.STARTED, asset_selection=frozenset({dg.AssetKey("of_others")}))
+    ours = create_run_for_test(
+        daemon.instance,
+        status=dg.DagsterRunStatus.STARTING,
+        asset_selection=frozenset({dg.AssetKey("raw_npz")}),
+    )
+    create_run_for_test(
+        daemon.instance,
+        status=dg.DagsterRunStatus.STARTED,
+        asset_selection=frozenset({dg.AssetKey("of_others")}),
+    )
     assert daemon.tick() == set()
     daemon.instance.report_run_failed(ours)
     assert "extra_images" in daemon.tick()
@@ -280,7 +305,12 @@ def test_who_failed_is_asked_again_when_its_settings_changed(daemon):
 
 def test_wanted_of_an_unlabelled_project_waits_for_nothing_that_is_there(made):
     shutil.rmtree(made.results / "lora")
-    assert stale_assets(Project(made.profile, Store(made.root))) == {"lora_weights", "generated_images", "extra_images", *MEASURED}
+    assert stale_assets(Project(made.profile, Store(made.root))) == {
+        "lora_weights",
+        "generated_images",
+        "extra_images",
+        *MEASURED,
+    }
     assert set(STAGES) == ALL
 
 

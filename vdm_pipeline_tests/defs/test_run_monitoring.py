@@ -40,7 +40,15 @@ defs = dg.Definitions([work], resources={"run": dg.ResourceDefinition(start)}, e
 
 
 def launch(folder: Path, *, kill: bool) -> subprocess.CompletedProcess:
-    command = [str(Path(sys.executable).with_name("dagster")), "asset", "materialize", "-f", "module.py", "--select", "work"]
+    command = [
+        str(Path(sys.executable).with_name("dagster")),
+        "asset",
+        "materialize",
+        "-f",
+        "module.py",
+        "--select",
+        "work",
+    ]
     environment = {key: value for key, value in os.environ.items() if key != "DAGSTER_HOME"}
     environment |= {"KILL": "yes" if kill else "no"}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
@@ -68,7 +76,9 @@ def kill_one(folder: Path, monkeypatch: pytest.MonkeyPatch, instance: Path) -> P
     return folder
 
 
-def test_in_postgresql_only_the_machine_of_all_its_processes_tells_that_a_run_is_dead(killed_in_postgres, monkeypatch):
+def test_in_postgresql_only_the_machine_of_all_its_processes_tells_that_a_run_is_dead(
+    killed_in_postgres, monkeypatch
+):
     store = Store(killed_in_postgres)
     with dg.DagsterInstance.from_config(str(killed_in_postgres)) as instance:
         (run,) = instance.get_runs()

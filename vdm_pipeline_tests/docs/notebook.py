@@ -44,11 +44,16 @@ def execute(folder: Path, profile: str, source: str) -> dict[str, Any]:
     book = nbformat.read(NOTEBOOK, as_version=4)
     parameters = next(cell for cell in book.cells if "parameters" in cell.metadata.get("tags", ()))
     parameters.source = f"PROFILE = {profile!r}\nSOURCE = {source!r}\nINSTALL = False"
-    NotebookClient(book, timeout=LONGEST_CELL_S, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(
+        book, timeout=LONGEST_CELL_S, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    ).execute()
     return {cell.id: cell.outputs for cell in book.cells if cell.cell_type == "code"}
 
 
 def shown(outputs: list[dict[str, Any]], kind: str) -> str:
     """All that a cell showed of a kind, such as ``text/html``; ``text`` is what it printed."""
-    found = [output.get("text", "") if kind == "text" else output.get("data", {}).get(kind, "") for output in outputs]
+    found = [
+        output.get("text", "") if kind == "text" else output.get("data", {}).get(kind, "")
+        for output in outputs
+    ]
     return "\n".join(filter(None, found))

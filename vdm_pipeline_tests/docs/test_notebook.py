@@ -22,7 +22,9 @@ from vdm_pipeline_tests.docs.notebook import NOTEBOOK, ROOT, cells, commands, ex
 
 PROJECT = ("Makefile", "pyproject.toml", "constraints.txt", "dagster.yaml", "vdm_pipeline")
 LACKING = [name for name in ("nbclient", "nbformat", "ipykernel") if importlib.util.find_spec(name) is None]
-runs = pytest.mark.skipif(bool(LACKING) or not shutil.which("make"), reason=f"not installed: {', '.join(LACKING) or 'make'}")
+runs = pytest.mark.skipif(
+    bool(LACKING) or not shutil.which("make"), reason=f"not installed: {', '.join(LACKING) or 'make'}"
+)
 PNG = re.compile(r'<img width="128" alt="([^"]+)" src="data:image/png;base64,([^"]+)">')
 
 
@@ -46,9 +48,15 @@ def test_no_output_is_kept_and_every_cell_is_short_and_has_its_sentence():
 
 def test_its_commands_are_those_of_the_makefile_and_the_readme():
     install, run = "make install", "make run"
-    assert [command.split(" PYTHON=")[0] for command in commands() if command.startswith("make")] == [install, run]
+    assert [command.split(" PYTHON=")[0] for command in commands() if command.startswith("make")] == [
+        install,
+        run,
+    ]
     assert all(command.startswith(("make ", "apt-get install ")) for command in commands())
-    told = {name: subprocess.run([*name.split(), "-n", "-B"], cwd=ROOT, capture_output=True, text=True) for name in (install, run)}
+    told = {
+        name: subprocess.run([*name.split(), "-n", "-B"], cwd=ROOT, capture_output=True, text=True)
+        for name in (install, run)
+    }
     assert all(done.returncode == 0 for done in told.values())
     assert "pip install -c constraints.txt -e" in told[install].stdout
     asked = "dagster asset materialize -m vdm_pipeline.definitions --select '*report'"
@@ -62,7 +70,9 @@ def test_its_commands_are_those_of_the_makefile_and_the_readme():
 def test_it_installs_where_it_is_asked_to(monkeypatch, install, complete):
     asked: list[str] = []
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: find(name) if complete or name != "ensurepip" else None)
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: find(name) if complete or name != "ensurepip" else None
+    )
     exec(source("install"), {"INSTALL": install, "sh": asked.append})
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     mended = [] if complete else [f"apt-get install -y -q python{version}-venv"]
@@ -74,7 +84,9 @@ def copy(folder: Path) -> Path:
     (folder / ".venv").mkdir(parents=True)
     for name in PROJECT:
         whole = ROOT / name
-        shutil.copytree(whole, folder / name, dirs_exist_ok=True) if whole.is_dir() else shutil.copy(whole, folder)
+        shutil.copytree(whole, folder / name, dirs_exist_ok=True) if whole.is_dir() else shutil.copy(
+            whole, folder
+        )
     for part in ("bin", "lib", "pyvenv.cfg"):
         (folder / ".venv" / part).symlink_to(Path(sys.prefix) / part)
     (folder / ".venv/.installed").touch()
@@ -89,7 +101,9 @@ def hosted(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("PYTHON", "false")  # should make want to install after all, it fails before it touches the environment of now
+    monkeypatch.setenv(
+        "PYTHON", "false"
+    )  # should make want to install after all, it fails before it touches the environment of now
     for name in ("VDM_PROFILE", "VDM_ROOT", "VDM_FORCE"):
         monkeypatch.delenv(name, raising=False)
     return project
@@ -97,7 +111,9 @@ def hosted(tmp_path, monkeypatch) -> Path:
 
 def pictures(outputs: list) -> list[tuple[str, bytes]]:
     """What is said of the pictures in a cell's HTML, and their bytes."""
-    return [(html.unescape(alt), base64.b64decode(png)) for alt, png in PNG.findall(shown(outputs, "text/html"))]
+    return [
+        (html.unescape(alt), base64.b64decode(png)) for alt, png in PNG.findall(shown(outputs, "text/html"))
+    ]
 
 
 def check_labels(outputs: dict, root: Path) -> None:
@@ -105,7 +121,11 @@ def check_labels(outputs: dict, root: Path) -> None:
     with (root / "results/labeled_dataset.csv").open() as file:
         counts = Counter((row["split"], row["auto_label"]) for row in csv.DictReader(file))
     rows = re.findall(r"\| (train|val|test) \| (\d+) \| (\d+) \|", shown(outputs["labels"], "text/markdown"))
-    assert {(split, name): int(count) for split, *row in rows for name, count in zip(("normal", "pneumonia"), row, strict=True)} == counts
+    assert {
+        (split, name): int(count)
+        for split, *row in rows
+        for name, count in zip(("normal", "pneumonia"), row, strict=True)
+    } == counts
     scores = json.loads((root / "results/metrics/auto_label_metrics.json").read_text())["test"]
     low, high = scores["balanced_accuracy_ci95"]
     calibrated = f"| balanced_accuracy | {scores['balanced_accuracy']:.3f} [{low:.3f}, {high:.3f}] |"
@@ -127,7 +147,9 @@ def check_images(outputs: dict, root: Path) -> None:
             image = (root / "results" / folder / row["file_name"]).read_bytes()
             assert gallery.pop(f"{arm}: {row['label']}, seed {row['seed']}") == image
     assert not gallery
-    sharpness = json.loads((root / "results/metrics/image_metrics.json").read_text())["lora"]["overall"]["sharpness"]
+    sharpness = json.loads((root / "results/metrics/image_metrics.json").read_text())["lora"]["overall"][
+        "sharpness"
+    ]
     metrics = shown(outputs["metrics"], "text/markdown")
     assert f"{sharpness['value']:.3f} [{sharpness['ci95'][0]:.3f}, {sharpness['ci95'][1]:.3f}]" in metrics
     assert re.findall(r"^\| (\w+) \|", metrics, re.M)[1:] == ["real", "baseline", "lora", "dpm2"]
@@ -147,7 +169,9 @@ def check_download(outputs: dict, packed: Path, page: str) -> None:
     with zipfile.ZipFile(packed) as file:
         names = file.namelist()
         assert file.read("results/report/index.html").decode() == page
-    assert "results/lora/pytorch_lora_weights.safetensors" in names and "results/.manifests/report.json" in names
+    assert (
+        "results/lora/pytorch_lora_weights.safetensors" in names and "results/.manifests/report.json" in names
+    )
     assert not [name for name in names if re.match(r"results/\.(cache|training|dagster|staging|lock)", name)]
 
 
@@ -179,7 +203,10 @@ def test_it_stops_where_it_cannot_go_on(hosted, profile, said):
     """Without a GPU for the profile that needs one; after a run that failed, for want of its archive."""
     from nbclient.exceptions import CellExecutionError
 
-    write_profile(hosted / "small.toml", shrink(load_profile("demo"), data={"dataset": "pneumoniamnist", "source": "file"}))
+    write_profile(
+        hosted / "small.toml",
+        shrink(load_profile("demo"), data={"dataset": "pneumoniamnist", "source": "file"}),
+    )
     with pytest.raises(CellExecutionError, match=said):
         execute(hosted.parent, profile, "project")
     assert not (hosted / "results/report").exists() and not (hosted.parent / "vdm_results.zip").exists()
@@ -229,7 +256,10 @@ def test_it_takes_a_repository_and_a_folder(clone):
     assert get(str(clone)) == clone and get("../clone") == clone
 
 
-@pytest.mark.parametrize(("given", "said"), [("gone.zip", "gone.zip is not here; upload it"), (".", "does not hold the project; take")])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [("gone.zip", "gone.zip is not here; upload it"), (".", "does not hold the project; take")],
+)
 def test_a_source_without_the_project_is_a_sentence(clone, given, said):
     with pytest.raises(FileNotFoundError, match=said):
         get(given)

@@ -23,11 +23,15 @@ def two_arms(n: int, gpus: int) -> float:
     return 2 * (constant("a") + n / (gpus * constant("d")) + n * constant("c") / 1000 / CORES)
 
 
-ROWS = re.findall(r"^\| ([\d,]+) images (labelled|drawn, twice) \| (\d+) \| ([\d,]+) \| ([\d.]+) \|$", TEXT, re.MULTILINE)
+ROWS = re.findall(
+    r"^\| ([\d,]+) images (labelled|drawn, twice) \| (\d+) \| ([\d,]+) \| ([\d.]+) \|$", TEXT, re.MULTILINE
+)
 
 
 def test_every_row_is_there():
-    assert [(job, gpus) for _, job, gpus, *_ in ROWS] == [(job, gpus) for job in ("labelled", "drawn, twice") for gpus in ("1", "8", "64")]
+    assert [(job, gpus) for _, job, gpus, *_ in ROWS] == [
+        (job, gpus) for job in ("labelled", "drawn, twice") for gpus in ("1", "8", "64")
+    ]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[1]} by {row[2]}")

@@ -23,7 +23,9 @@ def lines() -> list[str]:
 def defined_in(path: str) -> set[str]:
     """Names of a module's tests; those of classes do not count, as there are none."""
     tree = ast.parse((TESTS / path).read_text(encoding="utf-8"))
-    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
+    return {
+        node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
 
 
 @pytest.mark.parametrize("line", lines(), ids=lambda line: line.split("|")[1].strip()[:60])
@@ -31,7 +33,11 @@ def test_a_line_names_tests_that_exist(line):
     *_, shown, _ = line.split("|")
     named = NAMED.findall(shown)
     assert named and not NAMED.sub("", shown).strip()
-    assert [f"{path}::{name}" for path, name in named if not (TESTS / path).is_file() or name not in defined_in(path)] == []
+    assert [
+        f"{path}::{name}"
+        for path, name in named
+        if not (TESTS / path).is_file() or name not in defined_in(path)
+    ] == []
 
 
 def test_the_list_is_whole():

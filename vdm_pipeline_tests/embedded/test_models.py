@@ -13,7 +13,9 @@ from vdm_pipeline.stages.models.pins import EMBEDDED
 def test_weights_are_safetensors_of_at_most_20_mb():
     weights = list(EMBEDDED.rglob("*.safetensors"))
     assert sum(path.stat().st_size for path in weights) <= 20_000_000
-    assert not [path for path in EMBEDDED.rglob("*") if path.suffix in {".bin", ".pt", ".pth", ".ckpt", ".pkl"}]
+    assert not [
+        path for path in EMBEDDED.rglob("*") if path.suffix in {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
+    ]
     for path in weights:
         with safe_open(path, "pt") as file:
             assert all(file.get_tensor(key).isfinite().all() for key in file.keys())  # noqa: SIM118
@@ -22,7 +24,9 @@ def test_weights_are_safetensors_of_at_most_20_mb():
 def test_captions_of_the_classes_have_embeddings_of_their_own():
     """A text encoder that maps all captions to one embedding leaves a LoRA nothing to tell classes by."""
     classes = load_profile("demo").classes
-    normal, sick = encode_prompts(EMBEDDED / "sd", [classes.caption(0), classes.caption(1)], torch.device("cpu"), torch.float32)
+    normal, sick = encode_prompts(
+        EMBEDDED / "sd", [classes.caption(0), classes.caption(1)], torch.device("cpu"), torch.float32
+    )
     apart = (normal - sick).norm(dim=1) / normal.norm(dim=1)
     assert apart.max() > 0.2
 
@@ -31,7 +35,9 @@ def test_tokenizer_survives_saving_and_any_text():
     words, packaged = tokenizer(), load_part(EMBEDDED / "sd", "tokenizer")
     for text in [*captions(True), "Ünïcode, 漢字 & <tags>", ""]:
         assert words(text)["input_ids"] == packaged(text)["input_ids"]
-    assert packaged.decode(packaged("pneumonia")["input_ids"], skip_special_tokens=True).strip() == "pneumonia"
+    assert (
+        packaged.decode(packaged("pneumonia")["input_ids"], skip_special_tokens=True).strip() == "pneumonia"
+    )
 
 
 def test_consistency_function_is_the_identity_at_time_zero():
@@ -48,5 +54,7 @@ def test_solver_step_with_the_true_noise_lands_on_the_true_path():
     time, earlier = torch.tensor([999, 499, 19]), torch.tensor([979, 479, -1])
     alpha = consistency.alphas[time][:, None, None, None]
     stepped = consistency.ddim(noise, alpha.sqrt() * x + (1 - alpha).sqrt() * noise, time, earlier)
-    alpha = torch.where(earlier >= 0, consistency.alphas[earlier.clamp_min(0)], torch.ones(()))[:, None, None, None]
+    alpha = torch.where(earlier >= 0, consistency.alphas[earlier.clamp_min(0)], torch.ones(()))[
+        :, None, None, None
+    ]
     torch.testing.assert_close(stepped, alpha.sqrt() * x + (1 - alpha).sqrt() * noise, atol=1e-3, rtol=1e-3)

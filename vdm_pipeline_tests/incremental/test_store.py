@@ -154,7 +154,15 @@ def test_damaged_record_is_a_sentence(store, content):
 
 def test_data_version_depends_on_names_and_content_not_on_order():
     assert data_version({"a": "1", "b": "2"}) == data_version({"b": "2", "a": "1"})
-    assert len({data_version(h) for h in ({"a": "1", "b": "2"}, {"a": "2", "b": "1"}, {"a": "1"}, {"a": "1", "c": "2"})}) == 4
+    assert (
+        len(
+            {
+                data_version(h)
+                for h in ({"a": "1", "b": "2"}, {"a": "2", "b": "1"}, {"a": "1"}, {"a": "1", "c": "2"})
+            }
+        )
+        == 4
+    )
 
 
 def test_an_edit_that_keeps_size_and_time_stamp_is_seen(store, monkeypatch):
@@ -197,8 +205,10 @@ def test_a_link_in_the_place_of_our_own_is_refused(store, tmp_path_factory, plac
     link = store.root / place
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(tmp_path_factory.mktemp("elsewhere"))
-    with pytest.raises(PipelineError, match=r"is a link to .*, and a place of our own is to be there; move it away"):
-        store.own("results/.manifests/x" if place != "results/.staging" else "results/.staging/x")
+    with pytest.raises(
+        PipelineError, match=r"is a link to .*, and a place of our own is to be there; move it away"
+    ):
+        store.owned_path("results/.manifests/x" if place != "results/.staging" else "results/.staging/x")
 
 
 def test_leftovers_beside_an_output_are_cleared_when_it_is_published(store):

@@ -76,7 +76,9 @@ def test_bytes_are_on_disk_before_the_name_points_at_them(tmp_path, monkeypatch)
     steps: list[str] = []
     for step in ("fsync", "replace"):
         real = getattr(os, step)
-        monkeypatch.setattr(atomic.os, step, lambda *a, real=real, step=step: (steps.append(step), real(*a))[1])
+        monkeypatch.setattr(
+            atomic.os, step, lambda *a, real=real, step=step: (steps.append(step), real(*a))[1]
+        )
     write_text(tmp_path / "x.txt", "new")
     assert steps == ["fsync", "replace", "fsync"]
 

@@ -33,7 +33,10 @@ def test_of_a_rename_the_place_that_is_taken_is_named(tmp_path):
     (tmp_path / "taken").touch()
     with pytest.raises(PipelineError) as caught, disk_faults(tmp_path):
         os.replace(tmp_path / "new", tmp_path / "taken")
-    assert str(caught.value) == f"{tmp_path}/taken: Not a directory; something else stands in its place, move it away."
+    assert (
+        str(caught.value)
+        == f"{tmp_path}/taken: Not a directory; something else stands in its place, move it away."
+    )
 
 
 def test_a_run_is_not_begun_on_a_disk_that_is_nearly_full(tmp_path, monkeypatch):
@@ -41,7 +44,10 @@ def test_a_run_is_not_begun_on_a_disk_that_is_nearly_full(tmp_path, monkeypatch)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=2_600_000))
     with pytest.raises(PipelineError) as caught, Store(tmp_path).working("run", print):
         pass
-    assert str(caught.value) == f"The disk of {tmp_path}/results has 2.6 MB left; make room for 17 MB, and run again."
+    assert (
+        str(caught.value)
+        == f"The disk of {tmp_path}/results has 2.6 MB left; make room for 17 MB, and run again."
+    )
     assert not (tmp_path / "results/.lock").exists()
 
 
@@ -52,7 +58,11 @@ def test_without_a_file_the_place_is_named():
 
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no /dev/full on this system")
 def test_a_really_full_device_is_told():
-    with pytest.raises(PipelineError, match="The disk is full"), disk_faults(Path("/dev/full")), open("/dev/full", "w") as file:
+    with (
+        pytest.raises(PipelineError, match="The disk is full"),
+        disk_faults(Path("/dev/full")),
+        open("/dev/full", "w") as file,
+    ):
         file.write("x")
         file.flush()
 

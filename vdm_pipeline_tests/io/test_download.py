@@ -53,7 +53,9 @@ class Handler(BaseHTTPRequestHandler):
         partial = wish is not None and server.with_ranges
         self.send_response(206 if partial else 200)
         if partial:
-            self.send_header("Content-Range", f"bytes {start + server.shift}-{len(server.body) - 1}/{len(server.body)}")
+            self.send_header(
+                "Content-Range", f"bytes {start + server.shift}-{len(server.body) - 1}/{len(server.body)}"
+            )
         if server.with_length:
             self.send_header("Content-Length", str(len(server.body) - start))
         self.end_headers()
@@ -71,7 +73,17 @@ def server(monkeypatch) -> Iterator[SimpleNamespace]:
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(download, "RETRY_WAIT_S", 0)
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    vars(httpd).update(body=BODY, with_ranges=True, with_length=True, drops=[], ranges=[], answer=None, location="/", shift=0, silence_s=0)
+    vars(httpd).update(
+        body=BODY,
+        with_ranges=True,
+        with_length=True,
+        drops=[],
+        ranges=[],
+        answer=None,
+        location="/",
+        shift=0,
+        silence_s=0,
+    )
     Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     httpd.url = f"http://127.0.0.1:{httpd.server_port}/a.npz"
     yield httpd
@@ -97,7 +109,9 @@ def test_a_dropped_connection_is_taken_up_where_it_ended(tmp_path, server):
 def test_a_later_run_goes_on_where_one_broke_off(tmp_path, server, monkeypatch, with_ranges):
     server.with_ranges, server.drops = with_ranges, [3000]
     monkeypatch.setattr(download, "TRIES", 1)
-    with pytest.raises(NetworkError, match=rf"ended after 3000 of {len(BODY)} bytes\); run again to go on where it stopped"):
+    with pytest.raises(
+        NetworkError, match=rf"ended after 3000 of {len(BODY)} bytes\); run again to go on where it stopped"
+    ):
         fetched(server, tmp_path)
     assert (tmp_path / "a.npz.part").read_bytes() == BODY[:3000]
     assert not (tmp_path / "a.npz").exists()
@@ -132,7 +146,8 @@ def test_a_wrong_md5_is_refused_and_the_part_removed(tmp_path, server, part):
     else:
         server.body = BODY[:-1] + b"x"
     with pytest.raises(
-        ArchiveError, match=rf"has MD5 \w+ instead of {MD5} and was removed; run again to fetch it anew, or fetch the file yourself\.$"
+        ArchiveError,
+        match=rf"has MD5 \w+ instead of {MD5} and was removed; run again to fetch it anew, or fetch the file yourself\.$",
     ):
         fetched(server, tmp_path)
     assert not any(tmp_path.iterdir())
@@ -142,7 +157,9 @@ def test_a_file_without_end_is_cut_off(tmp_path, server, monkeypatch):
     server.with_length = False
     monkeypatch.setattr(download, "CHUNK", 100)
     arrived: list[int] = []
-    monkeypatch.setattr(download, "digest", lambda part, kind: arrived.append(part.stat().st_size) or "another")
+    monkeypatch.setattr(
+        download, "digest", lambda part, kind: arrived.append(part.stat().st_size) or "another"
+    )
     with pytest.raises(ArchiveError, match="instead of"):
         fetch(Remote(server.url, tmp_path / "a.npz", "md5", MD5, size=1000), lambda line: None)
     assert arrived == [1100]
@@ -154,7 +171,9 @@ def test_a_length_that_is_not_told_is_done_without(tmp_path, server):
     assert fetched(server, tmp_path) == BODY
 
 
-@pytest.mark.parametrize(("answer", "tries", "kind"), [(404, 1, ArchiveError), (503, download.TRIES, NetworkError)])
+@pytest.mark.parametrize(
+    ("answer", "tries", "kind"), [(404, 1, ArchiveError), (503, download.TRIES, NetworkError)]
+)
 def test_what_the_server_refuses_is_told(tmp_path, server, answer, tries, kind):
     server.answer = answer
     with pytest.raises(kind, match=f"HTTP Error {answer}"):

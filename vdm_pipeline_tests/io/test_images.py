@@ -53,15 +53,23 @@ def test_name_that_leaves_the_folder_is_refused(tmp_path, name):
 
 def claim(width: int, height: int) -> bytes:
     """A PNG whose header claims a size and whose data hold none of it."""
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0")), (b"IEND", b"")]
-    body = b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"\0")),
+        (b"IEND", b""),
+    ]
+    body = b"".join(
+        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks
+    )
     return b"\x89PNG\r\n\x1a\n" + body
 
 
 @pytest.mark.parametrize(("width", "height"), [(MAX_SIDE + 1, 1), (1, MAX_SIDE + 1), (9000, 9000)])
 def test_image_that_is_too_large_is_refused_by_its_header(tmp_path, width, height):
     (tmp_path / "x.png").write_bytes(claim(width, height))
-    with pytest.raises(PipelineError, match=rf"x\.png is {width} x {height} pixels; at most {MAX_SIDE} a side"):
+    with pytest.raises(
+        PipelineError, match=rf"x\.png is {width} x {height} pixels; at most {MAX_SIDE} a side"
+    ):
         read_png(tmp_path, "x.png")
 
 
@@ -81,7 +89,9 @@ def test_damaged_file_is_a_sentence(tmp_path):
     whole = (tmp_path / "x.png").read_bytes()
     for content in [b"", b"no image", *(whole[:length] for length in range(8, len(whole) - 20, 5))]:
         (tmp_path / "x.png").write_bytes(content)
-        with pytest.raises(PipelineError, match=r"x\.png cannot be read as an image .* materialize its asset again\.$"):
+        with pytest.raises(
+            PipelineError, match=r"x\.png cannot be read as an image .* materialize its asset again\.$"
+        ):
             read_png(tmp_path, "x.png")
     with pytest.raises(PipelineError, match=r"gone\.png cannot be read"):
         read_png(tmp_path, "gone.png")

@@ -14,7 +14,7 @@ import pytest
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io import lock
-from vdm_pipeline.io.lock import holder, locked
+from vdm_pipeline.io.lock import lock_holder, locked
 
 HOLDER = """
 import sys, time
@@ -29,7 +29,9 @@ with locked(Path(sys.argv[1]), {"run": "theirs"}, print):
 @pytest.fixture
 def theirs(tmp_path: Path):
     """Another process that holds the lock."""
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / ".lock")], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path / ".lock")], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "held\n"
     yield process
     process.kill()
@@ -41,7 +43,7 @@ def test_who_looks_is_no_holder(tmp_path):
     path.touch()
     with path.open() as other:
         fcntl.flock(other, fcntl.LOCK_SH)  # another who looks at this moment
-        assert holder(path) is None
+        assert lock_holder(path) is None
 
 
 @pytest.mark.parametrize("note", ["", "abc}", "[]", '{"run": '])
@@ -50,20 +52,20 @@ def test_a_note_that_is_none_of_ours_is_passed_over(tmp_path, note):
     path.write_text(note)
     with path.open() as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        assert holder(path) == {}
+        assert lock_holder(path) == {}
 
 
 def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / ".lock")
-    assert holder(tmp_path / ".lock") is None
+    assert lock_holder(tmp_path / ".lock") is None
 
 
 def test_nobody_holds_what_was_never_locked_or_was_left(tmp_path):
     path = tmp_path / ".lock"
-    assert holder(path) is None
+    assert lock_holder(path) is None
     with locked(path, {"run": "mine"}, print):
-        assert holder(path) == {"run": "mine"}
-    assert holder(path) is None
+        assert lock_holder(path) == {"run": "mine"}
+    assert lock_holder(path) is None
 
 
 def test_the_second_waits_for_the_first_and_tells_of_it(tmp_path, theirs, monkeypatch):
@@ -86,12 +88,12 @@ def test_the_second_waits_for_the_first_and_tells_of_it(tmp_path, theirs, monkey
 
 
 def test_a_killed_holder_leaves_nothing_behind(tmp_path, theirs):
-    assert holder(tmp_path / ".lock") == {"run": "theirs"}
+    assert lock_holder(tmp_path / ".lock") == {"run": "theirs"}
     theirs.kill()
     theirs.wait()
-    assert holder(tmp_path / ".lock") is None
+    assert lock_holder(tmp_path / ".lock") is None
     with locked(tmp_path / ".lock", {"run": "mine"}, print):
-        assert holder(tmp_path / ".lock") == {"run": "mine"}
+        assert lock_holder(tmp_path / ".lock") == {"run": "mine"}
 
 
 def test_a_program_that_the_holder_started_does_not_hold_it(tmp_path):
@@ -99,7 +101,7 @@ def test_a_program_that_the_holder_started_does_not_hold_it(tmp_path):
     with locked(path, {}, print):
         child = subprocess.Popen(["sleep", "60"])
     try:
-        assert holder(path) is None
+        assert lock_holder(path) is None
     finally:
         child.kill()
         child.wait()
@@ -108,7 +110,7 @@ def test_a_program_that_the_holder_started_does_not_hold_it(tmp_path):
 def test_an_error_inside_lets_go(tmp_path):
     with pytest.raises(ValueError, match="mine"), locked(tmp_path / ".lock", {}, print):
         raise ValueError("mine")
-    assert holder(tmp_path / ".lock") is None
+    assert lock_holder(tmp_path / ".lock") is None
 
 
 def test_a_folder_that_is_not_there_is_the_systems_error(tmp_path):
@@ -117,7 +119,7 @@ def test_a_folder_that_is_not_there_is_the_systems_error(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
-@pytest.mark.parametrize("act", [lambda path: locked(path, {}, print).__enter__(), holder])
+@pytest.mark.parametrize("act", [lambda path: locked(path, {}, print).__enter__(), lock_holder])
 def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, number, act):
     def without(*_: object) -> None:
         raise OSError(number, os.strerror(number))

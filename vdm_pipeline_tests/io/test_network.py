@@ -37,7 +37,10 @@ def test_all_proxy_is_for_what_the_others_leave_out(monkeypatch, told, expected)
 @pytest.mark.parametrize("kind", ["socks5", "socks5h", "https"])
 def test_a_proxy_that_speaks_no_http_is_told_without_its_password(monkeypatch, name, kind):
     monkeypatch.setenv(name, f"{kind}://me:secret@there:1080")
-    with pytest.raises(PipelineError, match=rf"names a proxy of the kind '{kind}', and only 'http' is spoken; set \w+_PROXY to") as caught:
+    with pytest.raises(
+        PipelineError,
+        match=rf"names a proxy of the kind '{kind}', and only 'http' is spoken; set \w+_PROXY to",
+    ) as caught:
         check_way()
     assert "secret" not in str(caught.value)
 
@@ -47,5 +50,8 @@ def test_certificates_that_cannot_be_read_are_told(monkeypatch, tmp_path, conten
     if content:
         (tmp_path / "own.pem").write_text(content)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "own.pem"))
-    with pytest.raises(PipelineError, match=r"The certificates of .*own\.pem cannot be read \(.+\); correct SSL_CERT_FILE, or unset it\."):
+    with pytest.raises(
+        PipelineError,
+        match=r"The certificates of .*own\.pem cannot be read \(.+\); correct SSL_CERT_FILE, or unset it\.",
+    ):
         check_way()

@@ -67,7 +67,9 @@ def rehearsed(profile: Profile, places: dict[str, Path], images: int, steps: int
 
 def main() -> int:
     """Write, serve, materialize, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=2, help="images of each class and arm")
     parser.add_argument("--steps", type=int, default=3, help="training steps")
@@ -75,7 +77,9 @@ def main() -> int:
     profile, root = load_profile("sd15"), asked.folder.resolve() / "project"
     places = make_repositories(asked.folder.resolve() / "repositories", profile)
     (root / "data").mkdir(parents=True, exist_ok=True)
-    profile_file = write_profile(root / "rehearsal.toml", rehearsed(profile, places, asked.images, asked.steps))
+    profile_file = write_profile(
+        root / "rehearsal.toml", rehearsed(profile, places, asked.images, asked.steps)
+    )
     with serving(places) as hub:
         home = {"HF_ENDPOINT": hub.url, "HF_HOME": str(asked.folder.resolve() / "hub"), "no_proxy": "*"}
         own = {"VDM_PROFILE": str(profile_file), "VDM_ROOT": str(root), "PYTHONPATH": str(ROOT)}
@@ -85,7 +89,9 @@ def main() -> int:
     for path in sorted((root / "results/.manifests").glob("*.json"), key=lambda path: path.stat().st_mtime):
         if not path.name.endswith(".checks.json") and (record := read_manifest(path)):
             facts = [str(record.metadata.get(name, "")) for name in ("device_peak_memory_mb", "images_per_s")]
-            print(f"| `{record.asset}` | {record.seconds:.1f} | {record.peak_memory_mb:.0f} | {' | '.join(facts)} |")
+            print(
+                f"| `{record.asset}` | {record.seconds:.1f} | {record.peak_memory_mb:.0f} | {' | '.join(facts)} |"
+            )
     return done.returncode
 
 

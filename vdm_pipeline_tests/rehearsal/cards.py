@@ -27,7 +27,13 @@ from vdm_pipeline.stages.generation.job import Job
 from vdm_pipeline.stages.generation.plan import main_arm, plan
 from vdm_pipeline.stages.labelling.zero_shot import ZeroShot
 from vdm_pipeline.stages.models.clip_conversion import TEXT
-from vdm_pipeline.stages.runtime.device import device_name, device_peak_mb, forget_device_peak, pick_device, pick_dtype
+from vdm_pipeline.stages.runtime.device import (
+    device_name,
+    device_peak_mb,
+    forget_device_peak,
+    pick_device,
+    pick_dtype,
+)
 from vdm_pipeline.stages.training.job import Job as TrainingJob
 from vdm_pipeline.stages.training.loop import train
 from vdm_pipeline.stages.training.mfu import peak_flops
@@ -54,20 +60,32 @@ def timed(device: torch.device, work: Callable[[], int]) -> dict[str, float]:
 def label(folder: Path, profile: Profile, device: torch.device, images: int) -> dict[str, Any]:
     """The labeller's image tower over random pictures."""
     place = next((folder / "hub/assets").rglob(f"{TEXT}/config.json")).parents[1]
-    labeller, pictures = ZeroShot(place, device), np.random.default_rng(0).integers(0, 256, (images, 224, 224), np.uint8)
+    labeller, pictures = (
+        ZeroShot(place, device),
+        np.random.default_rng(0).integers(0, 256, (images, 224, 224), np.uint8),
+    )
     batch = profile.execution.label_batch_size
     labeller.embed(pictures[:batch], batch)
     forget_device_peak(device)
     return timed(device, lambda: len(labeller.embed(pictures, batch)))
 
 
-def sample_step(folder: Path, profile: Profile, device: torch.device, dtype: torch.dtype, images: int) -> dict[str, Any]:
+def sample_step(
+    folder: Path, profile: Profile, device: torch.device, dtype: torch.dtype, images: int
+) -> dict[str, Any]:
     """The baseline's arm, PNGs and all; the first group, which waits for the models, does not count."""
     generation = profile.generation.model_copy(update={"per_class": images // 2})
-    arm = main_arm(profile, model(folder, profile.training.base.id), model(folder, profile.generation.lcm_lora.id), None)
+    arm = main_arm(
+        profile, model(folder, profile.training.base.id), model(folder, profile.generation.lcm_lora.id), None
+    )
     lines: list[str] = []
     with tempfile.TemporaryDirectory() as out:
-        job = Job(arm=arm, samples=tuple(plan(profile.classes, generation)), folder=Path(out), execution=profile.execution)
+        job = Job(
+            arm=arm,
+            samples=tuple(plan(profile.classes, generation)),
+            folder=Path(out),
+            execution=profile.execution,
+        )
         generator, groups = ImageGenerator(job, device, dtype, lines.append), job.groups()
         generator.generate(groups[:1], lambda *counts: None)
         forget_device_peak(device)
@@ -76,7 +94,10 @@ def sample_step(folder: Path, profile: Profile, device: torch.device, dtype: tor
             generator.generate(groups[1:], lambda *counts: None)
             return sum(map(len, groups[1:]))
 
-        return timed(device, work) | {"at_a_time": generator._sampler.adaptive_batch.batch_size, "said": lines}
+        return timed(device, work) | {
+            "at_a_time": generator._sampler.adaptive_batch.batch_size,
+            "said": lines,
+        }
 
 
 def learn(folder: Path, profile: Profile, root: Path, device: torch.device) -> dict[str, Any]:
@@ -94,7 +115,9 @@ def learn(folder: Path, profile: Profile, root: Path, device: torch.device) -> d
             training=profile.training.model_copy(
                 update={"max_train_steps": TRAINED, "batch_size": load_profile("sd15").training.batch_size}
             ),
-            execution=profile.execution.model_copy(update={"log_every": TRAINED // 4, "checkpoint_every": TRAINED}),
+            execution=profile.execution.model_copy(
+                update={"log_every": TRAINED // 4, "checkpoint_every": TRAINED}
+            ),
             note={},
         )
         job.out.mkdir()
@@ -134,16 +157,31 @@ def one(folder: Path, asked: dict[str, Any], images: int) -> dict[str, Any]:
 
 def spawn(folder: Path, asked: dict[str, Any], images: int) -> None:
     """One row, in a process of its own, printed as a line of JSON, or the end of what it said when it failed."""
-    command = [sys.executable, "-m", __spec__.name, str(folder), "--images", str(images), "--row", json.dumps(asked)]
+    command = [
+        sys.executable,
+        "-m",
+        __spec__.name,
+        str(folder),
+        "--images",
+        str(images),
+        "--row",
+        json.dumps(asked),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
-    print(done.stdout.strip() if done.returncode == 0 else f"{asked} failed: {done.stderr[-1500:]}", flush=True)
+    print(
+        done.stdout.strip() if done.returncode == 0 else f"{asked} failed: {done.stderr[-1500:]}", flush=True
+    )
 
 
 def main() -> None:
     """The rows that are timed one after the other, then those of the small cards together."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--images", type=int, default=288, help="images that are drawn; 16 times as many are labelled")
+    parser.add_argument(
+        "--images", type=int, default=288, help="images that are drawn; 16 times as many are labelled"
+    )
     parser.add_argument("--row", type=json.loads, help="this row alone, in this process")
     asked = parser.parse_args()
     if asked.row is not None:
@@ -153,7 +191,12 @@ def main() -> None:
         if "card" not in row:
             spawn(asked.folder, row, asked.images)
     with ThreadPoolExecutor() as cards:
-        list(cards.map(lambda row: spawn(asked.folder, row, min(asked.images, 96)), [row for row in ROWS if "card" in row]))
+        list(
+            cards.map(
+                lambda row: spawn(asked.folder, row, min(asked.images, 96)),
+                [row for row in ROWS if "card" in row],
+            )
+        )
 
 
 if __name__ == "__main__":

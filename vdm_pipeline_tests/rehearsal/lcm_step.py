@@ -47,12 +47,17 @@ def flops(base: Path, latents: torch.Tensor, texts: torch.Tensor) -> float:
 @torch.inference_mode()
 def main() -> None:
     """Load, fuse, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--compile", action="store_true")
     asked, profile = parser.parse_args(), load_profile("sd15")
-    base, lcm = (asked.folder / "repositories" / pin.id.replace("/", "--") for pin in (profile.training.base, profile.generation.lcm_lora))
+    base, lcm = (
+        asked.folder / "repositories" / pin.id.replace("/", "--")
+        for pin in (profile.training.base, profile.generation.lcm_lora)
+    )
     device = pick_device("auto")
     dtype, side = pick_dtype(device), profile.training.resolution // 8
     adapters = [Adapter("lcm", lcm, 1.0)]
@@ -67,9 +72,13 @@ def main() -> None:
     decoding = seconds(device, lambda: vae.decode(latents, return_dict=False))
     work, peak = flops(base, latents, texts), peak_flops(device, dtype)
     print(f"{device_facts(device)}, {asked.batch} images at {profile.training.resolution} px")
-    print(f"LCM step: {step:.3f} s, {work / 1e9:.0f} GFLOP, {work / step / peak:.2f} of a matrix product's {peak / 1e9:.0f} GFLOP a second")
+    print(
+        f"LCM step: {step:.3f} s, {work / 1e9:.0f} GFLOP, {work / step / peak:.2f} of a matrix product's {peak / 1e9:.0f} GFLOP a second"
+    )
     image = (profile.generation.num_inference_steps * step + decoding) / asked.batch
-    print(f"decoding: {decoding:.3f} s; an image of {profile.generation.num_inference_steps} steps: {image:.2f} s")
+    print(
+        f"decoding: {decoding:.3f} s; an image of {profile.generation.num_inference_steps} steps: {image:.2f} s"
+    )
     print(f"peak memory: {peak_memory_mb(device):.0f} MB")
 
 

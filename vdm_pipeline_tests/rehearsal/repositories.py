@@ -89,7 +89,14 @@ TEXT_ENCODER = {
 OLD_ATTENTION = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
 """Names in the published autoencoder, which is older than those of today's diffusers."""
 ATTENTION, OUTER = ["to_q", "to_k", "to_v", "to_out.0"], ["proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"]
-CONVOLUTIONS = ["conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj"]
+CONVOLUTIONS = [
+    "conv1",
+    "conv2",
+    "conv_shortcut",
+    "downsamplers.0.conv",
+    "upsamplers.0.conv",
+    "time_emb_proj",
+]
 LCM_LAYERS = [*ATTENTION, *OUTER, *CONVOLUTIONS]
 """Layers that the published LCM-LoRA has; at rank 64 its file has the published one's bytes, give or take its header."""
 
@@ -118,7 +125,9 @@ def write_sd15(folder: Path) -> Path:
     _rename(folder / "text_encoder/model.safetensors", lambda name: f"text_model.{name}", positions)
     write_json(folder / "text_encoder/config.json", TEXT_ENCODER)
     write_json(folder / "scheduler/scheduler_config.json", PNDM)
-    write_json(folder / "model_index.json", {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.6.0"})
+    write_json(
+        folder / "model_index.json", {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.6.0"}
+    )
     _write_clip_tokenizer(folder / "tokenizer")
     return folder
 
@@ -131,25 +140,44 @@ def _old_attention(name: str) -> str:
 
 def _rename(file: Path, old: Callable[[str], str], more: dict[str, torch.Tensor] | None = None) -> None:
     """The weights under the names of their time, and what was saved beside them then."""
-    save_file({old(name): value for name, value in load_file(file).items()} | (more or {}), file, {"format": "pt"})
+    save_file(
+        {old(name): value for name, value in load_file(file).items()} | (more or {}), file, {"format": "pt"}
+    )
 
 
 def _write_clip_tokenizer(folder: Path) -> None:
     """CLIP's 49,408 words, from the list that open_clip ships, as vocab.json and merges.txt."""
     from open_clip.tokenizer import bytes_to_unicode
 
-    with gzip.open(Path(open_clip.__file__).with_name("bpe_simple_vocab_16e6.txt.gz"), "rt", encoding="utf-8") as listed:
+    with gzip.open(
+        Path(open_clip.__file__).with_name("bpe_simple_vocab_16e6.txt.gz"), "rt", encoding="utf-8"
+    ) as listed:
         merges = listed.read().split("\n")[1:48895]
     letters = list(bytes_to_unicode().values())
-    words = [*letters, *(letter + "</w>" for letter in letters), *("".join(merge.split()) for merge in merges)]
+    words = [
+        *letters,
+        *(letter + "</w>" for letter in letters),
+        *("".join(merge.split()) for merge in merges),
+    ]
     words += ["<|startoftext|>", "<|endoftext|>"]
     write_json(folder / "vocab.json", {word: index for index, word in enumerate(words)})
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
-    special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
+    special = {
+        "bos_token": "<|startoftext|>",
+        "eos_token": "<|endoftext|>",
+        "pad_token": "<|endoftext|>",
+        "unk_token": "<|endoftext|>",
+    }
     write_json(folder / "special_tokens_map.json", special)
     write_json(
         folder / "tokenizer_config.json",
-        special | {"add_prefix_space": False, "do_lower_case": True, "model_max_length": 77, "tokenizer_class": "CLIPTokenizer"},
+        special
+        | {
+            "add_prefix_space": False,
+            "do_lower_case": True,
+            "model_max_length": 77,
+            "tokenizer_class": "CLIPTokenizer",
+        },
     )
 
 
@@ -188,9 +216,18 @@ def _write_bert_tokenizer(folder: Path) -> None:
     pieces += [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz0123456789"]
     pieces += [f"word{index}" for index in range(30522 - len(pieces))]
     (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
-    special = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]"}
+    special = {
+        "unk_token": "[UNK]",
+        "sep_token": "[SEP]",
+        "pad_token": "[PAD]",
+        "cls_token": "[CLS]",
+        "mask_token": "[MASK]",
+    }
     write_json(folder / "special_tokens_map.json", special)
-    write_json(folder / "tokenizer_config.json", special | {"do_lower_case": True, "tokenizer_class": "BertTokenizer"})
+    write_json(
+        folder / "tokenizer_config.json",
+        special | {"do_lower_case": True, "tokenizer_class": "BertTokenizer"},
+    )
 
 
 def write_biomedclip(folder: Path, bert: Path, vision: Settings | None = None) -> Path:
@@ -219,7 +256,9 @@ def write_biomedclip(folder: Path, bert: Path, vision: Settings | None = None) -
     text = towers["text_cfg"] | {"hf_model_name": str(bert), "hf_model_pretrained": False}
     model = open_clip.create_model(f"local-dir:{folder}", pretrained_text=False, text_cfg=text)
     length = model.text.transformer.config.max_position_embeddings
-    positions = {"text.transformer.embeddings.position_ids": torch.arange(length)[None]}  # older transformers saved it
+    positions = {
+        "text.transformer.embeddings.position_ids": torch.arange(length)[None]
+    }  # older transformers saved it
     torch.save(model.state_dict() | positions, folder / "open_clip_pytorch_model.bin")
     return folder
 
@@ -230,7 +269,15 @@ def write_dinov2(folder: Path) -> Path:
 
     Dinov2Model(Dinov2Config(image_size=518, patch_size=14)).save_pretrained(folder)
     crop = {"height": 224, "width": 224}
-    seen = {"do_resize": True, "size": {"shortest_edge": 256}, "do_center_crop": True, "crop_size": crop, "resample": 3}
+    seen = {
+        "do_resize": True,
+        "size": {"shortest_edge": 256},
+        "do_center_crop": True,
+        "crop_size": crop,
+        "resample": 3,
+    }
     norm = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
-    write_json(folder / "preprocessor_config.json", {"image_processor_type": "BitImageProcessor"} | seen | norm)
+    write_json(
+        folder / "preprocessor_config.json", {"image_processor_type": "BitImageProcessor"} | seen | norm
+    )
     return folder

@@ -33,8 +33,17 @@ def test_our_adapter_has_the_tensors_of_a_lora_of_stable_diffusion():
         add_lora(unet, training)
         tensors = lora_tensors_of(unet)
     assert sum(value.numel() for value in unet.parameters() if not value.requires_grad) == 859_520_964
-    layers = [f"{place}.transformer_blocks.0.{attention}" for place in TRANSFORMERS for attention in ("attn1", "attn2")]
-    expected = {f"{layer}.{name}.{matrix}.weight" for layer in layers for name in ("to_q", "to_k", "to_v", "to_out.0") for matrix in KOHYA}
+    layers = [
+        f"{place}.transformer_blocks.0.{attention}"
+        for place in TRANSFORMERS
+        for attention in ("attn1", "attn2")
+    ]
+    expected = {
+        f"{layer}.{name}.{matrix}.weight"
+        for layer in layers
+        for name in ("to_q", "to_k", "to_v", "to_out.0")
+        for matrix in KOHYA
+    }
     assert set(tensors) == expected
     assert len(tensors) == 256
     assert sum(value.numel() for value in tensors.values()) == 3_188_736

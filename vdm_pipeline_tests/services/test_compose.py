@@ -20,7 +20,11 @@ def services() -> dict:
 def test_the_files_fit_the_schema_of_compose():
     files = sorted(DOCKER.glob("compose*.yaml"))
     assert [file.name for file in files] == ["compose.gpu.yaml", "compose.yaml"]
-    command = [str(Path(sys.executable).with_name("check-jsonschema")), "--builtin-schema", "vendor.compose-spec"]
+    command = [
+        str(Path(sys.executable).with_name("check-jsonschema")),
+        "--builtin-schema",
+        "vendor.compose-spec",
+    ]
     found = subprocess.run([*command, *files], capture_output=True, text=True, timeout=60)
     assert found.returncode == 0, found.stdout + found.stderr
 
@@ -29,7 +33,11 @@ def test_no_password_is_shipped_and_one_is_asked_for():
     with pytest.raises(MissingVariable, match=r"DAGSTER_POSTGRES_PASSWORD: set it in docker/\.env"):
         compose()
     text = (DOCKER / "compose.yaml").read_text()
-    assert text.count("${DAGSTER_POSTGRES_PASSWORD") == text.count("${DAGSTER_POSTGRES_PASSWORD:?set it in docker/.env}") == 2
+    assert (
+        text.count("${DAGSTER_POSTGRES_PASSWORD")
+        == text.count("${DAGSTER_POSTGRES_PASSWORD:?set it in docker/.env}")
+        == 2
+    )
     assert "DAGSTER_POSTGRES_PASSWORD=\n" in (DOCKER / "env.example").read_text()
     assert "/docker/.env" in (DOCKER.parent / ".gitignore").read_text().split()
 
@@ -38,7 +46,11 @@ def test_webserver_daemon_and_database_are_composed(services):
     assert set(services) == {"webserver", "daemon", "postgres"}
     for name in ("webserver", "daemon"):
         assert services[name]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
-        assert services[name]["environment"]["PGPASSWORD"] == services["postgres"]["environment"]["POSTGRES_PASSWORD"] == SECRET
+        assert (
+            services[name]["environment"]["PGPASSWORD"]
+            == services["postgres"]["environment"]["POSTGRES_PASSWORD"]
+            == SECRET
+        )
         assert SECRET not in services[name]["environment"]["DAGSTER_POSTGRES_URL"]
 
 

@@ -32,7 +32,9 @@ def of(instructions: list[tuple[str, str]], word: str) -> list[str]:
 
 
 def test_hadolint_finds_nothing():
-    found = subprocess.run([str(Path(sys.executable).with_name("hadolint")), FILE], capture_output=True, text=True, timeout=60)
+    found = subprocess.run(
+        [str(Path(sys.executable).with_name("hadolint")), FILE], capture_output=True, text=True, timeout=60
+    )
     assert found.returncode == 0, found.stdout + found.stderr
 
 
@@ -64,8 +66,16 @@ def test_no_build_tool_is_left_in_the_image(stages):
 
 
 def test_every_source_exists_and_is_let_through_to_the_build(stages):
-    passed = [line[1:] for line in Path(f"{FILE}.dockerignore").read_text().splitlines() if line.startswith("!")]
-    sources = [source for stage in stages for rest in of(stage, "COPY") if "--from" not in rest for source in rest.split()[:-1]]
+    passed = [
+        line[1:] for line in Path(f"{FILE}.dockerignore").read_text().splitlines() if line.startswith("!")
+    ]
+    sources = [
+        source
+        for stage in stages
+        for rest in of(stage, "COPY")
+        if "--from" not in rest
+        for source in rest.split()[:-1]
+    ]
     assert {"Makefile", "constraints.txt", "docker/dagster.yaml"} <= set(sources)
     for source in sources:
         assert (ROOT / source).exists(), source
@@ -73,10 +83,20 @@ def test_every_source_exists_and_is_let_through_to_the_build(stages):
 
 
 def test_python_is_installed_by_a_target_of_the_makefile(stages):
-    (target,) = [rest.removeprefix("make ") for stage in stages for rest in of(stage, "RUN") if "make " in rest and "apt" not in rest]
-    shown = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    (target,) = [
+        rest.removeprefix("make ")
+        for stage in stages
+        for rest in of(stage, "RUN")
+        if "make " in rest and "apt" not in rest
+    ]
+    shown = subprocess.run(
+        ["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert shown.returncode == 0, shown.stderr
-    assert ".venv/bin/python -m pip install --no-cache-dir -c constraints.txt '.[k8s,postgres,ray]'" in shown.stdout
+    assert (
+        ".venv/bin/python -m pip install --no-cache-dir -c constraints.txt '.[k8s,postgres,ray]'"
+        in shown.stdout
+    )
     assert not any("pip install" in rest for stage in stages for rest in of(stage, "RUN"))
 
 

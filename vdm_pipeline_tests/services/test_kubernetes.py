@@ -16,7 +16,7 @@ from dagster_k8s.job import (
     get_user_defined_k8s_config,
 )
 
-from vdm_pipeline.definitions import ASSETS
+from vdm_pipeline.defs.assets import ASSETS
 from vdm_pipeline.settings import load_profile
 from vdm_pipeline_tests.paths import ROOT
 
@@ -58,9 +58,13 @@ def pod_of(asset: AssetsDefinition, deployment: dict[str, Any]):
         }
     )
     asked = K8sContainerContext(run_k8s_config=get_user_defined_k8s_config(tags))
-    job = DagsterK8sJobConfig(job_image="image", dagster_home="/srv/vdm_pipeline", instance_config_map="instance")
+    job = DagsterK8sJobConfig(
+        job_image="image", dagster_home="/srv/vdm_pipeline", instance_config_map="instance"
+    )
     config = context.merge(asked).run_k8s_config
-    made = construct_dagster_k8s_job(job, ["dagster", "api", "execute_step"], "step", user_defined_k8s_config=config)
+    made = construct_dagster_k8s_job(
+        job, ["dagster", "api", "execute_step"], "step", user_defined_k8s_config=config
+    )
     return made.spec.template.spec
 
 
@@ -72,9 +76,19 @@ LABELLED = {"image_embeddings", "labeled_dataset"}
     ("execution", "gpus"),
     [
         ({}, {name: 1 for name in {*LABELLED, "lora_weights", "image_metrics", *DRAWN}}),
-        ({"num_processes": 4}, {"image_metrics": 1, **{name: 1 for name in LABELLED}, **{name: 4 for name in {"lora_weights", *DRAWN}}}),
+        (
+            {"num_processes": 4},
+            {
+                "image_metrics": 1,
+                **{name: 1 for name in LABELLED},
+                **{name: 4 for name in {"lora_weights", *DRAWN}},
+            },
+        ),
         ({"device": "cpu"}, {}),
-        ({"engine": "ray", "ray": {"address": "auto", "gpus": 1}}, {"labeled_dataset": 1, "lora_weights": 1, "image_metrics": 1}),
+        (
+            {"engine": "ray", "ray": {"address": "auto", "gpus": 1}},
+            {"labeled_dataset": 1, "lora_weights": 1, "image_metrics": 1},
+        ),
     ],
     ids=["one", "four processes", "CPU", "on Ray's workers"],
 )
@@ -85,19 +99,32 @@ def test_each_step_asks_for_the_gpus_that_it_uses(deployment, execution, gpus):
             assert name not in gpus
         asked = gpus.get(name, 0)
         assert container.resources.limits == ({"nvidia.com/gpu": str(asked)} if asked else None), name
-        assert asset.op.tags.get("dagster-ray/config") == (f'{{"num_gpus": {asked}}}' if asked else None), name
+        assert asset.op.tags.get("dagster-ray/config") == (f'{{"num_gpus": {asked}}}' if asked else None), (
+            name
+        )
 
 
 def test_a_steps_pod_has_the_projects_folders_and_environment(deployment):
     pod = pod_of(assets()["lora_weights"], deployment)
     (container,) = pod.containers
-    claims = {volume.name: volume.persistent_volume_claim.claim_name for volume in pod.volumes if volume.persistent_volume_claim}
-    mounted = {mount.mount_path: claims[mount.name] for mount in container.volume_mounts if mount.name in claims}
+    claims = {
+        volume.name: volume.persistent_volume_claim.claim_name
+        for volume in pod.volumes
+        if volume.persistent_volume_claim
+    }
+    mounted = {
+        mount.mount_path: claims[mount.name] for mount in container.volume_mounts if mount.name in claims
+    }
     assert mounted == {"/srv/vdm_pipeline/data": "vdm-data", "/srv/vdm_pipeline/results": "vdm-results"}
     assert {one.name: one.value for one in container.env}["VDM_EXECUTOR"] == "k8s"
     assert container.security_context.capabilities.drop == ["ALL"]
-    made = {claim["metadata"]["name"]: claim["spec"] for claim in yaml.safe_load_all((FOLDER / "claims.yaml").read_text())}
-    assert {name: spec["accessModes"] for name, spec in made.items()} == {name: ["ReadWriteMany"] for name in claims.values()}
+    made = {
+        claim["metadata"]["name"]: claim["spec"]
+        for claim in yaml.safe_load_all((FOLDER / "claims.yaml").read_text())
+    }
+    assert {name: spec["accessModes"] for name, spec in made.items()} == {
+        name: ["ReadWriteMany"] for name in claims.values()
+    }
 
 
 def test_the_run_launcher_takes_its_values(values):
@@ -124,10 +151,16 @@ def test_the_instance_is_the_containers(values):
     """But for the database, which the chart writes itself, and paths, which are absolute as the chart mounts its own file."""
     ours = yaml.safe_load((FOLDER.parent / "dagster.yaml").read_text())
     logs = values["computeLogManager"]["config"]["customComputeLogManager"]
-    for own, given in ((ours["compute_logs"], logs), *((ours[name], one) for name, one in values["additionalInstanceConfig"].items())):
+    for own, given in (
+        (ours["compute_logs"], logs),
+        *((ours[name], one) for name, one in values["additionalInstanceConfig"].items()),
+    ):
         assert given == own | {"config": {"base_dir": f"/srv/vdm_pipeline/{own['config']['base_dir']}"}}
     pools, runs = values["concurrency"]["pools"], values["concurrency"]["runs"]
-    assert ours["concurrency"]["pools"] == {"default_limit": pools["defaultLimit"], "granularity": pools["granularity"]}
+    assert ours["concurrency"]["pools"] == {
+        "default_limit": pools["defaultLimit"],
+        "granularity": pools["granularity"],
+    }
     assert ours["concurrency"]["runs"] == {"max_concurrent_runs": runs["maxConcurrentRuns"]}
     assert values["telemetry"] == ours["telemetry"]
 

@@ -25,7 +25,11 @@ from vdm_pipeline_tests.ui.server import Server, end_family
 ROOT = DOCKER.parent
 BIN = Path(sys.executable).parent
 SECONDS = 120
-JOB = {"repositoryName": "__repository__", "repositoryLocationName": "vdm_pipeline.definitions", "jobName": "__ASSET_JOB"}
+JOB = {
+    "repositoryName": "__repository__",
+    "repositoryLocationName": "vdm_pipeline.definitions",
+    "jobName": "__ASSET_JOB",
+}
 LAUNCH = "mutation($p: ExecutionParams!) { launchRun(executionParams: $p) { __typename ... on LaunchRunSuccess { run { runId } } } }"
 
 
@@ -39,8 +43,13 @@ class Composed:
 
     def writable(self) -> set[str]:
         """What the webserver and the daemon may both write to, of the project folder."""
-        places = ({*service["tmpfs"], *(volume.split(":")[1] for volume in service["volumes"])} for service in self.both())
-        return {Path(place).name for place in set.intersection(*places) if place.startswith("/srv/vdm_pipeline/")}
+        places = (
+            {*service["tmpfs"], *(volume.split(":")[1] for volume in service["volumes"])}
+            for service in self.both()
+        )
+        return {
+            Path(place).name for place in set.intersection(*places) if place.startswith("/srv/vdm_pipeline/")
+        }
 
     def both(self) -> list[dict]:
         return [self.services[name] for name in ("webserver", "daemon")]
@@ -48,20 +57,35 @@ class Composed:
     def command(self, words: list[str]) -> list[str]:
         """A command line of the file, but for the address and the port: a container has its own."""
         here = {"0.0.0.0": "127.0.0.1", "3000": str(self.port)}
-        return [str(BIN / words[0]), *(here.get(word, word.replace(":3000/", f":{self.port}/")) for word in words[1:])]
+        return [
+            str(BIN / words[0]),
+            *(here.get(word, word.replace(":3000/", f":{self.port}/")) for word in words[1:]),
+        ]
 
     def environment(self, service: str) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("DAGSTER_", "VDM_"))}
         given = self.services[service]["environment"] | {"DAGSTER_POSTGRES_URL": self.url}
-        return kept | given | {"DAGSTER_HOME": str(self.root), "PYTHONPATH": str(ROOT), "HOME": str(self.root / "home")}
+        return (
+            kept
+            | given
+            | {"DAGSTER_HOME": str(self.root), "PYTHONPATH": str(ROOT), "HOME": str(self.root / "home")}
+        )
 
     def start(self, service: str) -> subprocess.Popen:
         with (self.root / f"{service}.log").open("w") as log:
             words = self.command(self.services[service]["command"])
-            return subprocess.Popen(words, cwd=self.root, env=self.environment(service), stdout=log, stderr=subprocess.STDOUT)
+            return subprocess.Popen(
+                words, cwd=self.root, env=self.environment(service), stdout=log, stderr=subprocess.STDOUT
+            )
 
     def is_healthy(self, service: str, check: list[str]) -> bool:
-        found = subprocess.run(self.command(check), cwd=self.root, env=self.environment(service), capture_output=True, timeout=SECONDS)
+        found = subprocess.run(
+            self.command(check),
+            cwd=self.root,
+            env=self.environment(service),
+            capture_output=True,
+            timeout=SECONDS,
+        )
         return found.returncode == 0
 
     def said(self) -> str:
@@ -110,7 +134,11 @@ def test_a_run_goes_through_webserver_daemon_and_database(composed):
     until(lambda: answers(composed), composed, "the webserver answers")
     assert composed.is_healthy("webserver", image_check())
     server = Server(composed.root, f"http://127.0.0.1:{composed.port}")
-    asked = {"selector": JOB | {"assetSelection": [{"path": ["raw_npz"]}]}, "mode": "default", "runConfigData": {}}
+    asked = {
+        "selector": JOB | {"assetSelection": [{"path": ["raw_npz"]}]},
+        "mode": "default",
+        "runConfigData": {},
+    }
     launched = server.ask(LAUNCH, p=asked)["launchRun"]
     assert launched["__typename"] == "LaunchRunSuccess", launched
     run_id = launched["run"]["runId"]

@@ -37,8 +37,16 @@ def test_shipped_profiles_load(name):
 def test_every_field_has_its_help():
     def bare(model: type[BaseModel]) -> list[str]:
         fields = model.model_fields.items()
-        nested = [f.annotation for _, f in fields if isinstance(f.annotation, type) and issubclass(f.annotation, Section)]
-        own = [f"{model.__name__}.{name}" for name, f in fields if not f.description and f.annotation not in nested]
+        nested = [
+            f.annotation
+            for _, f in fields
+            if isinstance(f.annotation, type) and issubclass(f.annotation, Section)
+        ]
+        own = [
+            f"{model.__name__}.{name}"
+            for name, f in fields
+            if not f.description and f.annotation not in nested
+        ]
         return own + [name for part in nested for name in bare(part)]
 
     assert bare(Profile) == []
@@ -75,9 +83,17 @@ def test_profile_is_named_by_argument_or_environment_or_is_the_demo(tmp_path, mo
         ('source = "phantom"', 'source = "file"', "data: "),
         ('"embedded:sd"', '"owner/name"', "training.base: 'owner/name' .* needs revision"),
         ('"embedded:sd"', '"owner/name", revision = "main"', "training.base: 'owner/name' .* needs revision"),
-        ('"embedded:sd"', '"owner/na me"', "training.base: 'owner/na me' is neither embedded:<name>, nor a hub id"),
+        (
+            '"embedded:sd"',
+            '"owner/na me"',
+            "training.base: 'owner/na me' is neither embedded:<name>, nor a hub id",
+        ),
         ('"embedded:sd"', '"owner/"', "training.base: 'owner/' is neither"),
-        ('names = ["normal", "pneumonia"]', 'names = ["normal", "overall"]', "classes.names: no class can be called 'overall'"),
+        (
+            'names = ["normal", "pneumonia"]',
+            'names = ["normal", "overall"]',
+            "classes.names: no class can be called 'overall'",
+        ),
         ("batch_size = 16", "batch_size = 10_000_000_000_000", "training.batch_size: "),
         ("judge_epochs = 6", "judge_epochs = 6\nbootstrap = 1_000_000_000_000", "evaluation.bootstrap: "),
         ("judge_epochs = 6", "judge_epochs = 6\nbootstrap = 1", "evaluation.bootstrap: "),
@@ -86,26 +102,70 @@ def test_profile_is_named_by_argument_or_environment_or_is_the_demo(tmp_path, mo
             "judge_epochs = 6\n[execution]\nnum_processes = 17",
             "execution.num_processes = 17 is more than training.batch_size = 16",
         ),
-        ('source = "phantom"', 'source = "phantom"\nown = { channels = 1, sha256 = "12ab", licence = "x" }', "data.own.sha256: "),
+        (
+            'source = "phantom"',
+            'source = "phantom"\nown = { channels = 1, sha256 = "12ab", licence = "x" }',
+            "data.own.sha256: ",
+        ),
         ("train = 1600", f"train = {10**30}", "data.train: "),
         ('"embedded:clip"', '"./models/clip"', "labelling.model: './models/clip' .* needs sha256"),
-        ('"embedded:clip"', '"/models/clip", sha256 = "12ab"', "labelling.model: '/models/clip' .* needs sha256"),
-        ('phrases = ["healthy lungs", "pneumonia"]', 'phrases = ["same", "same"]', "classes: phrases must differ"),
+        (
+            '"embedded:clip"',
+            '"/models/clip", sha256 = "12ab"',
+            "labelling.model: '/models/clip' .* needs sha256",
+        ),
+        (
+            'phrases = ["healthy lungs", "pneumonia"]',
+            'phrases = ["same", "same"]',
+            "classes: phrases must differ",
+        ),
         ('phrases = ["healthy lungs", "pneumonia"]', 'phrases = ["one"]', "classes: 2 names but 1 phrases"),
-        ('names = ["normal", "pneumonia"]', 'names = ["normal", "normal"]', "classes.names: class names must differ"),
-        ('names = ["normal", "pneumonia"]', 'names = ["normal", "../x"]', "classes.names.1: must be lower-case letters"),
-        ('names = ["normal", "pneumonia"]', 'names = ["normal", "two\\nlines"]', "classes.names.1: must be lower-case letters"),
+        (
+            'names = ["normal", "pneumonia"]',
+            'names = ["normal", "normal"]',
+            "classes.names: class names must differ",
+        ),
+        (
+            'names = ["normal", "pneumonia"]',
+            'names = ["normal", "../x"]',
+            "classes.names.1: must be lower-case letters",
+        ),
+        (
+            'names = ["normal", "pneumonia"]',
+            'names = ["normal", "two\\nlines"]',
+            "classes.names.1: must be lower-case letters",
+        ),
         ('"{phrase} on a chest X-ray"', '"a chest X-ray"', "classes: template must contain {phrase}"),
         ('phrases = [["healthy', 'phrases = [["more"], ["healthy', "labelling.phrases has 3 lists for 2"),
         ('"clear lungs"', '"pneumonia"', "labelling: the same prompt stands twice"),
         ('"clear lungs"', '" "', "labelling.phrases.0.1: must not be blank"),
-        ('"a chest X-ray showing {phrase}"', '"a chest X-ray"', "labelling: every one of labelling.templates must contain {phrase}"),
-        ('calibration = "platt"', 'calibration = "none"', 'decision = "balanced_accuracy" is found on calibrated'),
+        (
+            '"a chest X-ray showing {phrase}"',
+            '"a chest X-ray"',
+            "labelling: every one of labelling.templates must contain {phrase}",
+        ),
+        (
+            'calibration = "platt"',
+            'calibration = "none"',
+            'decision = "balanced_accuracy" is found on calibrated',
+        ),
         ('calibration = "platt"', 'calibration = "isotonic"', "labelling.calibration: "),
-        ('calibration = "platt"\ndecision = "balanced_accuracy"', 'calibration = "prior"', "prior = .* go together"),
+        (
+            'calibration = "platt"\ndecision = "balanced_accuracy"',
+            'calibration = "prior"',
+            "prior = .* go together",
+        ),
         ('decision = "balanced_accuracy"', "prior = [0.5, 0.5]", "prior = .* go together"),
-        ('calibration = "platt"\ndecision = "balanced_accuracy"', 'calibration = "prior"\nprior = [0.5, 0.6]', "summing to 1"),
-        ('decision = "balanced_accuracy"', 'decision = "sensitivity"\nsensitivity = 0', "labelling.sensitivity: "),
+        (
+            'calibration = "platt"\ndecision = "balanced_accuracy"',
+            'calibration = "prior"\nprior = [0.5, 0.6]',
+            "summing to 1",
+        ),
+        (
+            'decision = "balanced_accuracy"',
+            'decision = "sensitivity"\nsensitivity = 0',
+            "labelling.sensitivity: ",
+        ),
         ('"dpm25"', '"lora"', "generation.extra.0: no extra arm can be called 'lora'"),
         ('"dpm25"', '"../x"', "generation.extra.0.name: "),
         ('"dpm25"', '"weight_050"', "generation.extra: names of extra arms must differ"),
@@ -115,7 +175,11 @@ def test_profile_is_named_by_argument_or_environment_or_is_the_demo(tmp_path, mo
             "num_inference_steps = 51",
             "generation.extra.0: num_inference_steps = 51 is more than the 50 that LCM knows",
         ),
-        ('scheduler = "dpm", num_inference_steps = 25', 'scheduler = "dpm"', "'generation.extra.0.num_inference_steps' is missing"),
+        (
+            'scheduler = "dpm", num_inference_steps = 25',
+            'scheduler = "dpm"',
+            "'generation.extra.0.num_inference_steps' is missing",
+        ),
         ("adapter_weight = 0.5", "adapter_weight = -0.5", "generation.extra.1.adapter_weight: "),
         ("[classes]", "[classes", "no valid TOML"),
     ],
@@ -166,7 +230,10 @@ def test_fingerprint_is_stable_and_sensitive(tiny):
 
 
 def test_caption_puts_the_phrase_of_the_label(tiny):
-    assert [tiny.classes.caption(label) for label in (0, 1)] == ["healthy lungs on a chest X-ray", "pneumonia on a chest X-ray"]
+    assert [tiny.classes.caption(label) for label in (0, 1)] == [
+        "healthy lungs on a chest X-ray",
+        "pneumonia on a chest X-ray",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -183,7 +250,14 @@ def test_archive_is_called_as_medmnist_calls_it(dataset, source, size, name):
 
 @pytest.mark.parametrize(
     ("id_", "source"),
-    [("embedded:sd", "embedded"), ("a/b", "hub"), ("./a", "folder"), ("/a/b/c", "folder"), ("~/m", "folder"), ("plain", "folder")],
+    [
+        ("embedded:sd", "embedded"),
+        ("a/b", "hub"),
+        ("./a", "folder"),
+        ("/a/b/c", "folder"),
+        ("~/m", "folder"),
+        ("plain", "folder"),
+    ],
 )
 def test_source_is_told_by_the_form_of_the_id(id_, source):
     pin = ModelPin(id=id_, revision="0" * 40, weights={}, sha256="0" * 64, licence="MIT")

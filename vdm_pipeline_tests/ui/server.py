@@ -36,7 +36,9 @@ class Server:
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         """What the UI's own interface answers to a GraphQL query."""
         body = json.dumps({"query": query, "variables": variables}).encode()
-        with urlopen(Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"}), timeout=60) as answer:
+        with urlopen(
+            Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"}), timeout=60
+        ) as answer:
             found = json.load(answer)
         assert "errors" not in found, found["errors"]
         return found["data"]
@@ -72,7 +74,9 @@ def serving(root: Path, postgres: str | None = None) -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("DAGSTER_", "VDM_"))}
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("DAGSTER_", "VDM_"))
+    }
     environment |= {"PYTHONPATH": str(ROOT), "VDM_PROFILE": "small.toml", "HOME": str(root / "home")}
     command = ["make", "ui", f"PORT={port}", f"BIN={Path(sys.executable).parent}"]
     with ExitStack() as held:
@@ -90,7 +94,9 @@ def serving(root: Path, postgres: str | None = None) -> Iterator[Server]:
 
 def end_family(process: subprocess.Popen) -> None:
     """End a process and all its children."""
-    family = [process, *psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []
+    family = (
+        [process, *psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []
+    )
     for member in reversed(family):
         _end(member)
     process.wait(30)

@@ -34,16 +34,24 @@ def archive(path: Path, first: int) -> Path:
 
 
 def profile() -> Profile:
-    return shrink(load_profile("demo"), data={"dataset": "breastmnist", "source": "file", "size": 28}, checks={"min_purity": 0.3})
+    return shrink(
+        load_profile("demo"),
+        data={"dataset": "breastmnist", "source": "file", "size": 28},
+        checks={"min_purity": 0.3},
+    )
 
 
 def switch_on(server: Server) -> None:
     """The schedule and the sensor, as the UI's switches do."""
     sensor = LOCATION | {"sensorName": "remake_on_change"}
-    started = server.ask("mutation($s: SensorSelector!) { startSensor(sensorSelector: $s) { __typename } }", s=sensor)
+    started = server.ask(
+        "mutation($s: SensorSelector!) { startSensor(sensorSelector: $s) { __typename } }", s=sensor
+    )
     assert started["startSensor"]["__typename"] == "Sensor"
     schedule = LOCATION | {"scheduleName": "relabel"}
-    started = server.ask("mutation($s: ScheduleSelector!) { startSchedule(scheduleSelector: $s) { __typename } }", s=schedule)
+    started = server.ask(
+        "mutation($s: ScheduleSelector!) { startSchedule(scheduleSelector: $s) { __typename } }", s=schedule
+    )
     assert started["startSchedule"]["__typename"] == "ScheduleStateResult"
 
 
@@ -51,7 +59,9 @@ def looks(server: Server, since: float) -> int:
     """How often the sensor has looked since, and found nothing to do."""
     state = "... on Sensor { sensorState { ticks(limit: 9) { timestamp status } } }"
     query = f"query($s: SensorSelector!) {{ sensorOrError(sensorSelector: $s) {{ {state} }} }}"
-    ticks = server.ask(query, s=LOCATION | {"sensorName": "remake_on_change"})["sensorOrError"]["sensorState"]["ticks"]
+    ticks = server.ask(query, s=LOCATION | {"sensorName": "remake_on_change"})["sensorOrError"][
+        "sensorState"
+    ]["ticks"]
     return sum(tick["timestamp"] > since and tick["status"] == "SKIPPED" for tick in ticks)
 
 
@@ -76,7 +86,10 @@ def test_a_new_archive_re_makes_everything_once(request, tmp_path, storage):
     page = root / "results/report/index.html"
     with serving(root, postgres) as server:
         switch_on(server)
-        until(lambda: (root / "results/generated_images_no_fine_tuning").is_dir(), "what needs no archive is made")
+        until(
+            lambda: (root / "results/generated_images_no_fine_tuning").is_dir(),
+            "what needs no archive is made",
+        )
         until(lambda: len(succeeded(server)) == 1, "the first run ends")
         assert not page.exists(), "an archive that is not there yet is waited for"
 

@@ -25,19 +25,31 @@ from vdm_pipeline_tests.ui.server import Server, project, serving
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="no make is installed")
 SWITCH_ON = "mutation($s: ScheduleSelector!) { startSchedule(scheduleSelector: $s) { __typename } }"
 FOREIGN = "https://elsewhere.example"
-RELABEL = {"repositoryName": "__repository__", "repositoryLocationName": "vdm_pipeline.definitions", "scheduleName": "relabel"}
+RELABEL = {
+    "repositoryName": "__repository__",
+    "repositoryLocationName": "vdm_pipeline.definitions",
+    "scheduleName": "relabel",
+}
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(project(tmp_path_factory.mktemp("exposed") / "project", shrink(load_profile("demo")))) as running:
+    with serving(
+        project(tmp_path_factory.mktemp("exposed") / "project", shrink(load_profile("demo")))
+    ) as running:
         yield running
 
 
 def test_it_listens_to_this_machine_alone(server):
     """The webserver, the daemon and the code server, all that `make ui` starts."""
-    family = {process.pid for process in psutil.process_iter() if process.pid != 0 and _works_in(process, server.root)}
-    listening = [at for at in psutil.net_connections("inet") if at.status == psutil.CONN_LISTEN and at.pid in family]
+    family = {
+        process.pid
+        for process in psutil.process_iter()
+        if process.pid != 0 and _works_in(process, server.root)
+    }
+    listening = [
+        at for at in psutil.net_connections("inet") if at.status == psutil.CONN_LISTEN and at.pid in family
+    ]
     assert int(server.url.rsplit(":", 1)[1]) in {at.laddr.port for at in listening}
     assert {at.laddr.ip for at in listening} <= {"127.0.0.1", "::1"}
 
@@ -67,7 +79,9 @@ def test_a_page_of_another_site_may_subscribe_and_read(server):
     """A browser opens a websocket to any address for any page, and leaves it to the server to look at its origin."""
     address = f"{server.url.replace('http', 'ws')}/graphql"
     query = 'subscription { pipelineRunLogs(runId: "of-no-run") { __typename } }'
-    with connect(address, origin=Origin(FOREIGN), subprotocols=[Subprotocol("graphql-ws")], proxy=None) as line:
+    with connect(
+        address, origin=Origin(FOREIGN), subprotocols=[Subprotocol("graphql-ws")], proxy=None
+    ) as line:
         line.send(json.dumps({"type": "start", "id": "1", "payload": {"query": query}}))
         told = json.loads(line.recv(timeout=60))
     assert told["payload"]["data"]["pipelineRunLogs"]["__typename"] == "PipelineRunLogsSubscriptionFailure"
@@ -75,7 +89,9 @@ def test_a_page_of_another_site_may_subscribe_and_read(server):
 
 def test_it_answers_to_any_name(server):
     """A page whose own name comes to lead to 127.0.0.1 is then of the UI's site, and reads everything."""
-    with urlopen(Request(f"{server.url}/graphql?query={{version}}", headers={"Host": "elsewhere.example"}), timeout=60) as answer:
+    with urlopen(
+        Request(f"{server.url}/graphql?query={{version}}", headers={"Host": "elsewhere.example"}), timeout=60
+    ) as answer:
         assert json.load(answer)["data"]["version"]
 
 
@@ -85,7 +101,14 @@ def reading(server: Server) -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [Path(sys.executable).with_name("dagster-webserver"), "--read-only", "-m", "vdm_pipeline.definitions", "-p", str(port)]
+    command = [
+        Path(sys.executable).with_name("dagster-webserver"),
+        "--read-only",
+        "-m",
+        "vdm_pipeline.definitions",
+        "-p",
+        str(port),
+    ]
     process = subprocess.Popen(command, cwd=server.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     looking = Server(server.root, f"http://127.0.0.1:{port}")
     end = time.monotonic() + 120

@@ -80,7 +80,9 @@ def configuration(folder: Path, port: int, behind: int) -> str:
     for old, new_text in changes.items():
         assert old in block, old
         block = block.replace(old, new_text)
-    temporary = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    temporary = "".join(
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
     return f"daemon off; pid {folder}/pid; error_log stderr; events {{}} http {{ access_log off; {temporary} {block} }}"
 
 
@@ -92,12 +94,19 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
     behind = ThreadingHTTPServer(("127.0.0.1", 0), Behind)
     Thread(target=behind.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     (folder / "nginx.conf").write_text("user root; " + configuration(folder, port, behind.server_port))
-    process = subprocess.Popen(["nginx", "-p", folder, "-e", "stderr", "-c", folder / "nginx.conf"], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        ["nginx", "-p", folder, "-e", "stderr", "-c", folder / "nginx.conf"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     trusted = ssl.create_default_context(cafile=folder / "certificate.pem")
     opener = build_opener(ProxyHandler({}), HTTPSHandler(context=trusted))
 
     def get(**headers: str) -> tuple[int, str]:
-        wish = Request(f"https://localhost:{port}/", headers={name.replace("_", "-"): value for name, value in headers.items()})
+        wish = Request(
+            f"https://localhost:{port}/",
+            headers={name.replace("_", "-"): value for name, value in headers.items()},
+        )
         try:
             with opener.open(wish, timeout=10) as answer:
                 return answer.status, answer.read().decode()
@@ -110,7 +119,9 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
             get()
             break
         except URLError:
-            assert process.poll() is None and time.monotonic() < end, process.stderr.read() if process.stderr else ""
+            assert process.poll() is None and time.monotonic() < end, (
+                process.stderr.read() if process.stderr else ""
+            )
             time.sleep(0.1)
     yield get
     process.terminate()
@@ -134,7 +145,11 @@ def test_a_page_of_another_site_does_not_come_through(ask):
 
 def test_the_ui_gets_its_websockets_and_not_the_password(ask):
     _, told = ask(**LOGIN, Upgrade="websocket", Connection="Upgrade")
-    assert re.search(r"^upgrade: websocket$", told, re.I | re.M) and re.search(r"^connection: upgrade$", told, re.I | re.M)
+    assert re.search(r"^upgrade: websocket$", told, re.I | re.M) and re.search(
+        r"^connection: upgrade$", told, re.I | re.M
+    )
     assert "authorization" not in told.lower()
     _, plain = ask(**LOGIN)
-    assert not re.search(r"^upgrade:", plain, re.I | re.M) and re.search(r"^connection: close$", plain, re.I | re.M)
+    assert not re.search(r"^upgrade:", plain, re.I | re.M) and re.search(
+        r"^connection: close$", plain, re.I | re.M
+    )

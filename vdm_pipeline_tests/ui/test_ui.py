@@ -18,7 +18,9 @@ from vdm_pipeline_tests.ui.server import Server, project, serving
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM or not shutil.which("make"), reason="no Chromium or no make is installed"),
+    pytest.mark.skipif(
+        not CHROMIUM or not shutil.which("make"), reason="no Chromium or no make is installed"
+    ),
 ]
 IMPOSSIBLE = {"min_adapter_change": 255.0}
 """A limit that no adapter reaches, so that a check fails."""
@@ -67,7 +69,9 @@ def press_unsynced(page: Page, server: Server, assets: int) -> None:
     before = len(server.runs())
     page.open(f"{server.url}/asset-groups", 1600, 1000)
     page.wait("document.body.innerText.includes('Materialize all')")
-    page.value("[...document.querySelectorAll('button')].filter(b => b.querySelector('[aria-label=arrow_drop_down]')).at(-1).click()")
+    page.value(
+        "[...document.querySelectorAll('button')].filter(b => b.querySelector('[aria-label=arrow_drop_down]')).at(-1).click()"
+    )
     page.click("Materialize unsynced")
     page.click(f"Materialize {assets} assets")
     wait_for_run(server, before)
@@ -101,8 +105,16 @@ def test_the_graph_has_every_asset_in_its_group(server, page):
 
 
 def test_an_assets_page_shows_its_images(server, page):
-    show(page, server, "/assets/generated_images", "asset", "Stable Diffusion with LCM-LoRA and our LoRA", 1400)
-    for fact in ("images_per_s", "peak_memory_mb", "seconds", str(server.root / "results/generated_images"), "Hugging Face"):
+    show(
+        page, server, "/assets/generated_images", "asset", "Stable Diffusion with LCM-LoRA and our LoRA", 1400
+    )
+    for fact in (
+        "images_per_s",
+        "peak_memory_mb",
+        "seconds",
+        str(server.root / "results/generated_images"),
+        "Hugging Face",
+    ):
         assert page.value(f"document.body.innerText.includes({json.dumps(fact)})"), fact
     page.click("[Show Markdown]")
     page.wait("document.querySelector('img[src^=\"data:image/png\"]')?.naturalWidth > 100")
@@ -111,7 +123,13 @@ def test_an_assets_page_shows_its_images(server, page):
 
 
 def test_a_check_that_fails_says_why(server, page):
-    show(page, server, "/assets/image_metrics?view=checks&checkDetail=adapter_is_active", "check", "adapter_is_active")
+    show(
+        page,
+        server,
+        "/assets/image_metrics?view=checks&checkDetail=adapter_is_active",
+        "check",
+        "adapter_is_active",
+    )
     page.wait("document.body.innerText.includes('grey levels')")
     assert page.value("document.body.innerText.includes('Failed')")
 
@@ -132,7 +150,9 @@ def test_what_is_unsynced_is_made_by_the_button_and_nothing_else(server, page):
         press_unsynced(page, server, left)
         assert finish(page, server) == "SUCCESS"
     assert server.unsynced() == set()
-    assert Path(server.root / "results/generated_images_no_fine_tuning/gen_000.png").stat().st_ctime_ns == drawn
+    assert (
+        Path(server.root / "results/generated_images_no_fine_tuning/gen_000.png").stat().st_ctime_ns == drawn
+    )
 
 
 def test_nothing_is_kept_outside_the_project(server, page):

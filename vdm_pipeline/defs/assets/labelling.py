@@ -7,15 +7,17 @@ from typing import Any
 
 import dagster as dg
 
-from vdm_pipeline.defs.asset_factory import ray_device_metadata, stage
-from vdm_pipeline.defs.previews import table as as_table
+from vdm_pipeline.defs.asset_factory import pipeline_asset, ray_device_metadata
+from vdm_pipeline.defs.previews import table_preview
 from vdm_pipeline.defs.progress import ProgressLogger
-from vdm_pipeline.incremental.project import Inputs, Project
+from vdm_pipeline.incremental.project import Project, Upstream
 from vdm_pipeline.io.hashing import file_sha256
 
 
-@stage(group="labels", kinds={"pytorch"}, gpus="one", supports_ray=True)
-def image_embeddings(context: dg.AssetExecutionContext, run: Project, staging: Path, upstream: Inputs) -> dict[str, Any]:
+@pipeline_asset(group="labels", kinds={"pytorch"}, gpus="one", supports_ray=True)
+def image_embeddings(
+    context: dg.AssetExecutionContext, project: Project, staging: Path, upstream: Upstream
+) -> dict[str, Any]:
     """What the labeller's image tower makes of every image; new prompts then cost no image pass.
 
     Settings: `[labelling] model`. This is the expensive half of zero-shot labelling. Labels, duplicates, doubted labels, the choice
@@ -25,7 +27,7 @@ def image_embeddings(context: dg.AssetExecutionContext, run: Project, staging: P
     from vdm_pipeline.stages.labelling.embeddings import read_embeddings
     from vdm_pipeline.stages.models.clip_conversion import labeller_folder
 
-    profile = run.profile
+    profile = project.profile
     asked = Embedding(
         path=upstream["raw_npz"]["archive"],
         data=profile.data,
@@ -43,8 +45,10 @@ def image_embeddings(context: dg.AssetExecutionContext, run: Project, staging: P
     return ray_device_metadata(devices) | {"n": archive.n, "images_per_s": rate, "preview": preview}
 
 
-@stage(group="labels", kinds={"pytorch", "csv"}, gpus="one")
-def labeled_dataset(context: dg.AssetExecutionContext, run: Project, staging: Path, upstream: Inputs) -> dict[str, Any]:
+@pipeline_asset(group="labels", kinds={"pytorch", "csv"}, gpus="one")
+def labeled_dataset(
+    context: dg.AssetExecutionContext, project: Project, staging: Path, upstream: Upstream
+) -> dict[str, Any]:
     """A zero-shot label for every image; the class is that of the prompt's position, never of its words.
 
     Settings: `[labelling]`. Each class has several prompts, whose embeddings are averaged; `calibration` and `decision` say how
@@ -65,36 +69,49 @@ def labeled_dataset(context: dg.AssetExecutionContext, run: Project, staging: Pa
     from vdm_pipeline.stages.models.clip_conversion import labeller_folder
     from vdm_pipeline.stages.runtime.device import pick_device
 
-    profile, names = run.profile, run.profile.classes.names
+    profile, names = project.profile, project.profile.classes.names
     for prompt, word in negations(profile.labelling.prompts):
-        context.log.warning(f"Prompt '{prompt}' says '{word}': models of this kind read past a negation and see what it denies.")
+        context.log.warning(
+            f"Prompt '{prompt}' says '{word}': models of this kind read past a negation and see what it denies."
+        )
     archive = read_archive(upstream["raw_npz"]["archive"], profile.data, names)
-    labeller = ZeroShot(labeller_folder(profile.labelling, context.log.info), pick_device(profile.execution.device))
+    labeller = ZeroShot(
+        labeller_folder(profile.labelling, context.log.info), pick_device(profile.execution.device)
+    )
     text = labeller.encode_prompts(profile.labelling.prompts)
     embeddings = partial(read_embeddings, upstream["image_embeddings"]["folder"])
     table, calibration = label_archive(archive, embeddings, text, labeller.scale, profile.labelling, names)
     refuse_degenerate(table, names, as_captions=profile.subset.captions_from == "auto_label")
     write_csv(staging / "labeled_dataset.csv", table)
     write_json(staging / "metrics/calibration.json", calibration.as_dict())
-    old = last_labels(run.paths("labeled_dataset")["table"])
-    record = run.store.manifest("labeled_dataset")
+    old = last_labels(project.paths("labeled_dataset")["table"])
+    record = project.store.manifest("labeled_dataset")
     comparable = record is not None and record.inputs.get("raw_npz") == upstream["raw_npz"].data_version
-    comparable = comparable and record is not None and tuple(record.settings.get("classes", {}).get("names", ())) == names
+    comparable = (
+        comparable
+        and record is not None
+        and tuple(record.settings.get("classes", {}).get("names", ())) == names
+    )
     diff = staging / "metrics/relabel_diff.csv"
-    _take_over_diff(run, staging / "labeled_dataset.csv", diff)
+    _take_over_diff(project, staging / "labeled_dataset.csv", diff)
     if not diff.is_file():
         write_csv(diff, flipped(old if comparable else None, table))
     changed = pd.read_csv(diff)
     same = "no earlier labels of this archive and these classes to compare with, image by image"
     context.log.info(f"{len(changed)} labels changed since the last time" if comparable else same)
     counts = {f"n_{name}": int((table["auto_label"] == name).sum()) for name in names}
-    facts = {"dagster/row_count": len(table), "labels_changed": len(changed), **counts, **before_and_after(old, table)}
-    return facts | {"preview": as_table(table.head(5))}
+    facts = {
+        "dagster/row_count": len(table),
+        "labels_changed": len(changed),
+        **counts,
+        **before_and_after(old, table),
+    }
+    return facts | {"preview": table_preview(table.head(5))}
 
 
-def _take_over_diff(run: Project, table: Path, diff: Path) -> None:
+def _take_over_diff(project: Project, table: Path, diff: Path) -> None:
     """What these labels changed, as a run told that was killed after it had put them in the place of the recorded ones."""
-    paths, record = run.paths("labeled_dataset"), run.store.manifest("labeled_dataset")
+    paths, record = project.paths("labeled_dataset"), project.store.manifest("labeled_dataset")
     if diff.is_file() or not paths["table"].is_file() or not paths["diff"].is_file() or record is None:
         return
     new = file_sha256(table)
@@ -102,8 +119,10 @@ def _take_over_diff(run: Project, table: Path, diff: Path) -> None:
         shutil.copyfile(paths["diff"], diff)
 
 
-@stage(group="labels", kinds={"scikitlearn"})
-def label_metrics(context: dg.AssetExecutionContext, run: Project, staging: Path, upstream: Inputs) -> dict[str, Any]:
+@pipeline_asset(group="labels", kinds={"scikitlearn"})
+def label_metrics(
+    context: dg.AssetExecutionContext, project: Project, staging: Path, upstream: Upstream
+) -> dict[str, Any]:
     """How good the labels are against the true ones, by split, beside what a constant answer would score.
 
     Look at balanced accuracy and ROC AUC with their intervals, and at the calibration error; accuracy alone praises a constant
@@ -118,15 +137,23 @@ def label_metrics(context: dg.AssetExecutionContext, run: Project, staging: Path
     from vdm_pipeline.stages.report.plots.figure import save_figure
     from vdm_pipeline.stages.report.plots.labels import label_figures
 
-    profile, names = run.profile, run.profile.classes.names
+    profile, names = project.profile, project.profile.classes.names
     table = read_labels(upstream["labeled_dataset"]["table"])
     used = true_labels_for(profile.labelling, profile.subset.captions_from)
     report = label_report(table, names, profile.evaluation.bootstrap, profile.evaluation.seed)
-    write_json(staging / "metrics/auto_label_metrics.json", {split: {"true_labels": used[split]} | s for split, s in report.items()})
+    write_json(
+        staging / "metrics/auto_label_metrics.json",
+        {split: {"true_labels": used[split]} | s for split, s in report.items()},
+    )
     pictures = []
     for name, figure in label_figures(table, names).items():
         save_figure(figure, staging / f"metrics/label_plots/{name}.png")
         pictures.append(f"![{name}]({file_uri(staging / f'metrics/label_plots/{name}.png')})")
-    rows = {split: {k: v for k, v in values.items() if not isinstance(v, dict | list)} for split, values in report.items()}
+    rows = {
+        split: {k: v for k, v in values.items() if not isinstance(v, dict | list)}
+        for split, values in report.items()
+    }
     test = {f"test_{key}": round(value, 4) for key, value in rows["test"].items() if isinstance(value, float)}
-    return {"preview": "\n\n".join([" ".join(pictures), as_table(pd.DataFrame(rows).T.round(3), index=True)])} | test
+    return {
+        "preview": "\n\n".join([" ".join(pictures), table_preview(pd.DataFrame(rows).T.round(3), index=True)])
+    } | test

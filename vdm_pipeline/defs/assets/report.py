@@ -5,16 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from vdm_pipeline.defs.asset_factory import stage
+from vdm_pipeline.defs.asset_factory import pipeline_asset
 from vdm_pipeline.graph import REPORTED_ASSETS
-from vdm_pipeline.incremental.project import Inputs, Project
+from vdm_pipeline.incremental.project import Project, Upstream
 
 if TYPE_CHECKING:
     from vdm_pipeline.stages.report.page import ReportInputs
 
 
-@stage(group="evaluation", kinds={"html"})
-def report(context: dg.AssetExecutionContext, run: Project, staging: Path, upstream: Inputs) -> dict[str, Any]:
+@pipeline_asset(group="evaluation", kinds={"html"})
+def report(
+    context: dg.AssetExecutionContext, project: Project, staging: Path, upstream: Upstream
+) -> dict[str, Any]:
     """One self-contained page that says whether it worked: open `results/report/index.html`.
 
     Pairs of images, metrics with their intervals, copies, doubted labels, lineage, cost and licences, and what the figures do not
@@ -24,16 +26,16 @@ def report(context: dg.AssetExecutionContext, run: Project, staging: Path, upstr
     from vdm_pipeline.stages.report.contact_sheet import contact_sheet
     from vdm_pipeline.stages.report.page import render_report
 
-    inputs = report_inputs(run, upstream)
+    inputs = report_inputs(project, upstream)
     page = staging / "report/index.html"
     render_report(page, inputs)
     contact_sheet(inputs.real, inputs.baseline, inputs.generated, staging / "report/contact_sheet.png")
     picture = f"![real, baseline and LoRA]({file_uri(staging / 'report/contact_sheet.png')})"
-    place = str(run.paths("report")["folder"] / "index.html")
+    place = str(project.paths("report")["folder"] / "index.html")
     return {"page": place, "megabytes": round(page.stat().st_size / 1e6, 2), "preview": picture}
 
 
-def report_inputs(run: Project, upstream: Inputs) -> "ReportInputs":
+def report_inputs(project: Project, upstream: Upstream) -> "ReportInputs":
     """Everything that the page shows: files, records, and the real images that it needs."""
     from pandas import read_csv
 
@@ -44,14 +46,20 @@ def report_inputs(run: Project, upstream: Inputs) -> "ReportInputs":
     from vdm_pipeline.stages.report.page import ReportInputs
     from vdm_pipeline.stages.report.pictures import SUSPECTS
 
-    profile = run.profile
+    profile = project.profile
     archive = read_archive(upstream["raw_npz"]["archive"], profile.data, profile.classes.names)
     val = archive.splits["val"]
-    first = {name: (val.labels == index).nonzero()[0][:COLUMNS] for index, name in enumerate(profile.classes.names)}
+    first = {
+        name: (val.labels == index).nonzero()[0][:COLUMNS] for index, name in enumerate(profile.classes.names)
+    }
     near = held_out_ids(read_json(upstream["image_metrics"]["metrics"]))
     return ReportInputs(
         profile=profile,
-        manifests={name: record for name in (*REPORTED_ASSETS, "pipeline_summary") if (record := run.store.manifest(name))},
+        manifests={
+            name: record
+            for name in (*REPORTED_ASSETS, "pipeline_summary")
+            if (record := project.store.manifest(name))
+        },
         summary=upstream["pipeline_summary"]["summary"],
         label_metrics=upstream["label_metrics"]["metrics"],
         image_metrics=upstream["image_metrics"]["metrics"],
@@ -65,6 +73,8 @@ def report_inputs(run: Project, upstream: Inputs) -> "ReportInputs":
         baseline=upstream["baseline_images"]["folder"],
         extra=upstream["extra_images"]["folder"],
         real={name: val.take(rows.tolist()) for name, rows in first.items()},
-        doubted=archive.pictures("train", read_csv(upstream["label_noise"]["table"])["image_id"].head(SUSPECTS)),
+        doubted=archive.pictures(
+            "train", read_csv(upstream["label_noise"]["table"])["image_id"].head(SUSPECTS)
+        ),
         held_out=dict(zip(near, archive.pictures("val", near), strict=True)),
     )

@@ -5,14 +5,15 @@ from typing import Any
 
 import dagster as dg
 
-from vdm_pipeline.defs.asset_factory import stage
-from vdm_pipeline.defs.previews import sheet
-from vdm_pipeline.defs.previews import table as as_table
-from vdm_pipeline.incremental.project import Inputs, Project
+from vdm_pipeline.defs.asset_factory import pipeline_asset
+from vdm_pipeline.defs.previews import image_preview, table_preview
+from vdm_pipeline.incremental.project import Project, Upstream
 
 
-@stage(group="training", kinds={"pillow"})
-def lora_subset(context: dg.AssetExecutionContext, run: Project, staging: Path, upstream: Inputs) -> dict[str, Any]:
+@pipeline_asset(group="training", kinds={"pillow"})
+def lora_subset(
+    context: dg.AssetExecutionContext, project: Project, staging: Path, upstream: Upstream
+) -> dict[str, Any]:
     """Balanced train images with captions, in the imagefolder format.
 
     Settings: `[subset]`, `[classes]`. Automatic labels choose confident images that differ from one another; the true labels only
@@ -28,7 +29,7 @@ def lora_subset(context: dg.AssetExecutionContext, run: Project, staging: Path, 
     from vdm_pipeline.stages.labelling.labels import read_labels
     from vdm_pipeline.stages.subset.select import choose, choose_held_out, left_out_ids, write_subset
 
-    profile = run.profile
+    profile = project.profile
     archive = read_archive(upstream["raw_npz"]["archive"], profile.data, profile.classes.names)
     embeddings = np.concatenate(list(read_embeddings(upstream["image_embeddings"]["folder"], "train")))
     faults = pd.read_csv(upstream["data_faults"]["table"])
@@ -46,5 +47,5 @@ def lora_subset(context: dg.AssetExecutionContext, run: Project, staging: Path, 
         "n_held_out": len(held_out),
         "left_out": len(left_out),
         "purity": round(pure, 4),
-        "preview": f"{sheet(list(pictures), 'subset')}\n\n{as_table(pd.DataFrame(rows[:5]))}",
+        "preview": f"{image_preview(list(pictures), 'subset')}\n\n{table_preview(pd.DataFrame(rows[:5]))}",
     }

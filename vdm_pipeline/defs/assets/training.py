@@ -6,13 +6,15 @@ from typing import Any
 
 import dagster as dg
 
-from vdm_pipeline.defs.asset_factory import stage
+from vdm_pipeline.defs.asset_factory import pipeline_asset
 from vdm_pipeline.graph import STAGES, code_version
-from vdm_pipeline.incremental.project import Inputs, Project
+from vdm_pipeline.incremental.project import Project, Upstream
 
 
-@stage(group="training", kinds={"pytorch", "huggingface"}, gpus="one a process")
-def lora_weights(context: dg.AssetExecutionContext, run: Project, staging: Path, upstream: Inputs) -> dict[str, Any]:
+@pipeline_asset(group="training", kinds={"pytorch", "huggingface"}, gpus="one per process")
+def lora_weights(
+    context: dg.AssetExecutionContext, project: Project, staging: Path, upstream: Upstream
+) -> dict[str, Any]:
     """LoRA on the base model, trained on the subset; goes on where an interrupted run stopped.
 
     Settings: `[training]`. `training_log.csv` and the plot show loss, validation loss, learning rate and speed; a sheet of samples
@@ -28,19 +30,21 @@ def lora_weights(context: dg.AssetExecutionContext, run: Project, staging: Path,
     from vdm_pipeline.stages.training.job import Job, resume_key
     from vdm_pipeline.stages.training.launch import run_training
 
-    profile, folder = run.profile, staging / "lora"
+    profile, folder = project.profile, staging / "lora"
     folder.mkdir(exist_ok=True)
     base = pin_name(profile.training.base)
-    key = resume_key(profile.training, upstream["lora_subset"].data_version, base, STAGES["lora_weights"].version)
-    state = run.store.own(f"results/.training/{key}")
-    if run.forced("lora_weights", context.run.tags) and finished(state, profile.training.max_train_steps):
+    key = resume_key(
+        profile.training, upstream["lora_subset"].data_version, base, STAGES["lora_weights"].version
+    )
+    state = project.store.owned_path(f"results/.training/{key}")
+    if project.forced("lora_weights", context.run.tags) and finished(state, profile.training.max_train_steps):
         shutil.rmtree(state)
     run_training(
         Job(
             base=resolve_model(profile.training.base, context.log.info),
             subset=upstream["lora_subset"]["folder"],
             held_out=upstream["lora_subset"]["held_out"],
-            cache=run.store.own("results/.cache"),
+            cache=project.store.owned_path("results/.cache"),
             state=state,
             out=folder,
             training=profile.training,
@@ -60,6 +64,9 @@ def lora_weights(context: dg.AssetExecutionContext, run: Project, staging: Path,
     log = pd.read_csv(folder / "training_log.csv")
     save_figure(loss_figure(folder / "training_log.csv"), folder / "loss.png")
     sheets = sorted((folder / "samples").glob("*.png"))
-    pictures = [f"![loss]({file_uri(folder / 'loss.png')})", *(f"{path.stem}\n\n![{path.stem}]({file_uri(path)})" for path in sheets)]
+    pictures = [
+        f"![loss]({file_uri(folder / 'loss.png')})",
+        *(f"{path.stem}\n\n![{path.stem}]({file_uri(path)})" for path in sheets),
+    ]
     last = {key: float(value) for key, value in log.iloc[-1].items() if pd.notna(value)}
     return last | {"preview": "\n\n".join(pictures)}

@@ -1,4 +1,4 @@
-"""Checks of the images of every arm, and of what was measured of them: `vdm_pipeline.stages.image_findings` on what was written."""
+"""Checks of the images of every arm and of their metrics, on the written files."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -7,143 +7,168 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from vdm_pipeline.defs.checks.check_factory import ERROR, WARN, Check, Find, rows_of, warns
-from vdm_pipeline.graph import ARMS, PAIR
-from vdm_pipeline.incremental.project import AssetHandle, Inputs, Project
+from vdm_pipeline.defs.checks.check_factory import (
+    ERROR,
+    WARN,
+    Check,
+    Severity,
+    check,
+    metadata_rows,
+    warn_only,
+)
+from vdm_pipeline.graph import ARMS, LORA_AND_BASELINE
+from vdm_pipeline.incremental.project import AssetHandle, Project, Upstream
 
 if TYPE_CHECKING:
     from vdm_pipeline.stages.check_outcome import CheckOutcome
 
-    pass
-
 Rows = list[dict[str, Any]]
+ExamineArm = Callable[[Project, Path, Rows], "CheckOutcome"]
+"""Examines one arm: its folder and the rows of its ``metadata.jsonl``."""
 
 
-def images_are_complete(run: Project, folder: Path, rows: Rows) -> "CheckOutcome":
-    """Stops the run unless every planned image is there, and no other."""
+def images_are_complete(project: Project, folder: Path, rows: Rows) -> "CheckOutcome":
+    """Blocks an arm that lacks a planned image, or holds another one."""
     from vdm_pipeline.stages.generation.check_outcomes import complete
     from vdm_pipeline.stages.generation.plan import plan
 
-    samples = plan(run.profile.classes, run.profile.generation)
-    there = [row for row in rows if (folder / row["file_name"]).is_file()]
-    return complete(there, [{"file_name": s.file_name, "label": s.label, "prompt": s.prompt, "seed": s.seed} for s in samples])
+    existing = [row for row in rows if (folder / row["file_name"]).is_file()]
+    samples = plan(project.profile.classes, project.profile.generation)
+    planned = [
+        {
+            "file_name": sample.file_name,
+            "label": sample.label,
+            "prompt": sample.prompt,
+            "seed": sample.seed,
+        }
+        for sample in samples
+    ]
+    return complete(existing, planned)
 
 
-def images_are_not_blank(run: Project, folder: Path, rows: Rows) -> "CheckOutcome":
-    """Stops the run before blank or saturated images are scored."""
+def images_are_not_blank(project: Project, folder: Path, rows: Rows) -> "CheckOutcome":
+    """Blocks blank or saturated images before they are scored."""
     from vdm_pipeline.io.images import read_folder
     from vdm_pipeline.stages.generation.check_outcomes import sound_pixels
 
-    return sound_pixels(read_folder(folder, rows), run.profile.faults)
+    return sound_pixels(read_folder(folder, rows), project.profile.faults)
 
 
-def images_are_different(run: Project, folder: Path, rows: Rows) -> "CheckOutcome":
-    """Stops the run before the same image is scored twice."""
+def images_are_different(project: Project, folder: Path, rows: Rows) -> "CheckOutcome":
+    """Blocks repeated images before they are scored."""
     from vdm_pipeline.io.images import read_folder
     from vdm_pipeline.stages.generation.check_outcomes import all_different
 
     return all_different(read_folder(folder, rows))
 
 
-def images_are_grey(run: Project, folder: Path, rows: Rows) -> "CheckOutcome":
-    """Warns of images that were drawn in colour."""
+def images_are_grey(project: Project, folder: Path, rows: Rows) -> "CheckOutcome":
+    """Warns of images that the model generated in colour."""
     from vdm_pipeline.stages.generation.check_outcomes import grey_enough
 
-    return grey_enough([row["chroma"] for row in rows], run.profile.checks.max_chroma)
+    return grey_enough([row["chroma"] for row in rows], project.profile.checks.max_chroma)
 
 
-def in_every_arm(asset: str, find: Callable[[Project, Path, Rows], "CheckOutcome"]) -> Find:
-    """The check of one arm, in all arms of an asset's folder."""
-
-    def found(run: Project, upstream: Inputs) -> "CheckOutcome":
-        return _together({arm: find(run, folder, rows) for arm, folder, rows in _arms(upstream[asset])})
-
-    found.__name__, found.__doc__ = find.__name__, find.__doc__
-    return found
-
-
-def prompts_are_captions(run: Project, upstream: Inputs) -> "CheckOutcome":
-    """Images are asked for in words that the adapter learnt, and the text encoder reads all of them."""
+def prompts_are_captions(project: Project, upstream: Upstream) -> "CheckOutcome":
+    """Every prompt is a caption that the adapter learnt, and fits the text encoder."""
     from vdm_pipeline.stages.generation.check_outcomes import prompts_fit
     from vdm_pipeline.stages.models.diffusion import load_part
     from vdm_pipeline.stages.models.pins import resolve_model
 
-    prompts, captions = (
-        [row["prompt"] for row in rows_of(upstream["generated_images"])],
-        [row["text"] for row in rows_of(upstream["lora_subset"])],
-    )
-    tokenizer = load_part(resolve_model(run.profile.training.base), "tokenizer")
+    prompts = [row["prompt"] for row in metadata_rows(upstream["generated_images"])]
+    captions = [row["text"] for row in metadata_rows(upstream["lora_subset"])]
+    tokenizer = load_part(resolve_model(project.profile.training.base), "tokenizer")
     tokens = {text: len(tokenizer(text)["input_ids"]) for text in sorted({*prompts, *captions})}
     return prompts_fit(prompts, captions, tokens, tokenizer.model_max_length)
 
 
-def arms_share_one_plan(run: Project, upstream: Inputs) -> "CheckOutcome":
-    """The comparison is fair by construction; here it is proven on what was written."""
+def arms_share_one_plan(project: Project, upstream: Upstream) -> "CheckOutcome":
+    """The arms differ only in the LoRA. The plan guarantees it; this check proves it on the files."""
     from vdm_pipeline.stages.evaluation.check_outcomes import same_plan
 
-    return same_plan(*(rows_of(upstream[arm]) for arm in PAIR))
+    return same_plan(*(metadata_rows(upstream[arm]) for arm in LORA_AND_BASELINE))
 
 
-def adapter_is_active(run: Project, upstream: Inputs) -> "CheckOutcome":
-    """Our adapter changes every image by more than rounding does."""
+def adapter_is_active(project: Project, upstream: Upstream) -> "CheckOutcome":
+    """The LoRA changes every image by more than rounding does."""
     from vdm_pipeline.io.images import read_folder
     from vdm_pipeline.stages.evaluation.check_outcomes import adapter_acts
 
-    generated, baseline = (read_folder(upstream[arm]["folder"], rows_of(upstream[arm])) for arm in PAIR)
-    return adapter_acts(generated, baseline, run.profile.checks.min_adapter_change)
+    arms = (upstream[arm] for arm in LORA_AND_BASELINE)
+    generated, baseline = (read_folder(arm["folder"], metadata_rows(arm)) for arm in arms)
+    return adapter_acts(generated, baseline, project.profile.checks.min_adapter_change)
 
 
-def lora_beats_baseline(run: Project, upstream: Inputs) -> "CheckOutcome":
-    """Warns unless our adapter brings images closer to real ones, beyond the intervals."""
+def lora_beats_baseline(project: Project, upstream: Upstream) -> "CheckOutcome":
+    """Warns unless the LoRA brings images closer to real ones, beyond the intervals."""
     from vdm_pipeline.io.tables import read_json
     from vdm_pipeline.stages.evaluation.check_outcomes import closer_than_baseline
 
     return closer_than_baseline(read_json(upstream["image_metrics"]["metrics"]))
 
 
-def images_are_no_copies(run: Project, upstream: Inputs) -> "CheckOutcome":
-    """Fails when images are copies of training images, and warns where that is not clear; the report, made all the same, says so."""
+def images_are_not_copies(project: Project, upstream: Upstream) -> "CheckOutcome":
+    """Fails if images are copies of training images, and warns where that is unclear. The report shows it."""
     from vdm_pipeline.io.tables import read_json
     from vdm_pipeline.stages.evaluation.check_outcomes import copies
 
-    found = copies(read_json(upstream["image_metrics"]["metrics"])["memorization"], run.profile.checks.max_copied)
+    metrics = read_json(upstream["image_metrics"]["metrics"])
+    found = copies(metrics["memorization"], project.profile.checks.max_copied)
     return dataclasses.replace(found.outcome, figures={**found.outcome.figures, "copies": found.state})
 
 
-def _if_copied(run: Project, outcome: "CheckOutcome") -> dg.AssetCheckSeverity:
+def _error_if_copied(project: Project, outcome: "CheckOutcome") -> dg.AssetCheckSeverity:
     return ERROR if outcome.figures["copies"] == "some" else WARN
 
 
+def _check_every_arm(
+    asset: str, examine_arm: ExamineArm, severity: Severity = lambda project, outcome: ERROR
+) -> Check:
+    """A check that examines each arm in the asset's folder."""
+
+    def examine(project: Project, upstream: Upstream) -> "CheckOutcome":
+        arms = _arms(upstream[asset])
+        return _combined({name: examine_arm(project, folder, rows) for name, folder, rows in arms})
+
+    return Check(asset, examine_arm.__name__, examine_arm.__doc__ or "", examine, severity)
+
+
 def _arms(images: AssetHandle) -> Iterator[tuple[str, Path, Rows]]:
-    """Name, folder and rows of each arm that the asset holds: itself, or those that its ``arms.json`` lists."""
+    """Name, folder and rows of each arm of the asset: the asset itself, or those that ``arms.json`` lists."""
     from vdm_pipeline.io.tables import read_json, read_rows
 
-    folder = images["folder"]
-    listed = folder / "arms.json"
-    for name, place in {name: folder / name for name in read_json(listed)}.items() if listed.is_file() else [(images.asset, folder)]:
-        yield name, place, read_rows(place / "metadata.jsonl")
+    folders = {images.asset: images["folder"]}
+    arms_file = images["folder"] / "arms.json"
+    if arms_file.is_file():
+        folders = {name: images["folder"] / name for name in read_json(arms_file)}
+    for name, folder in folders.items():
+        yield name, folder, read_rows(folder / "metadata.jsonl")
 
 
-def _together(outcomes: dict[str, "CheckOutcome"]) -> "CheckOutcome":
-    """One finding of several arms; the arm is named where there is more than one."""
+def _combined(outcomes: dict[str, "CheckOutcome"]) -> "CheckOutcome":
+    """One outcome of several arms; names the arm where there is more than one."""
+    from vdm_pipeline.stages.check_outcome import CheckOutcome
 
     if len(outcomes) == 1:
         return next(iter(outcomes.values()))
-    sentence = "; ".join(f"{name}: {outcome.sentence}" for name, outcome in outcomes.items()) or "no extra arm is asked for"
-    figures = {f"{key}_{name}": value for name, outcome in outcomes.items() for key, value in outcome.figures.items()}
-    return CheckOutcome(all(outcome.passed for outcome in outcomes.values()), sentence, figures)
+    sentences = [f"{name}: {outcome.sentence}" for name, outcome in outcomes.items()]
+    figures = {
+        f"{key}_{name}": value for name, outcome in outcomes.items() for key, value in outcome.figures.items()
+    }
+    passed = all(outcome.passed for outcome in outcomes.values())
+    return CheckOutcome(passed, "; ".join(sentences) or "no extra arm is configured", figures)
 
 
 IMAGE_CHECKS = [
     *(
-        Check(asset, in_every_arm(asset, find))
+        _check_every_arm(asset, examine)
         for asset in ARMS
-        for find in (images_are_complete, images_are_not_blank, images_are_different)
+        for examine in (images_are_complete, images_are_not_blank, images_are_different)
     ),
-    *(Check(asset, in_every_arm(asset, images_are_grey), warns) for asset in ARMS),
-    Check("generated_images", prompts_are_captions),
-    Check("image_metrics", arms_share_one_plan),
-    Check("image_metrics", adapter_is_active),
-    Check("image_metrics", lora_beats_baseline, warns),
-    Check("image_metrics", images_are_no_copies, _if_copied),
+    *(_check_every_arm(asset, images_are_grey, warn_only) for asset in ARMS),
+    check("generated_images", prompts_are_captions),
+    check("image_metrics", arms_share_one_plan),
+    check("image_metrics", adapter_is_active),
+    check("image_metrics", lora_beats_baseline, warn_only),
+    check("image_metrics", images_are_not_copies, _error_if_copied),
 ]

@@ -15,7 +15,14 @@ from vdm_pipeline.embedded.training.vae import augment
 
 CONFIG: dict[str, Any] = {
     "embed_dim": 96,
-    "vision_cfg": {"image_size": 64, "layers": 5, "width": 128, "head_width": 32, "patch_size": 8, "mlp_ratio": 3.0},
+    "vision_cfg": {
+        "image_size": 64,
+        "layers": 5,
+        "width": 128,
+        "head_width": 32,
+        "patch_size": 8,
+        "mlp_ratio": 3.0,
+    },
     "text_cfg": {
         "context_length": CONTEXT,
         "vocab_size": 512 + MERGES + 2,
@@ -51,7 +58,13 @@ def train_clip(work: Path, steps: int = 2500) -> torch.nn.Module:
     tune = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05)
     words = tokenizer()
     known = captions(False) + captions(True)
-    tokens = dict(zip(known, torch.tensor(words(known, padding="max_length", max_length=CONTEXT)["input_ids"]), strict=True))
+    tokens = dict(
+        zip(
+            known,
+            torch.tensor(words(known, padding="max_length", max_length=CONTEXT)["input_ids"]),
+            strict=True,
+        )
+    )
 
     def step(index: int) -> dict[str, float]:
         rng, generator = np.random.default_rng(index), torch.Generator().manual_seed(index)

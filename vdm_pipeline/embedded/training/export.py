@@ -21,9 +21,16 @@ from vdm_pipeline.stages.training.adapter import lora_header, lora_tensors
 def export_clip(model: torch.nn.Module, folder: Path) -> None:
     """An open_clip folder that ``local-dir:`` loads, with its tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"model_cfg": CONFIG, "preprocess_cfg": {key: PREPROCESS[key] for key in ("mean", "std", "interpolation", "resize_mode")}}
+    config = {
+        "model_cfg": CONFIG,
+        "preprocess_cfg": {key: PREPROCESS[key] for key in ("mean", "std", "interpolation", "resize_mode")},
+    }
     write_text(folder / "open_clip_config.json", json.dumps(config, indent=1))
-    state = {name: value.half().contiguous().clone() for name, value in model.state_dict().items() if name != "attn_mask"}
+    state = {
+        name: value.half().contiguous().clone()
+        for name, value in model.state_dict().items()
+        if name != "attn_mask"
+    }
     save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
     tokenizer().save_pretrained(folder)
 

@@ -31,16 +31,28 @@ def main() -> None:
     labeller = ZeroShot(EMBEDDED / "clip", CPU)
     text = labeller.encode_prompts(load_profile("demo").labelling.prompts)
     scores = softmax(logits(labeller.embed(films), text, labeller.scale))[:, 1]
-    print(f"clip: ROC AUC {roc_auc_score(sick, scores):.4f}, balanced accuracy {balanced_accuracy_score(sick, scores > 0.5):.3f}")
+    print(
+        f"clip: ROC AUC {roc_auc_score(sick, scores):.4f}, balanced accuracy {balanced_accuracy_score(sick, scores > 0.5):.3f}"
+    )
     vae = load_part(SD, "vae")
     decoded = _decode(torch.stack([encode_image(vae, film, SIZE)[0] for film in films]))
     error = np.abs(decoded.astype(float) - films).mean()
-    print(f"sd/vae: mean error {error:.2f} of 255, sharpness {_sharpness(decoded) / _sharpness(films):.2f} of the films'")
+    print(
+        f"sd/vae: mean error {error:.2f} of 255, sharpness {_sharpness(decoded) / _sharpness(films):.2f} of the films'"
+    )
     first, second = healthy[: COUNT // 2], healthy[COUNT // 2 :]
-    for name, images in {"films": first, "sd, DDIM 50 steps": sample_base(), "sd + lcm_lora, 4 steps": sample_lcm()}.items():
-        drawn, real = (labeller.embed(x).astype(np.float64) * np.sqrt(text.shape[1]) for x in (images, second))
+    for name, images in {
+        "films": first,
+        "sd, DDIM 50 steps": sample_base(),
+        "sd + lcm_lora, 4 steps": sample_lcm(),
+    }.items():
+        drawn, real = (
+            labeller.embed(x).astype(np.float64) * np.sqrt(text.shape[1]) for x in (images, second)
+        )
         kid = squared_mmd(drawn, real, polynomial_kernel)["value"]
-        print(f"{name}: KID to healthy films {kid:.3f}, sharpness {_sharpness(images) / _sharpness(second):.2f} of theirs")
+        print(
+            f"{name}: KID to healthy films {kid:.3f}, sharpness {_sharpness(images) / _sharpness(second):.2f} of theirs"
+        )
 
 
 @torch.inference_mode()
@@ -57,7 +69,9 @@ def sample_base(count: int = COUNT // 2) -> NDArray[np.uint8]:
 
 def sample_lcm(count: int = COUNT // 2) -> NDArray[np.uint8]:
     """Healthy films by the base with the LCM-LoRA."""
-    sampler = Sampler(main_arm(load_profile("demo"), SD, EMBEDDED / "lcm_lora", None), CPU, torch.float32, count, print)
+    sampler = Sampler(
+        main_arm(load_profile("demo"), SD, EMBEDDED / "lcm_lora", None), CPU, torch.float32, count, print
+    )
     images = sampler.draw(_condition(count), range(count))
     return np.round(images.mean(-1) * 255).astype(np.uint8)
 
@@ -69,7 +83,9 @@ def _condition(count: int) -> torch.Tensor:
 @torch.inference_mode()
 def _decode(latents: torch.Tensor) -> NDArray[np.uint8]:
     vae = load_part(SD, "vae")
-    images = torch.cat([vae.decode(part / vae.config.scaling_factor).sample.mean(1) for part in latents.split(64)])
+    images = torch.cat(
+        [vae.decode(part / vae.config.scaling_factor).sample.mean(1) for part in latents.split(64)]
+    )
     return np.round((images / 2 + 0.5).clamp(0, 1).numpy() * 255).astype(np.uint8)
 
 

@@ -16,7 +16,18 @@ from vdm_pipeline.embedded.training.sd import SCHEDULE, latents, tokens
 from vdm_pipeline.embedded.training.text import captions
 
 RANK = 6
-TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "conv1", "conv2", "proj_in", "proj_out")
+TARGETS = (
+    "to_q",
+    "to_k",
+    "to_v",
+    "to_out.0",
+    "ff.net.0.proj",
+    "ff.net.2",
+    "conv1",
+    "conv2",
+    "proj_in",
+    "proj_out",
+)
 SOLVER_STEPS = 50
 BATCH = 48
 HUBER = 1e-3
@@ -47,19 +58,29 @@ class Consistency:
         skip, out = boundary(time)
         return skip * x + out * self.clean(noise, x, time)
 
-    def ddim(self, noise: torch.Tensor, x: torch.Tensor, time: torch.Tensor, earlier: torch.Tensor) -> torch.Tensor:
+    def ddim(
+        self, noise: torch.Tensor, x: torch.Tensor, time: torch.Tensor, earlier: torch.Tensor
+    ) -> torch.Tensor:
         """One deterministic step from ``time`` to ``earlier``."""
-        alpha = torch.where(earlier >= 0, self.alphas[earlier.clamp_min(0)], torch.ones(()))[:, None, None, None]
+        alpha = torch.where(earlier >= 0, self.alphas[earlier.clamp_min(0)], torch.ones(()))[
+            :, None, None, None
+        ]
         return alpha.sqrt() * self.clean(noise, x, time) + (1 - alpha).sqrt() * noise
 
 
-def train_lcm(work: Path, unet: UNet2DConditionModel, text: CLIPTextModel, steps: int = 1500) -> UNet2DConditionModel:
+def train_lcm(
+    work: Path, unet: UNet2DConditionModel, text: CLIPTextModel, steps: int = 1500
+) -> UNet2DConditionModel:
     """Train (or go on training); returns ``unet`` with the adapter ``lcm`` attached. Latents must be cached in ``work``."""
     moments = latents(work, None)
     torch.manual_seed(3)
     unet.requires_grad_(False)
-    unet.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(TARGETS), init_lora_weights="gaussian"), "lcm")
-    adapter = torch.nn.ParameterDict({n.replace(".", "/"): p for n, p in unet.named_parameters() if p.requires_grad})
+    unet.add_adapter(
+        LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(TARGETS), init_lora_weights="gaussian"), "lcm"
+    )
+    adapter = torch.nn.ParameterDict(
+        {n.replace(".", "/"): p for n, p in unet.named_parameters() if p.requires_grad}
+    )
     tune = torch.optim.AdamW(adapter.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0)
     consistency = Consistency()
     with torch.no_grad():
@@ -83,7 +104,9 @@ def train_lcm(work: Path, unet: UNet2DConditionModel, text: CLIPTextModel, steps
             unet.disable_adapters()
             stepped = consistency.ddim(unet(noisy, time, condition).sample, noisy, time, earlier)
             unet.enable_adapters()
-            target = consistency.student(unet(stepped, earlier.clamp_min(0), condition).sample, stepped, earlier.clamp_min(0))
+            target = consistency.student(
+                unet(stepped, earlier.clamp_min(0), condition).sample, stepped, earlier.clamp_min(0)
+            )
             target = torch.where((earlier < 0)[:, None, None, None], stepped, target)
         loss = (((predicted - target) ** 2 + HUBER**2).sqrt() - HUBER).mean()
         tune.zero_grad()

@@ -19,7 +19,11 @@ def train(
     every: int = 250,
 ) -> None:
     """Call ``step(0) … step(steps - 1)``; a re-run goes on from the newest good checkpoint in the folder ``checkpoint``."""
-    weights = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
+    weights = {
+        f"{name}.{key}": value
+        for name, module in modules.items()
+        for key, value in module.state_dict().items()
+    }
     checkpoints, start = Checkpoints(checkpoint, print), 0
     newest = checkpoints.newest(steps)
     if newest:

@@ -68,7 +68,9 @@ def text_encoder() -> CLIPTextModel:
 
 def tokens(texts: list[str]) -> torch.Tensor:
     """Token ids ``[n, 77]``, padded and cut as Stable Diffusion does."""
-    return torch.tensor(tokenizer()(texts, padding="max_length", truncation=True, max_length=CONTEXT)["input_ids"])
+    return torch.tensor(
+        tokenizer()(texts, padding="max_length", truncation=True, max_length=CONTEXT)["input_ids"]
+    )
 
 
 @torch.no_grad()

@@ -14,15 +14,31 @@ TEMPLATES = (
     "a frontal chest film, {}",
     "{}",
 )
-NORMAL = ("healthy lungs", "clear lungs", "normal lungs", "a normal chest", "a healthy chest", "a normal chest X-ray")
-PNEUMONIA = ("pneumonia", "consolidation", "lung opacity", "lobar pneumonia", "pulmonary consolidation", "pneumonia with opacities")
+NORMAL = (
+    "healthy lungs",
+    "clear lungs",
+    "normal lungs",
+    "a normal chest",
+    "a healthy chest",
+    "a normal chest X-ray",
+)
+PNEUMONIA = (
+    "pneumonia",
+    "consolidation",
+    "lung opacity",
+    "lobar pneumonia",
+    "pulmonary consolidation",
+    "pneumonia with opacities",
+)
 MERGES = 1024
 CONTEXT = 77
 
 
 def captions(pneumonia: bool) -> list[str]:
     """Every template with every phrase of the class, 36 texts."""
-    return [template.format(phrase) for template in TEMPLATES for phrase in (PNEUMONIA if pneumonia else NORMAL)]
+    return [
+        template.format(phrase) for template in TEMPLATES for phrase in (PNEUMONIA if pneumonia else NORMAL)
+    ]
 
 
 def draw_captions(rng: np.random.Generator, pneumonia: np.ndarray) -> list[str]:
@@ -49,6 +65,10 @@ def tokenizer() -> CLIPTokenizer:
 
 def _byte_alphabet() -> list[str]:
     """The 256 printable stand-ins of GPT-2's byte-level BPE, in CLIP's order."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
     rest = [byte for byte in range(256) if byte not in printable]
     return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(rest))]

@@ -60,7 +60,10 @@ def pyramid_l1(a: torch.Tensor, b: torch.Tensor, levels: int = 3) -> torch.Tenso
     total = F.l1_loss(a, b)
     for level in range(levels):
         small_a, small_b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
-        band_a, band_b = a - F.interpolate(small_a, scale_factor=2), b - F.interpolate(small_b, scale_factor=2)
+        band_a, band_b = (
+            a - F.interpolate(small_a, scale_factor=2),
+            b - F.interpolate(small_b, scale_factor=2),
+        )
         total = total + F.l1_loss(band_a, band_b) * (2.0 - 0.5 * level)
         a, b = small_a, small_b
     return total
@@ -73,7 +76,9 @@ def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     gain = torch.where(chance[0] < 0.5, 0.6 + 0.5 * chance[1], torch.ones(n))[:, None, None, None]
     bias = torch.where(chance[0] < 0.5, 0.5 * (chance[2] - 0.5), torch.zeros(n))[:, None, None, None]
     x = (x * gain + bias).clamp(-1, 1)
-    blurred = F.interpolate(F.interpolate(x, 28, mode="area"), x.shape[-1], mode="bicubic", align_corners=False)
+    blurred = F.interpolate(
+        F.interpolate(x, 28, mode="area"), x.shape[-1], mode="bicubic", align_corners=False
+    )
     x = torch.where((chance[3] < 0.2)[:, None, None, None], blurred.clamp(-1, 1), x)
     zoom = torch.where(chance[4] < 0.3, 0.75 + 0.25 * chance[1], torch.ones(n))
     theta = torch.zeros(n, 2, 3)
@@ -100,7 +105,10 @@ def train_vae(work: Path, steps: int = 8000) -> AutoencoderKL:
         posterior = vae.encode(x).latent_dist
         decoded = vae.decode(posterior.sample(generator)).sample
         loss = reconstruction = pyramid_l1(decoded, x) + KL_WEIGHT * posterior.kl().mean()
-        report = {"reconstruction": float(reconstruction.detach()), "l1": float(F.l1_loss(decoded, x).detach())}
+        report = {
+            "reconstruction": float(reconstruction.detach()),
+            "l1": float(F.l1_loss(decoded, x).detach()),
+        }
         if index >= adversarial_from:
             fake, real = critic(decoded.mean(1, keepdim=True)), [f.detach() for f in critic(x[:, :1])]
             matching = sum(F.l1_loss(a, b) for a, b in zip(fake[:-1], real[:-1], strict=True))
@@ -119,7 +127,9 @@ def train_vae(work: Path, steps: int = 8000) -> AutoencoderKL:
         return report
 
     modules = {"vae": vae, "critic": critic}
-    train(step, steps=steps, modules=modules, optimizers={"vae": tune, "critic": judge}, checkpoint=work / "vae")
+    train(
+        step, steps=steps, modules=modules, optimizers={"vae": tune, "critic": judge}, checkpoint=work / "vae"
+    )
     vae.eval()
     with torch.no_grad():
         spread = vae.encode(to_tensor(data[:: len(data) // 512])).latent_dist.mean.std()

@@ -41,7 +41,9 @@ class Split:
     @classmethod
     def of(cls, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> "Split":
         """A split of images that are in memory already."""
-        return cls(labels, lambda count: (images[start : start + count] for start in range(0, len(images), count)))
+        return cls(
+            labels, lambda count: (images[start : start + count] for start in range(0, len(images), count))
+        )
 
     @cached_property
     def images(self) -> NDArray[np.uint8]:
@@ -59,7 +61,9 @@ class Split:
         start = 0
         wanted = set(rows)
         for batch in self.batches(READ_ROWS):
-            found |= {row: batch[row - start].copy() for row in wanted & set(range(start, start + len(batch)))}
+            found |= {
+                row: batch[row - start].copy() for row in wanted & set(range(start, start + len(batch)))
+            }
             start += len(batch)
         return np.stack([found[row] for row in rows]) if rows else np.empty(0, np.uint8)
 
@@ -102,14 +106,21 @@ class Archive:
         wanted = list(ids)
         stranger = next((name for name in wanted if name not in places), None)
         if stranger is not None:
-            raise PipelineError(f"'{stranger}' is no {split} image of {self.path}; materialize labeled_dataset again.")
+            raise PipelineError(
+                f"'{stranger}' is no {split} image of {self.path}; materialize labeled_dataset again."
+            )
         return self.splits[split].take([places[name] for name in wanted])
 
     def class_counts(self, n_classes: int) -> dict[str, list[int]]:
         """Images of each class, by split."""
-        return {name: np.bincount(split.labels, minlength=n_classes).tolist() for name, split in self.splits.items()}
+        return {
+            name: np.bincount(split.labels, minlength=n_classes).tolist()
+            for name, split in self.splits.items()
+        }
 
-    def dataset_for(self, split: str, transform: Callable[["torch.Tensor"], Any] | None = None) -> "Dataset[tuple[Any, int]]":
+    def dataset_for(
+        self, split: str, transform: Callable[["torch.Tensor"], Any] | None = None
+    ) -> "Dataset[tuple[Any, int]]":
         """The split for torch: each item is (float32 ``[c, h, w]`` in [0, 1], label), the image through ``transform``."""
         import torch
         from torch.utils.data import Dataset
@@ -127,13 +138,17 @@ class Archive:
 
         return SplitDataset()
 
-    def loader(self, split: str, batch_size: int, shuffle: bool = False, seed: int = 0) -> "DataLoader[tuple[Any, int]]":
+    def loader(
+        self, split: str, batch_size: int, shuffle: bool = False, seed: int = 0
+    ) -> "DataLoader[tuple[Any, int]]":
         """Batches of `dataset_for`; ``seed`` fixes the order of a shuffled one."""
         import torch
         from torch.utils.data import DataLoader
 
         generator = torch.Generator().manual_seed(seed)
-        return DataLoader(self.dataset_for(split), batch_size=batch_size, shuffle=shuffle, generator=generator)
+        return DataLoader(
+            self.dataset_for(split), batch_size=batch_size, shuffle=shuffle, generator=generator
+        )
 
 
 def obtain_archive(data: Data, folder: Path, log: Callable[[str], None], mirror: str | None = None) -> Path:
@@ -152,11 +167,22 @@ def obtain_archive(data: Data, folder: Path, log: Callable[[str], None], mirror:
     elif data.source == "file":
         if not path.exists():
             download = "" if data.own else ' set data.source = "download" in the profile,'
-            raise ArchiveError(f"{path} is missing; put the archive there,{download} or use the demo profile (VDM_PROFILE=demo).")
+            raise ArchiveError(
+                f"{path} is missing; put the archive there,{download} or use the demo profile (VDM_PROFILE=demo)."
+            )
     elif not path.exists():
         url = f"{mirror}/{path.name}" if mirror else facts.url
         log(f"{path.name}: downloading {url}")
-        fetch(Remote(url, path, "md5", facts.md5, hint=f"{'correct execution.archive_mirror, or ' if mirror else ''}{BY_HAND}"), log)
+        fetch(
+            Remote(
+                url,
+                path,
+                "md5",
+                facts.md5,
+                hint=f"{'correct execution.archive_mirror, or ' if mirror else ''}{BY_HAND}",
+            ),
+            log,
+        )
     elif digest(path, "md5") != facts.md5:
         raise ArchiveError(
             f"{path} stands in the way of the download and has not the official MD5 {facts.md5}; move it away, "
@@ -172,7 +198,11 @@ def _refuse_obstacles(folder: Path, path: Path) -> None:
     if path.is_file() or not os.path.lexists(path):
         return
     found = (
-        "a folder" if path.is_dir() else "a pipe or a device" if path.exists() else f"a link to {os.readlink(path)!r}, which is not there"
+        "a folder"
+        if path.is_dir()
+        else "a pipe or a device"
+        if path.exists()
+        else f"a link to {os.readlink(path)!r}, which is not there"
     )
     raise ArchiveError(f"{path} is {found}, and the archive is to stand there; move it away.")
 
@@ -225,7 +255,11 @@ def _label_fault(labels: Mapping[str, NDArray], class_names: Sequence[str]) -> s
             return f"{split}_labels runs from {values.min()} to {values.max()}, not within 0 to {last}"
     present = set(np.unique(labels["train"]).tolist())
     absent = [name for label, name in enumerate(class_names) if label not in present]
-    return f"train holds no image of class {', '.join(absent)}, so there is nothing to tell apart" if absent else None
+    return (
+        f"train holds no image of class {', '.join(absent)}, so there is nothing to tell apart"
+        if absent
+        else None
+    )
 
 
 def _status(path: Path, data: Data, facts: Facts, counts: dict[str, int], digests: dict[str, str]) -> Status:
@@ -240,7 +274,9 @@ def _status(path: Path, data: Data, facts: Facts, counts: dict[str, int], digest
         if not is_rendered_from(data, path):
             raise ArchiveError(f"{path}: it was not rendered from the profile's data section; {_hint(data)}.")
         if counts != facts.counts:
-            raise ArchiveError(f"{path}: it holds {_listed(counts)} phantoms instead of {_listed(facts.counts)}; {_hint(data)}.")
+            raise ArchiveError(
+                f"{path}: it holds {_listed(counts)} phantoms instead of {_listed(facts.counts)}; {_hint(data)}."
+            )
         return "phantom"
     if digests["md5"] == facts.md5:
         return "official"

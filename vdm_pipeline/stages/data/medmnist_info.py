@@ -47,7 +47,11 @@ def _phantom(data: Data) -> Facts:
 def _medmnist(data: Data) -> Facts:
     import medmnist
 
-    usable = sorted(flag for flag, info in medmnist.INFO.items() if info["task"] in SINGLE_LABEL and not flag.endswith("3d"))
+    usable = sorted(
+        flag
+        for flag, info in medmnist.INFO.items()
+        if info["task"] in SINGLE_LABEL and not flag.endswith("3d")
+    )
     info = medmnist.INFO.get(data.dataset)
     if info is None:
         raise ArchiveError(
@@ -62,6 +66,15 @@ def _medmnist(data: Data) -> Facts:
         )
     suffix = "" if data.size == 28 else f"_{data.size}"
     if f"MD5{suffix}" not in info:
-        raise ArchiveError(f"data.size = {data.size} is not a size that MedMNIST has {data.dataset} in; set 28, 64, 128 or 224.")
+        raise ArchiveError(
+            f"data.size = {data.size} is not a size that MedMNIST has {data.dataset} in; set 28, 64, 128 or 224."
+        )
     classes = tuple(info["label"][str(label)] for label in range(len(info["label"])))
-    return Facts(info["n_channels"], classes, dict(info["n_samples"]), str(info["license"]), info[f"url{suffix}"], info[f"MD5{suffix}"])
+    return Facts(
+        info["n_channels"],
+        classes,
+        dict(info["n_samples"]),
+        str(info["license"]),
+        info[f"url{suffix}"],
+        info[f"MD5{suffix}"],
+    )

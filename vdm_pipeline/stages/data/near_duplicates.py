@@ -28,7 +28,9 @@ class Whitening:
         """Learn from ``[n, d]``; directions without spread are left out, and all but the ``most`` that spread furthest."""
         mean = embeddings.mean(0)
         _, spread, directions = np.linalg.svd(embeddings - mean, full_matrices=False)
-        keep = (spread > 1e-3 * max(float(spread[0]), 1e-12)) & (np.arange(len(spread)) < (most or len(spread)))
+        keep = (spread > 1e-3 * max(float(spread[0]), 1e-12)) & (
+            np.arange(len(spread)) < (most or len(spread))
+        )
         return cls(mean, (directions[keep].T / spread[keep]).astype(np.float32))
 
     def __call__(self, embeddings: Vectors) -> Vectors:

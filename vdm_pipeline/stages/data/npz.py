@@ -59,7 +59,9 @@ class Npz:
         for piece in self._pieces(key, CHUNK):
             data[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
             at += len(piece)
-        return np.ascontiguousarray(data.view(header.dtype).reshape(header.shape, order="F" if header.fortran else "C"))
+        return np.ascontiguousarray(
+            data.view(header.dtype).reshape(header.shape, order="F" if header.fortran else "C")
+        )
 
     def rows(self, key: str, count: int) -> Iterator[NDArray]:
         """The array in pieces of ``count`` rows, so that memory does not grow with its length (Fortran order is read whole).
@@ -77,7 +79,11 @@ class Npz:
 
     def _pieces(self, key: str, size: int) -> Iterator[bytes]:
         """The array's bytes, ``size`` at a time; zipfile yields no more than the declared size and checks the CRC at its end."""
-        with _one_sentence(self.path, self.hint), zipfile.ZipFile(self.path) as archive, archive.open(f"{key}.npy") as file:
+        with (
+            _one_sentence(self.path, self.hint),
+            zipfile.ZipFile(self.path) as archive,
+            archive.open(f"{key}.npy") as file,
+        ):
             file.read(self.headers[key].offset)
             left = self.headers[key].nbytes
             while left:
@@ -98,7 +104,9 @@ def _read(file: IO[bytes], size: int) -> bytes:
     return b"".join(parts)
 
 
-def open_npz(path: Path, keys: Sequence[str], check: Callable[[Mapping[str, Header]], str | None], hint: str) -> Npz:
+def open_npz(
+    path: Path, keys: Sequence[str], check: Callable[[Mapping[str, Header]], str | None], hint: str
+) -> Npz:
     """Check a file that must hold the arrays ``keys`` and nothing else.
 
     ``check`` sees the headers before any array is read and returns the fault, or None. Raises `ArchiveError`, one
@@ -119,7 +127,15 @@ def _one_sentence(path: Path, hint: str) -> Iterator[None]:
         yield
     except _FaultError as error:
         raise ArchiveError(f"{path}: {error}; {hint}.") from None
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, MemoryError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        OSError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        MemoryError,
+    ) as error:
         raise ArchiveError(f"{path}: {_what_is_wrong(path, error)}; {hint}.") from None
 
 
@@ -142,7 +158,12 @@ def read_comment(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.comment.decode(errors="replace")
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):  # zipfile raises the last for a version it does not know
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        ValueError,
+        NotImplementedError,
+    ):  # zipfile raises the last for a version it does not know
         return ""
 
 
@@ -154,14 +175,18 @@ def _members(archive: zipfile.ZipFile, keys: Sequence[str], file_size: int) -> d
         raise _FaultError(f"the array {_named(wanted - set(found))} is missing from it")
     if len(found) != len(wanted):
         extra = set(found) - wanted
-        raise _FaultError(f"it holds {_named(extra)}, which does not belong there" if extra else "a name stands in it twice")
+        raise _FaultError(
+            f"it holds {_named(extra)}, which does not belong there" if extra else "a name stands in it twice"
+        )
     for info in infos:
         if info.flag_bits & 0x1:
             raise _FaultError(f"{info.filename} is encrypted")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise _FaultError(f"{info.filename} is compressed in a way that NumPy never writes")
         if info.file_size > MAX_RATIO * info.compress_size:
-            raise _FaultError(f"{info.filename} declares {info.file_size} bytes in {info.compress_size}, a zip bomb")
+            raise _FaultError(
+                f"{info.filename} declares {info.file_size} bytes in {info.compress_size}, a zip bomb"
+            )
     if sum(info.compress_size for info in infos) > file_size:
         raise _FaultError("its members overlap or are longer than the file, a zip bomb or a file cut short")
     return {info.filename.removesuffix(".npy"): info for info in infos}
@@ -194,7 +219,11 @@ def _header(archive: zipfile.ZipFile, key: str, info: zipfile.ZipInfo) -> Header
 
 def _size_fault(headers: Mapping[str, Header]) -> str | None:
     total = sum(header.nbytes for header in headers.values())
-    return f"its arrays would take {total} bytes, more than the {MAX_BYTES} allowed" if total > MAX_BYTES else None
+    return (
+        f"its arrays would take {total} bytes, more than the {MAX_BYTES} allowed"
+        if total > MAX_BYTES
+        else None
+    )
 
 
 def _what_is_wrong(path: Path, error: Exception) -> str:

@@ -45,7 +45,10 @@ def find_faults(archive: Archive, embeddings: Embeddings, faults: Faults) -> "pd
                 rows += [_row(ids, place, "duplicate", original, 1.0) for original in originals]
             rows += _poor(batch, at, ids, faults)
             at += len(batch)
-    parts = {split: check_one_per_image(np.concatenate(list(embeddings(split))), len(archive.splits[split]), split) for split in ORDER}
+    parts = {
+        split: check_one_per_image(np.concatenate(list(embeddings(split))), len(archive.splits[split]), split)
+        for split in ORDER
+    }
     whiten = Whitening.of(parts["train"])
     single = np.setdiff1d(np.arange(len(ids)), list(copies))
     vectors = np.concatenate([whiten(parts[split]) for split in ORDER])[single]
@@ -63,7 +66,9 @@ def image_keys(images: NDArray[np.uint8]) -> list[bytes]:
 def check_one_per_image(embeddings: NDArray[np.float32], images: int, split: str) -> NDArray[np.float32]:
     """The embeddings of a split; raises `PipelineError` if there are not as many as images, such as where a shard was put in."""
     if len(embeddings) != images:
-        raise PipelineError(f"{len(embeddings)} embeddings for {images} images of {split}; materialize image_embeddings again.")
+        raise PipelineError(
+            f"{len(embeddings)} embeddings for {images} images of {split}; materialize image_embeddings again."
+        )
     return embeddings
 
 
@@ -73,23 +78,45 @@ def count_faults(table: "pd.DataFrame", archive: Archive, class_names: Sequence[
     Inside a split the superfluous images are counted; across splits, the images that stand in both.
     """
     counts: dict[str, Any] = {}
-    for (fault, split, twin), found in table.fillna({"twin_split": ""}).groupby(["fault", "split", "twin_split"]):
+    for (fault, split, twin), found in table.fillna({"twin_split": ""}).groupby(
+        ["fault", "split", "twin_split"]
+    ):
         across = twin not in ("", split)
         place = f"{split} also in {twin}" if across else split
         counts.setdefault(fault, {})[place] = int(found["twin" if across else "image_id"].nunique())
-    shares = {split: dict(zip(class_names, values, strict=True)) for split, values in archive.class_counts(len(class_names)).items()}
+    shares = {
+        split: dict(zip(class_names, values, strict=True))
+        for split, values in archive.class_counts(len(class_names)).items()
+    }
     return {"faults": counts, "classes": shares}
 
 
-def _poor(batch: NDArray[np.uint8], at: int, ids: list[tuple[str, str]], faults: Faults) -> list[dict[str, Any]]:
+def _poor(
+    batch: NDArray[np.uint8], at: int, ids: list[tuple[str, str]], faults: Faults
+) -> list[dict[str, Any]]:
     """Rows of images without contrast, and of those whose pixels are mostly at the ends of the scale."""
     flat = batch.reshape(len(batch), batch.shape[1] * batch.shape[2], -1)
     deviation, ends = flat.std(axis=1).max(axis=1), ((flat == 0) | (flat == 255)).mean(axis=(1, 2))
-    blank = [_row(ids, at + i, "blank", None, float(deviation[i])) for i in np.flatnonzero(deviation < faults.blank_std).tolist()]
-    burnt = [_row(ids, at + i, "saturated", None, float(ends[i])) for i in np.flatnonzero(ends >= faults.saturated_share).tolist()]
+    blank = [
+        _row(ids, at + i, "blank", None, float(deviation[i]))
+        for i in np.flatnonzero(deviation < faults.blank_std).tolist()
+    ]
+    burnt = [
+        _row(ids, at + i, "saturated", None, float(ends[i]))
+        for i in np.flatnonzero(ends >= faults.saturated_share).tolist()
+    ]
     return blank + burnt
 
 
-def _row(ids: list[tuple[str, str]], place: int, fault: str, twin: int | None, value: float) -> dict[str, Any]:
+def _row(
+    ids: list[tuple[str, str]], place: int, fault: str, twin: int | None, value: float
+) -> dict[str, Any]:
     twin_split, twin_id = ids[twin] if twin is not None else (None, None)
-    return {"image_id": ids[place][1], "split": ids[place][0], "fault": fault, "twin": twin_id, "twin_split": twin_split, "value": value}
+    return {
+        "image_id": ids[place][1],
+        "split": ids[place][0],
+        "fault": fault,
+        "twin": twin_id,
+        "twin_split": twin_split,
+        "value": value,
+    }

@@ -23,9 +23,16 @@ def same_plan(generated: Sequence[dict[str, Any]], baseline: Sequence[dict[str, 
     """Both arms have the same images by the same means; only our adapter differs."""
     plans = [[tuple(row[key] for key in SHARED) for row in rows] for rows in (generated, baseline)]
     pairs = zip(generated, baseline, strict=False)
-    ours = all("lora" in a["adapters"] and {k: v for k, v in a["adapters"].items() if k != "lora"} == b["adapters"] for a, b in pairs)
+    ours = all(
+        "lora" in a["adapters"] and {k: v for k, v in a["adapters"].items() if k != "lora"} == b["adapters"]
+        for a, b in pairs
+    )
     fair = bool(generated) and plans[0] == plans[1] and ours
-    sentence = "the arms differ in our adapter alone" if fair else "the arms are not the same plan with and without our adapter"
+    sentence = (
+        "the arms differ in our adapter alone"
+        if fair
+        else "the arms are not the same plan with and without our adapter"
+    )
     return CheckOutcome(fair, sentence, {"n": len(generated)})
 
 
@@ -35,7 +42,11 @@ def adapter_acts(generated: NDArray[np.uint8], baseline: NDArray[np.uint8], leas
     Both are uint8 ``[n, ...]`` in one order. Two machines or batch sizes round some pixels by a level, which is no adapter.
     """
     if generated.shape != baseline.shape:
-        return CheckOutcome(False, f"the arms hold images of shapes {generated.shape} and {baseline.shape}, so they are no pairs", {})
+        return CheckOutcome(
+            False,
+            f"the arms hold images of shapes {generated.shape} and {baseline.shape}, so they are no pairs",
+            {},
+        )
     change = np.abs(generated.astype(int) - baseline).reshape(len(generated), -1).mean(axis=1)
     same = int((change < least).sum())
     figures = {"same": same, "change": float(change.mean())}
@@ -50,12 +61,23 @@ def closer_than_baseline(images: Mapping[str, Any]) -> CheckOutcome:
         arms = (images[arm]["overall"] for arm in ("lora", "baseline"))
         found[space] = [(arm if space == "labeller" else arm[space])["kid"] for arm in arms]
     if not found or None in [kid for kids in found.values() for kid in kids]:
-        return CheckOutcome(False, "too few images to tell whether the adapter brings them closer to real ones", {})
+        return CheckOutcome(
+            False, "too few images to tell whether the adapter brings them closer to real ones", {}
+        )
     closer = all(lora["ci95"][1] < baseline["ci95"][0] for lora, baseline in found.values())
-    told = [f"{lora['value']:.3g} with and {baseline['value']:.3g} without it ({space})" for space, (lora, baseline) in found.items()]
+    told = [
+        f"{lora['value']:.3g} with and {baseline['value']:.3g} without it ({space})"
+        for space, (lora, baseline) in found.items()
+    ]
     says = "brings" if closer else "does not clearly bring"
-    figures = {f"kid_{arm}_{space}": kids[i]["value"] for space, kids in found.items() for i, arm in enumerate(("lora", "baseline"))}
-    return CheckOutcome(closer, f"the adapter {says} images closer to real ones: KID {', '.join(told)}", figures)
+    figures = {
+        f"kid_{arm}_{space}": kids[i]["value"]
+        for space, kids in found.items()
+        for i, arm in enumerate(("lora", "baseline"))
+    }
+    return CheckOutcome(
+        closer, f"the adapter {says} images closer to real ones: KID {', '.join(told)}", figures
+    )
 
 
 def copies_too_many(space: Mapping[str, Any], max_copied: float) -> bool:
@@ -84,7 +106,9 @@ def copies(memorization: Mapping[str, Any], max_copied: float) -> Copies:
     beyond what chance explains. ``unclear``: the share is larger but may be chance, or there are too few held-out images. The
     arm ``real``, which is not generated, is not judged. Raises ``KeyError`` if the LoRA's arm or a space is not there.
     """
-    arms = {"lora": memorization["arms"]["lora"]} | {name: arm for name, arm in memorization["arms"].items() if name != "real"}
+    arms = {"lora": memorization["arms"]["lora"]} | {
+        name: arm for name, arm in memorization["arms"].items() if name != "real"
+    }
     found = {(name, space): arm[space] for name, arm in arms.items() for space in SPACES}
     exact = {name: arm["duplicates"]["of_training"] for name, arm in arms.items()}
     fewest = min(values["n_held_out"] for values in found.values())
@@ -95,18 +119,26 @@ def copies(memorization: Mapping[str, Any], max_copied: float) -> Copies:
         name = max(exact, key=exact.__getitem__)
         return Copies("some", f"{most} of the images ({name}) have the pixels of a training image", figures)
     if any(copies_too_many(values, max_copied) for values in told.values()):
-        return Copies("some", f"images are copies of training images beyond what chance explains: {_worst(told, max_copied)}", figures)
+        return Copies(
+            "some",
+            f"images are copies of training images beyond what chance explains: {_worst(told, max_copied)}",
+            figures,
+        )
     if fewest < LEAST_HELD_OUT:
         sentence = f"whether images are copies cannot be told by {fewest} held-out images with the training images' class shares"
         return Copies("unclear", f"{sentence}; {LEAST_HELD_OUT} are the least", figures)
     above = any(values["copied"]["value"] > max_copied for values in told.values())
-    says = "whether images are copies is not clear" if above else "the images are no copies of training images"
+    says = (
+        "whether images are copies is not clear" if above else "the images are no copies of training images"
+    )
     return Copies("unclear" if above else "none", f"{says}: {_worst(told, max_copied)}", figures)
 
 
 def _worst(found: Mapping[tuple[str, str], Mapping[str, Any]], max_copied: float) -> str:
     """The arm and space with the most copies, those first that chance does not explain."""
-    (arm, space), worst = max(found.items(), key=lambda item: (copies_too_many(item[1], max_copied), item[1]["copied"]["value"]))
+    (arm, space), worst = max(
+        found.items(), key=lambda item: (copies_too_many(item[1], max_copied), item[1]["copied"]["value"])
+    )
     low, high = worst["copied"]["ci95"]
     return (
         f"{worst['copied']['value']:.1%} [{low:.1%}, {high:.1%}] lie much nearer to a training image than to any held-out one "

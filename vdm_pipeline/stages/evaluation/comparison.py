@@ -18,12 +18,19 @@ from vdm_pipeline.stages.evaluation.spaces import INDEPENDENT, LABELLER
 
 FEWEST = LEAST + 2
 """Images a set: with one left out there are still as many neighbours as are asked for, and one more."""
-NEIGHBOURHOOD = {"precision": (0.0, 1.0), "recall": (0.0, 1.0), "density": (0.0, np.inf), "coverage": (0.0, 1.0)}
+NEIGHBOURHOOD = {
+    "precision": (0.0, 1.0),
+    "recall": (0.0, 1.0),
+    "density": (0.0, np.inf),
+    "coverage": (0.0, 1.0),
+}
 """Metrics of `Manifolds`, and between what they lie."""
 SET_METRICS = ("kid", "cmmd", "fid", "precision", "recall", "density", "coverage", "diversity")
 
 
-def compare(sample: Sample, reference: Sample, class_names: Sequence[str], evaluation: Evaluation) -> dict[str, Any]:
+def compare(
+    sample: Sample, reference: Sample, class_names: Sequence[str], evaluation: Evaluation
+) -> dict[str, Any]:
     """Every metric of the sample against the reference images of the same classes; None where images are too few."""
     report = {}
     for name, mine, theirs in groups(sample, reference, class_names, evaluation.seed):
@@ -32,13 +39,17 @@ def compare(sample: Sample, reference: Sample, class_names: Sequence[str], evalu
             "n_reference": len(theirs),
             **set_metrics(mine, theirs, LABELLER, evaluation.seed),
             **image_means(mine, evaluation),
-            "ms_ssim": ms_ssim_within(mine.images, mine.labels, evaluation.bootstrap, evaluation.seed) if len(mine) else None,
+            "ms_ssim": ms_ssim_within(mine.images, mine.labels, evaluation.bootstrap, evaluation.seed)
+            if len(mine)
+            else None,
             INDEPENDENT: set_metrics(mine, theirs, INDEPENDENT, evaluation.seed),
         }
     return report
 
 
-def groups(sample: Sample, reference: Sample, class_names: Sequence[str], seed: int) -> Iterator[tuple[str, Sample, Sample]]:
+def groups(
+    sample: Sample, reference: Sample, class_names: Sequence[str], seed: int
+) -> Iterator[tuple[str, Sample, Sample]]:
     """``overall`` and each class: what of the sample is compared with what of the reference.
 
     Overall, the reference is thinned to the class shares of the sample: else the shares would count as a difference.
@@ -54,7 +65,10 @@ def with_shares_of(labels: NDArray[np.int64], reference: NDArray[np.int64], seed
     there = np.bincount(reference, minlength=len(wanted))
     size = min((there[c] / wanted[c] for c in np.flatnonzero(wanted)), default=0.0)
     rng = np.random.default_rng(seed)
-    rows = [rng.permutation(np.flatnonzero(reference == c))[: int(count * size + 1e-9)] for c, count in enumerate(wanted)]
+    rows = [
+        rng.permutation(np.flatnonzero(reference == c))[: int(count * size + 1e-9)]
+        for c, count in enumerate(wanted)
+    ]
     return np.sort(np.concatenate(rows))
 
 
@@ -72,7 +86,9 @@ def set_metrics(sample: Sample, reference: Sample, space: str, seed: int) -> dic
     return {
         "kid": squared_mmd(x, y, polynomial_kernel),
         "cmmd": squared_mmd(x, y, gaussian_kernel),
-        "fid": with_interval(lambda mine, theirs: frechet_distance(x[mine], y[theirs]), len(x), len(y), seed=seed, low=0),
+        "fid": with_interval(
+            lambda mine, theirs: frechet_distance(x[mine], y[theirs]), len(x), len(y), seed=seed, low=0
+        ),
         **with_intervals(among, len(x), len(y), seed=seed, bounds=NEIGHBOURHOOD),
         "diversity": with_interval(lambda mine, _: vendi_score(x[mine]), len(x), 0, seed=seed, low=1),
     }
@@ -88,4 +104,7 @@ def image_means(sample: Sample, evaluation: Evaluation) -> dict[str, Any]:
     }
     if not len(sample):
         return dict.fromkeys(values)
-    return {name: mean_with_interval(value, evaluation.bootstrap, evaluation.seed) for name, value in values.items()}
+    return {
+        name: mean_with_interval(value, evaluation.bootstrap, evaluation.seed)
+        for name, value in values.items()
+    }

@@ -62,7 +62,11 @@ class EvaluationInputs:
 
 
 def evaluate(
-    what: EvaluationInputs, spaces: Mapping[str, Space], evaluation: Evaluation, device: "torch.device", log: Log
+    what: EvaluationInputs,
+    spaces: Mapping[str, Space],
+    evaluation: Evaluation,
+    device: "torch.device",
+    log: Log,
 ) -> dict[str, Any]:
     """Measure fidelity, pairs, memorisation and utility of the arms; ``spaces`` holds ``labeller`` and ``independent``.
 
@@ -77,10 +81,14 @@ def evaluate(
     reference_set = reference_images(what.archive, what.faults, size)
     fresh = control_images(what.archive, what.faults, set(subset.ids), counts, evaluation.seed, size)
     if len(fresh.ids) < len(planned):
-        log(f"train has {len(fresh.ids)} images outside the subset for the {len(planned)} of the row 'real'; its intervals are wider")
+        log(
+            f"train has {len(fresh.ids)} images outside the subset for the {len(planned)} of the row 'real'; its intervals are wider"
+        )
     absent = [name for label, name in enumerate(names) if counts[label] and label not in reference_set.labels]
     if absent:
-        log(f"val holds no image of {', '.join(absent)}, so the arms cannot be compared with it overall, but only class by class")
+        log(
+            f"val holds no image of {', '.join(absent)}, so the arms cannot be compared with it overall, but only class by class"
+        )
     log("training the judge")
     measures, judge = _measures(what, set(fresh.ids), spaces, evaluation, device)
     log("measuring the images")
@@ -91,19 +99,30 @@ def evaluate(
     report: dict[str, Any] = {
         "feature_spaces": {name: space.title for name, space in spaces.items()},
         "judge": judge,
-        "reference": {"split": "val", "n": len(reference), "left_out": len(what.archive.splits["val"]) - len(reference), "absent": absent},
+        "reference": {
+            "split": "val",
+            "n": len(reference),
+            "left_out": len(what.archive.splits["val"]) - len(reference),
+            "absent": absent,
+        },
         "fid_trusted_from": TRUSTED,
         "real": compare(real, reference, names, evaluation),
         "real_to_test": compare(real, _of(measures, unseen), names, evaluation),
         "baseline": compare(arms["baseline"], reference, names, evaluation),
         "lora": compare(arms["lora"], reference, names, evaluation),
-        "extra": {name: compare(arm, reference, names, evaluation) for name, arm in arms.items() if name not in ("baseline", "lora")},
+        "extra": {
+            name: compare(arm, reference, names, evaluation)
+            for name, arm in arms.items()
+            if name not in ("baseline", "lora")
+        },
         "paired": compare_pairs(arms["baseline"], arms["lora"], reference, names, evaluation),
     }
     log("looking for copies of training images")
     report["memorization"] = _memorisation({"real": real, **arms}, train, reference, spaces, evaluation)
     names_of = ([row["file_name"] for row in planned], subset.ids, reference_set.ids)
-    report["memorization"]["closest"] = {space: _named(pairs, *names_of) for space, pairs in report["memorization"]["closest"].items()}
+    report["memorization"]["closest"] = {
+        space: _named(pairs, *names_of) for space, pairs in report["memorization"]["closest"].items()
+    }
     log("training classifiers on real and synthetic images")
     halves = {name: (to_grey(arms[name].images), arms[name].labels) for name in ("baseline", "lora")}
     sets = training_sets((to_grey(train.images), captioned), halves)
@@ -115,35 +134,54 @@ def read_arm(folder: Path, class_names: Sequence[str], measures: Measures) -> Sa
     """Measure the images of an arm's folder; raises `PipelineError` if its table is damaged."""
     rows = read_rows(folder / "metadata.jsonl", ("file_name", "label"))
     if not all(isinstance(row.get("chroma"), int | float) for row in rows):
-        raise PipelineError(f"{folder / 'metadata.jsonl'} lacks 'chroma', or it is no number; materialize its asset again.")
+        raise PipelineError(
+            f"{folder / 'metadata.jsonl'} lacks 'chroma', or it is no number; materialize its asset again."
+        )
     labels = class_indices(rows, "label", class_names, folder)
     return measures.of(read_folder(folder, rows), labels, np.array([row["chroma"] for row in rows]))
 
 
 def _memorisation(
-    arms: Mapping[str, Sample], train: Sample, held_out: Sample, spaces: Mapping[str, Space], evaluation: Evaluation
+    arms: Mapping[str, Sample],
+    train: Sample,
+    held_out: Sample,
+    spaces: Mapping[str, Space],
+    evaluation: Evaluation,
 ) -> dict[str, Any]:
     """Memorisation of each arm in each space, and duplicates within it; ``real``, if there is any, is the control that copied nothing."""
     arms = {name: arm for name, arm in arms.items() if len(arm)}
     found: dict[str, Any] = {
-        name: {"duplicates": {"exact": exact_duplicates(arm.images), "of_training": pixel_copies(arm.images, train.images)}}
+        name: {
+            "duplicates": {
+                "exact": exact_duplicates(arm.images),
+                "of_training": pixel_copies(arm.images, train.images),
+            }
+        }
         for name, arm in arms.items()
     }
     closest = {}
     for space_name, space in spaces.items():
-        features = comparable(space, train.images, held_out.images, {name: arm.images for name, arm in arms.items()})
+        features = comparable(
+            space, train.images, held_out.images, {name: arm.images for name, arm in arms.items()}
+        )
         pairs = []
         for name in arms:
             near = Neighbours.of(features, name)
             found[name][space_name] = memorisation(near, train.labels, held_out.labels, evaluation)
-            found[name]["duplicates"][space_name] = share_alike(features[name], features["real"]) if "real" in features else None
+            found[name]["duplicates"][space_name] = (
+                share_alike(features[name], features["real"]) if "real" in features else None
+            )
             pairs += [{"arm": name, **pair} for pair in closest_pairs(near) if name != "real"]
         closest[space_name] = sorted(pairs, key=lambda pair: pair["nearness"])[:PAIRS]
     return {"arms": found, "closest": closest}
 
 
 def _measures(
-    what: EvaluationInputs, unseen: set[str], spaces: Mapping[str, Space], evaluation: Evaluation, device: "torch.device"
+    what: EvaluationInputs,
+    unseen: set[str],
+    spaces: Mapping[str, Space],
+    evaluation: Evaluation,
+    device: "torch.device",
 ) -> tuple[Measures, dict[str, Any]]:
     """The judge, taught on train but for ``unseen`` with the true labels, with the spaces; and how good it is on test."""
     train, test = what.archive.splits["train"], what.archive.splits["test"]
@@ -170,7 +208,9 @@ def _of(measures: Measures, real: RealImages) -> Sample:
     return measures.of(real.images, real.labels)
 
 
-def _named(pairs: list[dict[str, Any]], files: list[str], train: list[str], held_out: list[str]) -> list[dict[str, Any]]:
+def _named(
+    pairs: list[dict[str, Any]], files: list[str], train: list[str], held_out: list[str]
+) -> list[dict[str, Any]]:
     """Pairs with the names of their files and images in the place of their rows."""
     return [
         {

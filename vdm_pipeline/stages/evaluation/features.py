@@ -43,15 +43,23 @@ def handcrafted(real: NDArray[np.uint8], seed: int) -> Space:
     """
     rows = np.random.default_rng(seed).permutation(len(real))[:LEARNT_FROM]
     blocks = _blocks(real[rows])
-    means, spreads = [block.mean(0) for block in blocks], [np.maximum(block.std(0), 0.05 * block.std() + 1e-9) for block in blocks]
+    means, spreads = (
+        [block.mean(0) for block in blocks],
+        [np.maximum(block.std(0), 0.05 * block.std() + 1e-9) for block in blocks],
+    )
 
     def scaled(images: NDArray[np.uint8]) -> Floats:
         parts = zip(_blocks(images), means, spreads, strict=True)
-        return np.concatenate([(block - mean) / spread / np.sqrt(block.shape[1]) for block, mean, spread in parts], axis=1)
+        return np.concatenate(
+            [(block - mean) / spread / np.sqrt(block.shape[1]) for block, mean, spread in parts], axis=1
+        )
 
     _, _, directions = np.linalg.svd(scaled(real[rows]), full_matrices=False)
     turn = directions[:COMPONENTS].T
-    return Space("handcrafted: oriented gradients, local binary patterns and light", lambda images: scaled(images) @ turn)
+    return Space(
+        "handcrafted: oriented gradients, local binary patterns and light",
+        lambda images: scaled(images) @ turn,
+    )
 
 
 def _blocks(images: NDArray[np.uint8]) -> list[Floats]:
@@ -63,7 +71,11 @@ def _blocks(images: NDArray[np.uint8]) -> list[Floats]:
     size = SIDE // CELLS
     gradients = [hog(image, ORIENTATIONS, (size, size), (1, 1), feature_vector=True) for image in grey]
     patterns = [_patterns(image) for image in grey]
-    light = grey.reshape(len(grey), COARSE, SIDE // COARSE, COARSE, SIDE // COARSE).mean((2, 4)).reshape(len(grey), -1)
+    light = (
+        grey.reshape(len(grey), COARSE, SIDE // COARSE, COARSE, SIDE // COARSE)
+        .mean((2, 4))
+        .reshape(len(grey), -1)
+    )
     return [np.stack(gradients), np.stack(patterns), light]
 
 
@@ -88,9 +100,15 @@ class Network:
         reject_remote_code(folder)
         with loading(folder):
             self.processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-            self.model = AutoModel.from_pretrained(folder, use_safetensors=True, local_files_only=True).eval().to(device)
+            self.model = (
+                AutoModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+                .eval()
+                .to(device)
+            )
 
-    def embed(self, images: NDArray[np.uint8], batch: int, progress: Callable[[int, int], None]) -> NDArray[np.float32]:
+    def embed(
+        self, images: NDArray[np.uint8], batch: int, progress: Callable[[int, int], None]
+    ) -> NDArray[np.float32]:
         """The class token after the last layer, ``[n, d]``."""
         import torch
 

@@ -16,11 +16,23 @@ BATCH = 32
 
 def _network(classes: int) -> nn.Sequential:
     """A stem that quarters the side, as a ResNet's, and three more convolutions; the stem makes it some five times as fast."""
-    stem = [nn.Conv2d(1, 16, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2)]
+    stem = [
+        nn.Conv2d(1, 16, 5, stride=2, padding=2, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+    ]
     layers: list[nn.Module] = []
     for before, after, pool in ((16, 32, 2), (32, 64, 1), (64, 96, 2)):
-        layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(pool)]
-    return nn.Sequential(*stem, *layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(0.2), nn.Linear(4 * 96, classes))
+        layers += [
+            nn.Conv2d(before, after, 3, padding=1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(),
+            nn.MaxPool2d(pool),
+        ]
+    return nn.Sequential(
+        *stem, *layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(0.2), nn.Linear(4 * 96, classes)
+    )
 
 
 @dataclass(frozen=True)
@@ -33,12 +45,21 @@ class Judge:
     @torch.inference_mode()
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Probability of each class, ``[n, classes]``, for uint8 ``[n, h, w]`` or ``[n, h, w, 3]``."""
-        parts = [self.network(x.to(self.device)).softmax(1).cpu().double().numpy() for x in _inputs(images).split(256)]
+        parts = [
+            self.network(x.to(self.device)).softmax(1).cpu().double().numpy()
+            for x in _inputs(images).split(256)
+        ]
         return np.concatenate(parts)
 
 
 def train_judge(
-    images: NDArray[np.uint8], labels: NDArray[np.int64], *, classes: int, epochs: int, seed: int, device: torch.device
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    *,
+    classes: int,
+    epochs: int,
+    seed: int,
+    device: torch.device,
 ) -> Judge:
     """Train on images and true labels; classes weigh the same however many images they have."""
     torch.manual_seed(seed)
@@ -50,7 +71,9 @@ def train_judge(
     generator = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
         for rows in torch.randperm(len(y), generator=generator).split(BATCH):
-            loss = F.cross_entropy(network(_augment(x[rows], generator).to(device)), y[rows].to(device), weight.to(device))
+            loss = F.cross_entropy(
+                network(_augment(x[rows], generator).to(device)), y[rows].to(device), weight.to(device)
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

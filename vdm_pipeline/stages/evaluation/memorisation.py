@@ -30,7 +30,15 @@ DIRECTIONS = 64
 """Of the whitened features; the small rest is mostly noise."""
 LOOKED_AT = 32
 """Nearest neighbours of an image among which the permutations look for one of each kind; the last stands for a kind that is not there."""
-FIGURES = ("p_copied", "share_near_train", "share_near_held_out", "copied", "ratio", "share_nearest_is_train", "p")
+FIGURES = (
+    "p_copied",
+    "share_near_train",
+    "share_near_held_out",
+    "copied",
+    "ratio",
+    "share_nearest_is_train",
+    "p",
+)
 MIRRORED = ", mirrored"
 PAIRS = 8
 """Closest pairs that are shown, a space."""
@@ -50,7 +58,10 @@ class Neighbours:
     def of(cls, features: Mapping[str, Floats], name: str) -> "Neighbours":
         """Of the images of that name, from features as `comparable` makes them; a mirrored image counts as the image."""
         pairs = ((name, "train"), (name, "held_out"), ("held_out", "train"), ("held_out", "held_out"))
-        found = [np.minimum(*(distances(features[a], features[b + side]) for side in ("", MIRRORED))) for a, b in pairs]
+        found = [
+            np.minimum(*(distances(features[a], features[b + side]) for side in ("", MIRRORED)))
+            for a, b in pairs
+        ]
         np.fill_diagonal(found[3], np.inf)
         return cls(*found)
 
@@ -64,7 +75,12 @@ class Neighbours:
 
     def among(self, held_out: NDArray[np.intp]) -> "Neighbours":
         """With these held-out images alone."""
-        return Neighbours(self.to_train, self.to_held_out[:, held_out], self.across[held_out], self.within[np.ix_(held_out, held_out)])
+        return Neighbours(
+            self.to_train,
+            self.to_held_out[:, held_out],
+            self.across[held_out],
+            self.within[np.ix_(held_out, held_out)],
+        )
 
     @property
     def ratios(self) -> tuple[Floats, Floats]:
@@ -74,7 +90,9 @@ class Neighbours:
         return first, second
 
 
-def comparable(space: Space, train: Images, held_out: Images, others: Mapping[str, Images]) -> dict[str, Floats]:
+def comparable(
+    space: Space, train: Images, held_out: Images, others: Mapping[str, Images]
+) -> dict[str, Floats]:
     """Whitened unit features of ``train``, ``held_out``, both mirrored, and others, by name.
 
     The images are halved in side first, so that noise or sharpening hides no copy; the features are whitened by training and
@@ -82,13 +100,18 @@ def comparable(space: Space, train: Images, held_out: Images, others: Mapping[st
     """
     real = {"train": train, "held_out": held_out}
     named = {**real, **{name + MIRRORED: images[:, :, ::-1] for name, images in real.items()}, **others}
-    features = {name: space(resize(images, images.shape[1] // 2)).astype(np.float32) for name, images in named.items()}
+    features = {
+        name: space(resize(images, images.shape[1] // 2)).astype(np.float32) for name, images in named.items()
+    }
     whiten = Whitening.of(np.concatenate([features["train"], features["held_out"]]), DIRECTIONS)
     return {name: whiten(values).astype(np.float64) for name, values in features.items()}
 
 
 def memorisation(
-    near: Neighbours, train_labels: NDArray[np.int64], held_out_labels: NDArray[np.int64], evaluation: Evaluation
+    near: Neighbours,
+    train_labels: NDArray[np.int64],
+    held_out_labels: NDArray[np.int64],
+    evaluation: Evaluation,
 ) -> dict[str, Any]:
     """Whether images keep closer to training images than to held-out ones; these are thinned to the class shares of the former.
 
@@ -105,7 +128,9 @@ def memorisation(
     if len(kept) < 2:
         return {**sizes, **dict.fromkeys(FIGURES)}
     train, held_out = matched_rows(train_labels, held_out_labels, evaluation.seed)
-    tested = ratio_test(near.to_train[:, train], near.to_held_out[:, held_out], evaluation.bootstrap, evaluation.seed)
+    tested = ratio_test(
+        near.to_train[:, train], near.to_held_out[:, held_out], evaluation.bootstrap, evaluation.seed
+    )
     near = near.among(kept)
     ratios, usual = near.ratios
     limit = np.percentile(usual, COPY)
@@ -118,7 +143,10 @@ def memorisation(
     return {
         **sizes,
         "p_copied": chance_of(int(copied.sum()), len(copied), below, len(usual)),
-        **{name: mean_with_interval(values.astype(float), evaluation.bootstrap, evaluation.seed) for name, values in shares.items()},
+        **{
+            name: mean_with_interval(values.astype(float), evaluation.bootstrap, evaluation.seed)
+            for name, values in shares.items()
+        },
         **tested,
     }
 
@@ -165,7 +193,9 @@ def ratio_test(to_train: Floats, to_held_out: Floats, resamples: int, seed: int)
     }
 
 
-def matched_rows(train: NDArray[np.int64], held_out: NDArray[np.int64], seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def matched_rows(
+    train: NDArray[np.int64], held_out: NDArray[np.int64], seed: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Random rows of both, as many of each class in the one as in the other."""
     rng = np.random.default_rng(seed)
     chosen: tuple[list, list] = ([], [])

@@ -42,7 +42,10 @@ def reference_images(archive: Archive, faults: "pd.DataFrame", size: int) -> Rea
     Raises `PipelineError` if nothing of val is left.
     """
     copied = faults[faults["twin_split"].notna()]
-    shared = {*copied.loc[copied["split"] == "val", "image_id"], *copied.loc[copied["split"] == "train", "twin"]}
+    shared = {
+        *copied.loc[copied["split"] == "val", "image_id"],
+        *copied.loc[copied["split"] == "train", "twin"],
+    }
     rows = [row for row, name in enumerate(archive.image_ids("val")) if name not in shared]
     if not rows:
         raise PipelineError(
@@ -52,13 +55,18 @@ def reference_images(archive: Archive, faults: "pd.DataFrame", size: int) -> Rea
     return RealImages.of(archive, "val", np.array(rows, np.intp), size)
 
 
-def control_images(archive: Archive, faults: "pd.DataFrame", taken: set[str], counts: Sequence[int], seed: int, size: int) -> RealImages:
+def control_images(
+    archive: Archive, faults: "pd.DataFrame", taken: set[str], counts: Sequence[int], seed: int, size: int
+) -> RealImages:
     """Train images outside the subset, ``counts[i]`` of class i as far as there are any: real images in the place of an arm's."""
     spoilt = {*taken, *faults.loc[faults["twin_split"].notna() & (faults["split"] == "train"), "image_id"]}
     free = np.array([name not in spoilt for name in archive.image_ids("train")])
     labels = archive.splits["train"].labels
     rng = np.random.default_rng(seed)
-    rows = [rng.permutation(np.flatnonzero(free & (labels == label)))[:count] for label, count in enumerate(counts)]
+    rows = [
+        rng.permutation(np.flatnonzero(free & (labels == label)))[:count]
+        for label, count in enumerate(counts)
+    ]
     return RealImages.of(archive, "train", np.sort(np.concatenate(rows)), size)
 
 
@@ -66,14 +74,20 @@ def subset_images(folder: Path, class_names: Sequence[str], size: int) -> tuple[
     """What the adapter was trained on, with the true labels; and the labels of its captions ``[n]``."""
     rows = read_rows(folder / "metadata.jsonl", ("file_name", "image_id", "ground_truth", "label"))
     truth, captioned = (class_indices(rows, key, class_names, folder) for key in ("ground_truth", "label"))
-    return RealImages(resize(read_folder(folder, rows), size), truth, [row["image_id"] for row in rows]), captioned
+    return RealImages(
+        resize(read_folder(folder, rows), size), truth, [row["image_id"] for row in rows]
+    ), captioned
 
 
-def class_indices(rows: Sequence[Mapping[str, Any]], key: str, class_names: Sequence[str], folder: Path) -> Labels:
+def class_indices(
+    rows: Sequence[Mapping[str, Any]], key: str, class_names: Sequence[str], folder: Path
+) -> Labels:
     """The places of the rows' classes in ``class_names``; raises `PipelineError` for what is no class."""
     stranger = next((row[key] for row in rows if row[key] not in class_names), None)
     if stranger is not None:
-        raise PipelineError(f"{folder} has an image of '{stranger}', which is none of classes.names; materialize its asset again.")
+        raise PipelineError(
+            f"{folder} has an image of '{stranger}', which is none of classes.names; materialize its asset again."
+        )
     return np.array([class_names.index(row[key]) for row in rows])
 
 

@@ -45,7 +45,9 @@ class Sample:
 
     def rows(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> "Sample":
         """A part of the sample."""
-        parts = {field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name != "spaces"}
+        parts = {
+            field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name != "spaces"
+        }
         return Sample(**parts, spaces={name: features[rows] for name, features in self.spaces.items()})
 
 
@@ -56,7 +58,9 @@ class Measures:
     judge: Judge
     spaces: Mapping[str, Space]
 
-    def of(self, images: NDArray[np.uint8], labels: NDArray[np.int64], colour: Floats | None = None) -> Sample:
+    def of(
+        self, images: NDArray[np.uint8], labels: NDArray[np.int64], colour: Floats | None = None
+    ) -> Sample:
         """Measure uint8 images ``[n, h, w]`` or ``[n, h, w, 3]``, or none; ``colour`` is their chroma before they were made grey."""
         nothing = np.empty((0, 1))
         return Sample(

@@ -20,13 +20,17 @@ CONTROL = "real_twice"
 """As many images and steps as real + synthetic has, and no synthetic image: what mere repetition brings."""
 
 
-def training_sets(real: tuple[Images, Labels], arms: Mapping[str, tuple[Images, Labels]]) -> dict[str, tuple[Images, Labels]]:
+def training_sets(
+    real: tuple[Images, Labels], arms: Mapping[str, tuple[Images, Labels]]
+) -> dict[str, tuple[Images, Labels]]:
     """What the classifiers learn from, with as many images of each class in each half.
 
     ``real`` are training images, ``arms`` hold ``baseline`` and ``lora``; sets: ``real``, ``synthetic_baseline``,
     ``synthetic``, ``real_and_synthetic``, ``real_twice``.
     """
-    counts = np.min([np.bincount(labels, minlength=_classes(real, arms)) for _, labels in (real, *arms.values())], axis=0)
+    counts = np.min(
+        [np.bincount(labels, minlength=_classes(real, arms)) for _, labels in (real, *arms.values())], axis=0
+    )
     first = _first(*real, counts)
     drawn = {name: _first(*arm, counts) for name, arm in arms.items()}
     return {
@@ -54,11 +58,23 @@ def utility(
     right = {}
     for name, (x, y) in sets.items():
         judges = (
-            train_judge(x, y, classes=len(class_names), epochs=evaluation.utility_epochs, seed=evaluation.seed + i, device=device)
+            train_judge(
+                x,
+                y,
+                classes=len(class_names),
+                epochs=evaluation.utility_epochs,
+                seed=evaluation.seed + i,
+                device=device,
+            )
             for i in range(evaluation.utility_seeds)
         )
-        right[name] = np.stack([judge.probabilities(images).argmax(1) == labels for judge in judges]).astype(float)
-    recalls = {name: resampled_recalls(values, labels, len(class_names), evaluation) for name, values in right.items()}
+        right[name] = np.stack([judge.probabilities(images).argmax(1) == labels for judge in judges]).astype(
+            float
+        )
+    recalls = {
+        name: resampled_recalls(values, labels, len(class_names), evaluation)
+        for name, values in right.items()
+    }
     balanced = {name: (value.mean(), drawn.mean(1)) for name, (value, drawn) in recalls.items()}
     both, both_drawn = balanced["real_and_synthetic"]
     return {
@@ -75,18 +91,24 @@ def utility(
             for name, (value, drawn) in recalls.items()
         },
         "gains": {
-            name: _with_ends(both - value, both_drawn - drawn) for name, (value, drawn) in balanced.items() if name in ("real", CONTROL)
+            name: _with_ends(both - value, both_drawn - drawn)
+            for name, (value, drawn) in balanced.items()
+            if name in ("real", CONTROL)
         },
     }
 
 
-def resampled_recalls(right: Floats, labels: Labels, classes: int, evaluation: Evaluation) -> tuple[Floats, Floats]:
+def resampled_recalls(
+    right: Floats, labels: Labels, classes: int, evaluation: Evaluation
+) -> tuple[Floats, Floats]:
     """Recall of each class ``[classes]`` from ``right`` ``[seeds, n]``, and resampled over seeds and images ``[r, classes]``.
 
     A class without test images has a recall of NaN.
     """
     rng = np.random.default_rng(evaluation.seed)
-    seeds = rng.multinomial(len(right), np.full(len(right), 1 / len(right)), evaluation.bootstrap) / len(right)
+    seeds = rng.multinomial(len(right), np.full(len(right), 1 / len(right)), evaluation.bootstrap) / len(
+        right
+    )
     values, drawn = np.full(classes, np.nan), np.full((evaluation.bootstrap, classes), np.nan)
     for label in range(classes):
         mine = right[:, labels == label]
@@ -113,4 +135,8 @@ def _together(one: tuple[Images, Labels], other: tuple[Images, Labels]) -> tuple
 
 def _with_ends(value: float, drawn: Floats) -> dict[str, Any] | None:
     """The value with its percentile interval; None where it is undefined."""
-    return None if np.isnan(value) else {"value": float(value), "ci95": np.percentile(drawn, (2.5, 97.5)).tolist()}
+    return (
+        None
+        if np.isnan(value)
+        else {"value": float(value), "ci95": np.percentile(drawn, (2.5, 97.5)).tolist()}
+    )

@@ -53,20 +53,29 @@ class ImageGenerator:
         same bits. Raises `PipelineError` for images that are not finite, or where memory does not hold one.
         """
         job = self.job
-        todo = [(group, missing) for group in groups if (missing := [shot for shot in group if made(job, shot) is None])]
+        todo = [
+            (group, missing)
+            for group in groups
+            if (missing := [shot for shot in group if made(job, shot) is None])
+        ]
         total = sum(map(len, groups))
         done = total - sum(len(missing) for _, missing in todo)
         with ThreadPoolExecutor(WRITERS) as writers:  # a group is written while the next one is drawn
             writing: list[Future[None]] = []
             for group, missing in todo:
                 padded = group + group[-1:] * (job.batch - len(group))
-                texts = self._texts.of(padded)  # first, so that the text encoder is gone before the UNet comes
+                texts = self._texts.of(
+                    padded
+                )  # first, so that the text encoder is gone before the UNet comes
                 floats = self._sampler.draw(texts, [shot.seed for shot in padded])
                 images = to_uint8(floats[: len(group)], group)
                 done = _settle(job, writing, done, total, progress)
                 spread, saved = chroma(images), to_grey(images) if job.arm.grey else images
                 rows = {shot: row for row, shot in enumerate(group)}
-                writing = [writers.submit(_write, job, shot, saved[rows[shot]], float(spread[rows[shot]])) for shot in missing]
+                writing = [
+                    writers.submit(_write, job, shot, saved[rows[shot]], float(spread[rows[shot]]))
+                    for shot in missing
+                ]
             _settle(job, writing, done, total, progress)
 
 
@@ -102,7 +111,15 @@ def made(job: Job, shot: SampleSpec) -> dict[str, Any] | None:
         with Image.open(io.BytesIO(png)) as image:
             pixels = np.asarray(image)
             record = json.loads(image.text["parameters"])  # type: ignore[attr-defined]
-    except (OSError, Image.DecompressionBombError, UnidentifiedImageError, SyntaxError, ValueError, KeyError, AttributeError):
+    except (
+        OSError,
+        Image.DecompressionBombError,
+        UnidentifiedImageError,
+        SyntaxError,
+        ValueError,
+        KeyError,
+        AttributeError,
+    ):
         return None
     if not png.endswith(PNG_END) or not isinstance(record, dict):
         return None
@@ -123,7 +140,12 @@ def _digest(pixels: NDArray[np.uint8]) -> str:
 
 def _write(job: Job, shot: SampleSpec, image: NDArray[np.uint8], spread: float) -> None:
     record = _record(job, shot, image, round(spread, 4))
-    write_png(job.folder / shot.file_name, image, {"parameters": json.dumps(record, ensure_ascii=False)}, sync_folder=False)
+    write_png(
+        job.folder / shot.file_name,
+        image,
+        {"parameters": json.dumps(record, ensure_ascii=False)},
+        sync_folder=False,
+    )
 
 
 def to_uint8(images: NDArray[np.float32], samples: Sequence[SampleSpec]) -> NDArray[np.uint8]:

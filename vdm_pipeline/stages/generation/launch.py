@@ -43,7 +43,9 @@ def generate(job: Job, log: Log, progress: Progress) -> tuple[list[dict[str, Any
     remove_leftovers(job.folder, ".*")
     rows = [row for row in records(job) if row]
     if len(rows) < len(job.samples):
-        raise PipelineError(f"{len(job.samples) - len(rows)} images are missing or damaged in {job.folder}; materialize the asset again.")
+        raise PipelineError(
+            f"{len(job.samples) - len(rows)} images are missing or damaged in {job.folder}; materialize the asset again."
+        )
     write_rows(job.folder / "metadata.jsonl", rows)
     return rows, devices
 
@@ -60,7 +62,11 @@ def _on_cluster(job: Job, log: Log, progress: Progress) -> list[str]:
     each = -(-len(groups) // (TURNS * job.execution.ray.workers))
     units = [groups[start : start + each] for start in range(0, len(groups), each)]
     there = {shot for shot, row in zip(job.samples, records(job), strict=True) if row}
-    missing = [index for index, unit in enumerate(units) if not all(shot in there for group in unit for shot in group)]
+    missing = [
+        index
+        for index, unit in enumerate(units)
+        if not all(shot in there for group in unit for shot in group)
+    ]
     done = len(job.samples) - sum(_count(units[index]) for index in missing)
 
     def make(say: Log) -> Do:
@@ -89,8 +95,12 @@ def _count(unit: Sequence[tuple[SampleSpec, ...]]) -> int:
 def _make_room(job: Job) -> None:
     """The folder, if nothing is in the way."""
     if job.folder.exists() and not job.folder.is_dir():
-        raise PipelineError(f"{job.folder} is a file, and a folder of images is to stand there; move it away.")
+        raise PipelineError(
+            f"{job.folder} is a file, and a folder of images is to stand there; move it away."
+        )
     for name in (*(shot.file_name for shot in job.samples), "metadata.jsonl"):
         if (job.folder / name).is_dir():
-            raise PipelineError(f"{job.folder / name} is a folder, and a file is to stand there; move it away.")
+            raise PipelineError(
+                f"{job.folder / name} is a folder, and a file is to stand there; move it away."
+            )
     job.folder.mkdir(parents=True, exist_ok=True)

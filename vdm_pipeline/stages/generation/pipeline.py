@@ -25,14 +25,23 @@ class Sampler:
     """The UNet, VAE and scheduler of an arm on one device; no text encoder, prompts come encoded."""
 
     def __init__(
-        self, arm: Arm, device: torch.device, dtype: torch.dtype, batch_size: int, log: Callable[[str], None], *, compiled: bool = False
+        self,
+        arm: Arm,
+        device: torch.device,
+        dtype: torch.dtype,
+        batch_size: int,
+        log: Callable[[str], None],
+        *,
+        compiled: bool = False,
     ) -> None:
         """Load and fuse; ``batch_size`` images pass together, or as many as fit the GPU's memory.
 
         Raises `ModelError` if a part is missing or an adapter changes nothing.
         """
         self.arm, self.device, self.dtype = arm, device, dtype
-        self.fitting = AdaptiveBatchSize(batch_size, log, "set a smaller training.resolution, or generation.guidance_scale = 1")
+        self.fitting = AdaptiveBatchSize(
+            batch_size, log, "set a smaller training.resolution, or generation.guidance_scale = 1"
+        )
         unet, vae = load_unet_with_adapters(arm.base, arm.adapters), load_part(arm.base, "vae", dtype)
         fuse(unet, arm.adapters)
         with quiet_hf_logging():  # diffusers warns of every change of dtype
@@ -53,7 +62,9 @@ class Sampler:
 
         def draw(n: int) -> NDArray[np.float32]:
             starts = range(0, len(seeds), n)
-            return np.concatenate([self._draw(of_prompt[:, i : i + n].flatten(0, 1), seeds[i : i + n]) for i in starts])
+            return np.concatenate(
+                [self._draw(of_prompt[:, i : i + n].flatten(0, 1), seeds[i : i + n]) for i in starts]
+            )
 
         return self.fitting(draw)
 
@@ -63,10 +74,14 @@ class Sampler:
         self.scheduler.set_timesteps(self.arm.num_inference_steps, device=self.device)
         for time in self.scheduler.timesteps:
             predicted = self._predict(self.scheduler.scale_model_input(latents, time), time, texts)
-            latents = self.scheduler.step(predicted, time, latents, generator=generators, return_dict=False)[0]
+            latents = self.scheduler.step(predicted, time, latents, generator=generators, return_dict=False)[
+                0
+            ]
         scaled = (latents / self.vae.config.scaling_factor).split(DECODED)
         decoded = torch.cat([self.vae.decode(part, return_dict=False)[0].float() for part in scaled])
-        images = torch.where(decoded.isfinite(), (decoded / 2 + 0.5).clamp(0, 1), torch.nan)  # the clamp would hide infinities
+        images = torch.where(
+            decoded.isfinite(), (decoded / 2 + 0.5).clamp(0, 1), torch.nan
+        )  # the clamp would hide infinities
         return images.permute(0, 2, 3, 1).cpu().numpy()
 
     def _noise(self, generators: list[torch.Generator]) -> torch.Tensor:
@@ -75,13 +90,18 @@ class Sampler:
 
         side = self.arm.size // (2 ** (len(self.vae.config.block_out_channels) - 1))
         shape = (len(generators), self.unet.config.in_channels, side, side)
-        return randn_tensor(shape, generator=generators, device=self.device, dtype=self.dtype) * self.scheduler.init_noise_sigma
+        return (
+            randn_tensor(shape, generator=generators, device=self.device, dtype=self.dtype)
+            * self.scheduler.init_noise_sigma
+        )
 
     def _predict(self, latents: torch.Tensor, time: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
         scale = self.arm.guidance_scale
         if scale == 1:
             return self.predict(latents, time, texts, return_dict=False)[0]
-        without, with_text = self.predict(torch.cat([latents, latents]), time, texts, return_dict=False)[0].chunk(2)
+        without, with_text = self.predict(torch.cat([latents, latents]), time, texts, return_dict=False)[
+            0
+        ].chunk(2)
         return without + scale * (with_text - without)
 
 
@@ -95,16 +115,27 @@ def load_unet_with_adapters(base: Path, adapters: Sequence[Adapter]) -> Any:
 
     unet = load_part(base, "unet")
     if unet.config.time_cond_proj_dim is not None:
-        raise ModelError(f"The UNet in {base} wants its guidance as an input; take a plain Stable Diffusion as training.base.")
-    parts = dict.fromkeys(("vae", "text_encoder", "tokenizer", "scheduler", "safety_checker", "feature_extractor"))
+        raise ModelError(
+            f"The UNet in {base} wants its guidance as an input; take a plain Stable Diffusion as training.base."
+        )
+    parts = dict.fromkeys(
+        ("vae", "text_encoder", "tokenizer", "scheduler", "safety_checker", "feature_extractor")
+    )
     pipe = StableDiffusionPipeline(unet=unet, **parts, requires_safety_checker=False)
     for adapter in adapters:
         with loading(adapter.file), quiet_hf_logging():
             wanted = _layers_in(adapter.file)
-            pipe.load_lora_weights(adapter.file.parent, weight_name=adapter.file.name, adapter_name=adapter.name, use_safetensors=True)
+            pipe.load_lora_weights(
+                adapter.file.parent,
+                weight_name=adapter.file.name,
+                adapter_name=adapter.name,
+                use_safetensors=True,
+            )
         found = sum(adapter.name in getattr(module, "lora_A", {}) for module in unet.modules())
         if found < wanted:
-            raise ModelError(f"{adapter.file} has {wanted} layers, of which the UNet in {base} has {found}; take an adapter of this base.")
+            raise ModelError(
+                f"{adapter.file} has {wanted} layers, of which the UNet in {base} has {found}; take an adapter of this base."
+            )
     if adapters:
         pipe.set_adapters([adapter.name for adapter in adapters], [adapter.weight for adapter in adapters])
     check_adapter_active(unet, adapters)
@@ -116,7 +147,11 @@ def _layers_in(file: Path) -> int:
     from safetensors import safe_open
 
     with safe_open(file, "pt") as tensors:
-        names = [name for name in tensors.keys() if name.endswith(("lora_A.weight", "lora_down.weight", "lora.down.weight"))]  # noqa: SIM118
+        names = [
+            name
+            for name in tensors.keys()
+            if name.endswith(("lora_A.weight", "lora_down.weight", "lora.down.weight"))
+        ]  # noqa: SIM118
     count = sum(not name.startswith(("text_encoder", "lora_te")) for name in names)
     if not count:
         raise ModelError(f"{file} holds no layer of a LoRA for a UNet; take another adapter.")
@@ -133,7 +168,11 @@ def fuse(unet: Any, adapters: Sequence[Adapter]) -> None:
 def check_adapter_active(unet: Any, adapters: Sequence[Adapter]) -> None:
     """Raise `ModelError` if an adapter holds NaN, is not active on any layer, or changes none by as much as `LEAST_CHANGE`."""
     for adapter in adapters:
-        layers = [m for m in unet.modules() if adapter.name in getattr(m, "lora_B", {}) and adapter.name in m.active_adapters]
+        layers = [
+            m
+            for m in unet.modules()
+            if adapter.name in getattr(m, "lora_B", {}) and adapter.name in m.active_adapters
+        ]
         changes = [_relative_change(layer, adapter.name) for layer in layers]
         if not all(map(math.isfinite, changes)):
             raise ModelError(
@@ -149,7 +188,11 @@ def check_adapter_active(unet: Any, adapters: Sequence[Adapter]) -> None:
 def _relative_change(layer: Any, name: str) -> float:
     """Norm of the adapter's update over the norm of the layer's own weights."""
     up, down = layer.lora_B[name].weight.float().flatten(1), layer.lora_A[name].weight.float().flatten(1)
-    return float(layer.scaling[name] * torch.linalg.norm(up @ down) / torch.linalg.norm(layer.get_base_layer().weight.float()))
+    return float(
+        layer.scaling[name]
+        * torch.linalg.norm(up @ down)
+        / torch.linalg.norm(layer.get_base_layer().weight.float())
+    )
 
 
 def _scheduler(arm: Arm) -> Any:

@@ -84,7 +84,10 @@ def plan(classes: Classes, generation: Generation) -> list[SampleSpec]:
     In turn, so that a larger ``per_class`` only adds images at the end: those that were made are of the larger plan too.
     """
     labels = [i % len(classes.names) for i in range(len(classes.names) * generation.per_class)]
-    return [SampleSpec(i, classes.names[label], classes.caption(label), generation.seed + i) for i, label in enumerate(labels)]
+    return [
+        SampleSpec(i, classes.names[label], classes.caption(label), generation.seed + i)
+        for i, label in enumerate(labels)
+    ]
 
 
 def main_arm(profile: Profile, base: Path, lcm: Path, lora: Path | None) -> Arm:
@@ -102,7 +105,14 @@ def extra_arm(profile: Profile, extra: ExtraArm, base: Path, lcm: Path, lora: Pa
     return _arm(profile, base, adapters, extra.scheduler, extra.num_inference_steps, extra.guidance_scale)
 
 
-def _arm(profile: Profile, base: Path, adapters: list[Adapter], scheduler: Literal["lcm", "dpm"], steps: int, guidance: float) -> Arm:
+def _arm(
+    profile: Profile,
+    base: Path,
+    adapters: list[Adapter],
+    scheduler: Literal["lcm", "dpm"],
+    steps: int,
+    guidance: float,
+) -> Arm:
     return Arm(
         base=base,
         base_model=pin_name(profile.training.base),

@@ -20,7 +20,9 @@ def draw(job: Job) -> None:
     state = PartialState(cpu=pick_device(job.execution.device).type == "cpu")
     check_count(job.execution.num_processes, state.num_processes)
     groups = job.groups()[state.process_index :: state.num_processes]
-    ImageGenerator(job, state.device, pick_dtype(state.device), _say).generate(groups, Lines(state.process_index))
+    ImageGenerator(job, state.device, pick_dtype(state.device), _say).generate(
+        groups, Lines(state.process_index)
+    )
     state.destroy_process_group()
 
 

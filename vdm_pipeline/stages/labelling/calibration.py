@@ -69,7 +69,9 @@ def calibrate(labelling: Labelling, logits: Logits, truth: Labels) -> Calibratio
     else:
         scale, bias = 1.0, np.zeros(classes)
     even = np.full(classes, 1 / classes)
-    plain = Calibration(labelling.calibration, labelling.decision, float(scale), tuple(bias.tolist()), tuple(even.tolist()))
+    plain = Calibration(
+        labelling.calibration, labelling.decision, float(scale), tuple(bias.tolist()), tuple(even.tolist())
+    )
     if labelling.decision == "argmax":
         return plain
     thresholds = _thresholds(labelling, plain.probabilities(logits), truth)

@@ -16,7 +16,9 @@ ROUNDING = 1e-5
 """Tables are written with six digits."""
 
 
-def every_class_predicted(labels: Sequence[str], class_names: Sequence[str], max_share: float) -> CheckOutcome:
+def every_class_predicted(
+    labels: Sequence[str], class_names: Sequence[str], max_share: float
+) -> CheckOutcome:
     """A labeller that says the same of every image, or of nearly every one, labels nothing."""
     counts = {name: sum(label == name for label in labels) for name in class_names}
     never = [name for name, count in counts.items() if not count]
@@ -25,13 +27,19 @@ def every_class_predicted(labels: Sequence[str], class_names: Sequence[str], max
     if never:
         sentence = f"never predicted: {', '.join(never)}"
     elif share > max_share:
-        sentence = f"{most} is given to {share:.1%} of the images, more than checks.max_class_share = {max_share}"
+        sentence = (
+            f"{most} is given to {share:.1%} of the images, more than checks.max_class_share = {max_share}"
+        )
     else:
         sentence = "every class is predicted, and none nearly always"
-    return CheckOutcome(not never and share <= max_share, sentence, {f"n_{name}": count for name, count in counts.items()})
+    return CheckOutcome(
+        not never and share <= max_share, sentence, {f"n_{name}": count for name, count in counts.items()}
+    )
 
 
-def sound_table(table: "pd.DataFrame", expected: "pd.DataFrame", class_names: Sequence[str], calibration: Calibration) -> CheckOutcome:
+def sound_table(
+    table: "pd.DataFrame", expected: "pd.DataFrame", class_names: Sequence[str], calibration: Calibration
+) -> CheckOutcome:
     """Ids, splits and true labels are the archive's (``expected``, in its order); probabilities, confidence and label agree."""
     faults = []
     for column in expected:
@@ -52,13 +60,18 @@ def sound_table(table: "pd.DataFrame", expected: "pd.DataFrame", class_names: Se
         faults += [f"{off} rows whose {columns[0]} and so on do not add up to 1"] * bool(off)
     if not faults:
         faults = _disagreements(table, class_names, calibration)
-    return CheckOutcome(not faults, "; ".join(faults) or "ids, labels and probabilities are sound", {"rows": len(table)})
+    return CheckOutcome(
+        not faults, "; ".join(faults) or "ids, labels and probabilities are sound", {"rows": len(table)}
+    )
 
 
 def _disagreements(table: "pd.DataFrame", class_names: Sequence[str], calibration: Calibration) -> list[str]:
     """Labels that are not what the probabilities decide, and confidences that are not the label's probability."""
     probabilities = table[[f"p_{name}" for name in class_names]].to_numpy(float)
-    rows, labels = np.arange(len(table)), table["auto_label"].map({name: i for i, name in enumerate(class_names)}).to_numpy()
+    rows, labels = (
+        np.arange(len(table)),
+        table["auto_label"].map({name: i for i, name in enumerate(class_names)}).to_numpy(),
+    )
     thresholds = np.maximum(calibration.thresholds, ROUNDING)
     odds = probabilities / thresholds
     undecided = int((odds[rows, labels] < odds.max(axis=1) - ROUNDING / thresholds.min()).sum())
@@ -71,38 +84,25 @@ def _disagreements(table: "pd.DataFrame", class_names: Sequence[str], calibratio
 def better_than_chance(scores: Mapping[str, Any], n_classes: int) -> CheckOutcome:
     """The whole interval of the balanced accuracy lies above what guessing has; ``scores`` are those of test."""
     if scores["roc_auc"] is None:
-        return CheckOutcome(False, "test lacks a class, so nothing shows that the labels are better than chance", {})
+        return CheckOutcome(
+            False, "test lacks a class, so nothing shows that the labels are better than chance", {}
+        )
     low, high = scores["balanced_accuracy_ci95"]
     good = low > 1 / n_classes
     says = "are better than chance" if good else "are not clearly better than chance"
     figures = {"balanced_accuracy": scores["balanced_accuracy"], "low": low, "high": high}
     return CheckOutcome(
-        good, f"labels {says}: balanced accuracy {scores['balanced_accuracy']:.3f} [{low:.3f}, {high:.3f}] on test", figures
+        good,
+        f"labels {says}: balanced accuracy {scores['balanced_accuracy']:.3f} [{low:.3f}, {high:.3f}] on test",
+        figures,
     )
 
 
 def calibrated(scores: Mapping[str, Any], max_ece: float) -> CheckOutcome:
     """Confidence means what it says."""
     ece = scores["ece"]
-    return CheckOutcome(ece <= max_ece, f"expected calibration error {ece:.3f} on test; checks.max_ece is {max_ece}", {"ece": ece})
-
-
-def disjoint(subset: Sequence[bytes], held_out: Sequence[bytes]) -> CheckOutcome:
-    """No image of the subset stands twice, or in val or test; images are given by the digests of their pixels."""
-    leaked, repeated = len(set(subset) & set(held_out)), len(subset) - len(set(subset))
-    sentence = f"{leaked} subset images also stand in val or test, {repeated} stand twice"
-    return CheckOutcome(not leaked and not repeated, sentence, {"leaked": leaked, "repeated": repeated})
-
-
-def pure(labels: Sequence[str], truth: Sequence[str], min_purity: float) -> CheckOutcome:
-    """Captions say what the images show."""
-    share = sum(label == true for label, true in zip(labels, truth, strict=True)) / max(len(labels), 1)
-    sentence = f"{share:.1%} of the captions are those of the true label; checks.min_purity is {min_purity:.0%}"
-    return CheckOutcome(share >= min_purity, sentence, {"purity": share})
-
-
-def balanced(labels: Sequence[str], class_names: Sequence[str]) -> CheckOutcome:
-    """The subset holds as many images of each class."""
-    counts = {name: sum(label == name for label in labels) for name in class_names}
-    even = len(set(counts.values())) == 1 and all(counts.values())
-    return CheckOutcome(even, ", ".join(f"{count} {name}" for name, count in counts.items()), counts)
+    return CheckOutcome(
+        ece <= max_ece,
+        f"expected calibration error {ece:.3f} on test; checks.max_ece is {max_ece}",
+        {"ece": ece},
+    )

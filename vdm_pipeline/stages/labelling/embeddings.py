@@ -34,7 +34,9 @@ class Shard:
 def shards_of(archive: Archive) -> list[Shard]:
     """Every piece of every split, in the order in which the archive is read."""
     counts = {name: len(split) for name, split in archive.splits.items()}
-    return [Shard(name, i, min(SHARD, n - i * SHARD)) for name, n in counts.items() for i in range(-(-n // SHARD))]
+    return [
+        Shard(name, i, min(SHARD, n - i * SHARD)) for name, n in counts.items() for i in range(-(-n // SHARD))
+    ]
 
 
 class Embedder:
@@ -54,14 +56,22 @@ class Embedder:
         if not path.exists():
             vectors = self.embed(self._images(shard))
             if not np.isfinite(vectors).all():
-                raise PipelineError(f"Embeddings of {shard.split} images are not finite; look at labelling.model and its weights.")
+                raise PipelineError(
+                    f"Embeddings of {shard.split} images are not finite; look at labelling.model and its weights."
+                )
             with atomic_file(path) as temporary:
-                temporary.write_bytes(save({"embeddings": vectors}))  # save_file would close it to others, whatever the umask
+                temporary.write_bytes(
+                    save({"embeddings": vectors})
+                )  # save_file would close it to others, whatever the umask
         return shard.images
 
     def _images(self, shard: Shard) -> NDArray[np.uint8]:
         if self._split != shard.split or self._next > shard.index:
-            self._split, self._next, self._stream = shard.split, 0, self.archive.splits[shard.split].batches(SHARD)
+            self._split, self._next, self._stream = (
+                shard.split,
+                0,
+                self.archive.splits[shard.split].batches(SHARD),
+            )
         while self._next < shard.index:
             next(self._stream)
             self._next += 1

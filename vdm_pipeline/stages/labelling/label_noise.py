@@ -28,7 +28,9 @@ def find_suspects(
 
     judged = [name for name in class_names if name not in too_rare(table[column], class_names)]
     rows = np.flatnonzero(table[column].isin(judged))
-    labels = table[column].iloc[rows].map({name: label for label, name in enumerate(judged)}).to_numpy(np.int64)
+    labels = (
+        table[column].iloc[rows].map({name: label for label, name in enumerate(judged)}).to_numpy(np.int64)
+    )
     if len(judged) < 2:
         return pd.DataFrame(columns=["image_id", "label", "suggested", "quality"])
     probabilities = out_of_sample(check_one_per_image(embeddings, len(table), "train")[rows], labels, seed)
@@ -49,7 +51,9 @@ def too_rare(labels: "pd.Series", class_names: Sequence[str]) -> list[str]:
     return [name for name in class_names if counts.get(name, 0) < FOLDS]
 
 
-def out_of_sample(embeddings: NDArray[np.float32], labels: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
+def out_of_sample(
+    embeddings: NDArray[np.float32], labels: NDArray[np.int64], seed: int
+) -> NDArray[np.float64]:
     """Probabilities ``[n, classes]`` of a logistic regression that was trained on the other folds."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict

@@ -36,7 +36,9 @@ def label_archive(
     for split, part in archive.splits.items():
         scores[split] = np.concatenate([logits(rows, text, scale) for rows in embeddings(split)])
         if len(scores[split]) != len(part):
-            raise PipelineError(f"{len(scores[split])} embeddings for {len(part)} images of {split}; materialize image_embeddings again.")
+            raise PipelineError(
+                f"{len(scores[split])} embeddings for {len(part)} images of {split}; materialize image_embeddings again."
+            )
         broken = np.flatnonzero(~np.isfinite(scores[split]).all(axis=1))
         if len(broken):
             raise PipelineError(
@@ -48,7 +50,10 @@ def label_archive(
 
 
 def label_table(
-    archive: Archive, scores: dict[str, NDArray[np.float64]], calibration: Calibration, class_names: Sequence[str]
+    archive: Archive,
+    scores: dict[str, NDArray[np.float64]],
+    calibration: Calibration,
+    class_names: Sequence[str],
 ) -> "pd.DataFrame":
     """Rows in the archive's order from logits ``[n, classes]`` a split.
 
@@ -62,7 +67,9 @@ def label_table(
     table.insert(1, "auto_label", [class_names[i] for i in labels])
     table.insert(4, "confidence_score", probabilities[np.arange(len(labels)), labels])
     for prefix, values in (("p", probabilities), ("zero_shot_p", softmax(raw))):
-        table = table.assign(**{f"{prefix}_{name}": values[:, index] for index, name in enumerate(class_names)})
+        table = table.assign(
+            **{f"{prefix}_{name}": values[:, index] for index, name in enumerate(class_names)}
+        )
     return table
 
 
@@ -96,7 +103,9 @@ def read_labels(path: Path) -> "pd.DataFrame":
         numbers = {column: ["", "nan"] for column in columns if column not in TEXTS}
         table = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=numbers)
     except (ValueError, OSError) as error:  # pandas raises ValueErrors for damage
-        raise PipelineError(f"{path} is no table of labels ({type(error).__name__}); materialize labeled_dataset again.") from None
+        raise PipelineError(
+            f"{path} is no table of labels ({type(error).__name__}); materialize labeled_dataset again."
+        ) from None
     lacking = [column for column in (*TEXTS, "ground_truth", "confidence_score") if column not in table]
     if lacking:
         raise PipelineError(f"{path} lacks the column {lacking[0]}; materialize labeled_dataset again.")

@@ -15,4 +15,6 @@ def negations(prompts: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
 
     Source: Alhamoud et al., "Vision-Language Models Do Not Understand Negation", 2025.
     """
-    return [(prompt, found[0]) for group in prompts for prompt in group if (found := NEGATIONS.search(prompt))]
+    return [
+        (prompt, found[0]) for group in prompts for prompt in group if (found := NEGATIONS.search(prompt))
+    ]

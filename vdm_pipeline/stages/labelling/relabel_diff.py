@@ -19,7 +19,10 @@ def last_labels(path: Path) -> "pd.DataFrame | None":
         return None
     try:
         return pd.read_csv(path, usecols=NEEDED, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False)
-    except (ValueError, UnicodeDecodeError):  # pandas raises ValueErrors for damage, empty files and missing columns
+    except (
+        ValueError,
+        UnicodeDecodeError,
+    ):  # pandas raises ValueErrors for damage, empty files and missing columns
         return None
 
 
@@ -50,7 +53,11 @@ def before_and_after(old: "pd.DataFrame | None", new: "pd.DataFrame") -> dict[st
 
     if old is None:
         return {}
-    scorers = {"accuracy": metrics.accuracy_score, "balanced_accuracy": metrics.balanced_accuracy_score, "mcc": metrics.matthews_corrcoef}
+    scorers = {
+        "accuracy": metrics.accuracy_score,
+        "balanced_accuracy": metrics.balanced_accuracy_score,
+        "mcc": metrics.matthews_corrcoef,
+    }
     tests = {when: table[table["split"] == "test"] for when, table in (("before", old), ("after", new))}
     return {
         f"test_{name}_{when}": round(float(scorer(test["ground_truth_label"], test["auto_label"])), 4)

@@ -29,10 +29,14 @@ class ZeroShot:
         import open_clip
 
         if not (folder / "open_clip_config.json").is_file() or not any(folder.glob("*.safetensors")):
-            raise ModelError(f"{folder} is no open_clip model: it needs open_clip_config.json and a .safetensors file.")
+            raise ModelError(
+                f"{folder} is no open_clip model: it needs open_clip_config.json and a .safetensors file."
+            )
         pickled = next((path for pattern in ("*.bin", "*.pth") for path in folder.glob(pattern)), None)
         if pickled:  # open_clip would rather read it than a .safetensors file of some names
-            raise ModelError(f"{pickled} may be a pickle, which is never read; keep the .safetensors file alone, and pin the folder anew.")
+            raise ModelError(
+                f"{pickled} may be a pickle, which is never read; keep the .safetensors file alone, and pin the folder anew."
+            )
         reject_remote_code(folder)
         name, towers = f"local-dir:{folder}", _text_tower(folder)
         self.device = device
@@ -64,7 +68,9 @@ class ZeroShot:
         return x.float().div_(255).sub(self.mean).div_(self.std)
 
     @torch.inference_mode()
-    def embed(self, images: NDArray[np.uint8], batch: int = 64, progress: Progress = _no_progress) -> NDArray[np.float32]:
+    def embed(
+        self, images: NDArray[np.uint8], batch: int = 64, progress: Progress = _no_progress
+    ) -> NDArray[np.float32]:
         """Unit embeddings ``[n, d]`` of square uint8 images ``[n, s, s]`` or ``[n, s, s, 3]``."""
         parts = []
         for start in range(0, len(images), batch):
@@ -86,7 +92,9 @@ class ZeroShot:
         tokens = self.tokenizer(prompts)
         for prompt, length in zip(prompts, self._lengths(prompts), strict=True):
             if length > tokens.shape[1]:
-                raise ModelError(f"Prompt '{prompt}' does not fit the labeller's {tokens.shape[1]} tokens; shorten it.")
+                raise ModelError(
+                    f"Prompt '{prompt}' does not fit the labeller's {tokens.shape[1]} tokens; shorten it."
+                )
         embeddings = self.model.encode_text(tokens.to(self.device), normalize=True)
         return F.normalize(embeddings.mean(0), dim=0).float().cpu().numpy()
 
@@ -106,7 +114,9 @@ def _text_tower(folder: Path) -> dict[str, Any]:
     The copy of that in the folder is named in its place: nothing is asked of a hub here, where no revision could be pinned.
     """
     with loading(folder):
-        text = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
+        text = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"][
+            "text_cfg"
+        ]
     if "hf_model_name" not in text:
         return {}
     if not (folder / TEXT / "config.json").is_file():

@@ -14,7 +14,11 @@ def main(arguments: list[str]) -> int:
     if len(arguments) == 2:
         return _print_weights(*arguments)
     if len(arguments) != 1 or not Path(arguments[0]).is_dir():
-        given = repr(arguments[0]) + " is no folder" if len(arguments) == 1 else f"{len(arguments)} arguments were given"
+        given = (
+            repr(arguments[0]) + " is no folder"
+            if len(arguments) == 1
+            else f"{len(arguments)} arguments were given"
+        )
         print(f"{given}; name the folder of one model, or a hub id and its commit: {USAGE}", file=sys.stderr)
         return 2
     print(folder_digest(Path(arguments[0])))

@@ -37,7 +37,11 @@ def labeller_folder(labelling: Labelling, log: Log = print) -> Path:
     text = resolve_model(labelling.text_model, log) if labelling.text_model else None
     name = fingerprint(labelling.model, labelling.text_model)
     place = Path(cached_assets_path("vdm_pipeline", namespace="labellers", subfolder=name))
-    with locked(place.with_name(f".{name}.lock"), {}, lambda _: log("another process makes the labeller's folder; waiting for it")):
+    with locked(
+        place.with_name(f".{name}.lock"),
+        {},
+        lambda _: log("another process makes the labeller's folder; waiting for it"),
+    ):
         if not _is_intact(place):
             _assemble(folder, text, labelling.model, place, log)
     return place
@@ -64,7 +68,9 @@ def _assemble(folder: Path, text: Path | None, pin: ModelPin, place: Path, log: 
         _save_weights(folder, pin, staging / WEIGHTS, log)
         if text:
             _copy_descriptions(text, staging / TEXT)
-        write_text(staging / RECORD, json.dumps({"weights": pin.weights, "files": folder_hashes(staging)}, indent=1))
+        write_text(
+            staging / RECORD, json.dumps({"weights": pin.weights, "files": folder_hashes(staging)}, indent=1)
+        )
         replace_path(staging, place)
     finally:
         shutil.rmtree(staging, ignore_errors=True)  # what a fault leaves
@@ -81,11 +87,15 @@ def _save_weights(folder: Path, pin: ModelPin, path: Path, log: Log) -> None:
     """The repository's one file of weights, as safetensors."""
     names = list(pin.weights or {})
     if len(names) != 1:
-        raise ModelError(f"The weights of '{pin.id}' must be one file, and its pin in labelling.model names {len(names)}; name that one.")
+        raise ModelError(
+            f"The weights of '{pin.id}' must be one file, and its pin in labelling.model names {len(names)}; name that one."
+        )
     source = folder / names[0]
     free, needed = shutil.disk_usage(path.parent).free, source.stat().st_size
     if free < needed:
-        raise ModelError(f"{path} takes {needed / 1e9:.1f} GB, and its disk has {free / 1e9:.1f} GB left; make room, or set HF_HOME.")
+        raise ModelError(
+            f"{path} takes {needed / 1e9:.1f} GB, and its disk has {free / 1e9:.1f} GB left; make room, or set HF_HOME."
+        )
     with atomic_file(path) as temporary:
         if source.suffix == ".safetensors":
             shutil.copyfile(source, temporary)
@@ -103,6 +113,8 @@ def _convert(pickled: Path, path: Path) -> None:
         found = torch.load(pickled, map_location="cpu", weights_only=True)
     state = found.get("state_dict", found) if isinstance(found, dict) else None
     if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ModelError(f"{pickled} holds more, or less, than named tensors; take another revision of the model.")
+        raise ModelError(
+            f"{pickled} holds more, or less, than named tensors; take another revision of the model."
+        )
     with system_faults(path):
         save_file({name: value.clone().contiguous() for name, value in state.items()}, path)

@@ -24,7 +24,11 @@ def quiet_hf_logging() -> Iterator[None]:
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
-    before = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    before = (
+        diffusers_logging.get_verbosity(),
+        transformers_logging.get_verbosity(),
+        transformers_logging.is_progress_bar_enabled(),
+    )
     diffusers_logging.set_verbosity_error()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -46,9 +50,15 @@ def load_part(folder: Path, part: str, dtype: torch.dtype = torch.float32) -> An
     these in at random.
     """
     if not (folder / part).is_dir():
-        raise ModelError(f"{folder} is no Stable Diffusion folder: it lacks '{part}'; correct training.base in the profile.")
-    if part == "tokenizer" and not any((folder / part / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-        raise ModelError(f"{folder / part} lacks its vocabulary, tokenizer.json or vocab.json; fetch it again.")
+        raise ModelError(
+            f"{folder} is no Stable Diffusion folder: it lacks '{part}'; correct training.base in the profile."
+        )
+    if part == "tokenizer" and not any(
+        (folder / part / name).is_file() for name in ("tokenizer.json", "vocab.json")
+    ):
+        raise ModelError(
+            f"{folder / part} lacks its vocabulary, tokenizer.json or vocab.json; fetch it again."
+        )
     with loading(folder / part), quiet_hf_logging():
         return _load(folder / part, dtype)
 
@@ -62,9 +72,13 @@ def _load(folder: Path, dtype: torch.dtype) -> Any:
     if folder.name == "scheduler":
         return DDPMScheduler.from_pretrained(folder, local_files_only=True)
     kind = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}[folder.name]
-    model, report = kind.from_pretrained(folder, use_safetensors=True, torch_dtype=dtype, output_loading_info=True, local_files_only=True)
+    model, report = kind.from_pretrained(
+        folder, use_safetensors=True, torch_dtype=dtype, output_loading_info=True, local_files_only=True
+    )
     if report["missing_keys"]:
-        raise ModelError(f"{folder} lacks {len(report['missing_keys'])} weights, such as {min(report['missing_keys'])}; fetch it again.")
+        raise ModelError(
+            f"{folder} lacks {len(report['missing_keys'])} weights, such as {min(report['missing_keys'])}; fetch it again."
+        )
     return model.eval().requires_grad_(False)
 
 
@@ -87,7 +101,9 @@ def encode_image(vae: Any, image: NDArray[np.uint8], size: int) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def encode_prompts(folder: Path, prompts: list[str], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+def encode_prompts(
+    folder: Path, prompts: list[str], device: torch.device, dtype: torch.dtype
+) -> torch.Tensor:
     """Text embeddings ``[prompts, 77, d]``, each made by itself as latents are; the text encoder is dropped afterwards.
 
     Raises `ModelError` for a prompt that does not fit the encoder's 77 tokens: its end would be cut in silence.
@@ -96,7 +112,11 @@ def encode_prompts(folder: Path, prompts: list[str], device: torch.device, dtype
     for prompt in prompts:
         length = len(tokenizer(prompt)["input_ids"])
         if length > tokenizer.model_max_length:
-            raise ModelError(f"Prompt '{prompt}' has {length} tokens of at most {tokenizer.model_max_length}; shorten it.")
+            raise ModelError(
+                f"Prompt '{prompt}' has {length} tokens of at most {tokenizer.model_max_length}; shorten it."
+            )
     encoder = load_part(folder, "text_encoder", dtype).to(device)
-    tokens = tokenizer(prompts, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
+    tokens = tokenizer(
+        prompts, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt"
+    )
     return torch.cat([encoder(one[None].to(device)).last_hidden_state for one in tokens["input_ids"]])

@@ -15,7 +15,14 @@ from typing import Any
 from urllib.parse import urlparse
 
 from httpx2 import InvalidURL, UnsupportedProtocol
-from huggingface_hub import HfApi, cached_assets_path, constants, get_hf_file_metadata, hf_hub_url, snapshot_download
+from huggingface_hub import (
+    HfApi,
+    cached_assets_path,
+    constants,
+    get_hf_file_metadata,
+    hf_hub_url,
+    snapshot_download,
+)
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -59,7 +66,11 @@ def fetch_repository(pin: ModelPin, log: Log) -> Path:
     name = f"{pin.id.replace('/', '--')}--{pin.revision}"
     with _told(pin.id, pin.revision):
         place = Path(cached_assets_path("vdm_pipeline", namespace="models", subfolder=name))
-        with locked(place.with_name(f".{name}.lock"), {}, lambda _: log(f"{pin.id}: another process fetches it; waiting for it")):
+        with locked(
+            place.with_name(f".{name}.lock"),
+            {},
+            lambda _: log(f"{pin.id}: another process fetches it; waiting for it"),
+        ):
             if not _is_intact(pin, place):
                 _fetch(pin, place, log)
     return place
@@ -87,11 +98,15 @@ def _fetch(pin: ModelPin, place: Path, log: Log) -> None:
         if weights.get(name) != digest:
             (place / name).unlink()
     _take_from_cache(pin, place)
-    if not (constants.HF_HUB_OFFLINE and _has_all(pin, place)):  # the last word on descriptions is the hub's, if it may be asked
+    if not (
+        constants.HF_HUB_OFFLINE and _has_all(pin, place)
+    ):  # the last word on descriptions is the hub's, if it may be asked
         files = {file.path: file for file in _listed(pin.id, pin.revision)}
         _check_listed(pin, files)
         _fetch_descriptions(pin, place)
-        sizes = {name: file.lfs.size if file.lfs else file.size for name, file in files.items() if name in weights}
+        sizes = {
+            name: file.lfs.size if file.lfs else file.size for name, file in files.items() if name in weights
+        }
         _check_room(pin, place, sizes)
         for name, digest in weights.items():
             if not (place / name).exists():
@@ -101,8 +116,17 @@ def _fetch(pin: ModelPin, place: Path, log: Log) -> None:
 
 def _fetch_descriptions(pin: ModelPin, place: Path) -> None:
     try:
-        snapshot_download(pin.id, revision=pin.revision, allow_patterns=list(DESCRIPTIONS), local_dir=place, tqdm_class=Silent)
-    except (RuntimeError, ValueError) as error:  # the plain ones that it, and `hf_xet` for large files, have for a network's faults
+        snapshot_download(
+            pin.id,
+            revision=pin.revision,
+            allow_patterns=list(DESCRIPTIONS),
+            local_dir=place,
+            tqdm_class=Silent,
+        )
+    except (
+        RuntimeError,
+        ValueError,
+    ) as error:  # the plain ones that it, and `hf_xet` for large files, have for a network's faults
         raise ConnectionError(str(error)) from error
     shutil.rmtree(place / ".cache", ignore_errors=True)  # the hub's own notes on these files
 
@@ -117,13 +141,17 @@ def _take_from_cache(pin: ModelPin, place: Path) -> None:
     weights = pin.weights or {}
     try:
         patterns = [*weights, *DESCRIPTIONS]
-        cache = Path(snapshot_download(pin.id, revision=pin.revision, allow_patterns=patterns, local_files_only=True))
+        cache = Path(
+            snapshot_download(pin.id, revision=pin.revision, allow_patterns=patterns, local_files_only=True)
+        )
     except LocalEntryNotFoundError:
         return
     for path in [path for path in cache.rglob("*") if path.is_file()]:
         name = path.relative_to(cache).as_posix()
         described = any(path.match(pattern) for pattern in DESCRIPTIONS)
-        if not (place / name).exists() and (described or (name in weights and file_sha256(path) == weights[name])):
+        if not (place / name).exists() and (
+            described or (name in weights and file_sha256(path) == weights[name])
+        ):
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             _link_or_copy(path.resolve(), place / name)
 
@@ -146,7 +174,9 @@ def _check_listed(pin: ModelPin, files: dict[str, RepoFile]) -> None:
     """Raise `ModelError` if a pinned file is not in the repository, or is another by the hub's own account."""
     for name, digest in (pin.weights or {}).items():
         if name not in files:
-            raise ModelError(f"'{pin.id}' at {pin.revision} has no file '{name}'; correct the weights of its pin in the profile.")
+            raise ModelError(
+                f"'{pin.id}' at {pin.revision} has no file '{name}'; correct the weights of its pin in the profile."
+            )
         told = files[name].lfs
         if told and told.sha256 != digest:
             raise ModelError(
@@ -205,7 +235,9 @@ def _told(repository: str, revision: str | None) -> Iterator[None]:
             raise
         if number is not None and not isinstance(error, ConnectionError | TimeoutError):
             where = getattr(error, "filename", None) or constants.HF_HOME
-            raise ModelError(f"{model}: {where}: {os.strerror(number)}; make it writable, or set HF_HOME to a folder that is.") from error
+            raise ModelError(
+                f"{model}: {where}: {os.strerror(number)}; make it writable, or set HF_HOME to a folder that is."
+            ) from error
         cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
         status = cause.response.status_code if isinstance(cause, HfHubHTTPError) else None
         hint = _hint(cause, repository, status)

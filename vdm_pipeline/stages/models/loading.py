@@ -37,7 +37,9 @@ def reject_remote_code(folder: Path) -> None:
         with loading(folder):
             asked = REMOTE_CODE_KEYS & _keys(json.loads(path.read_text(encoding="utf-8")))
         if asked:
-            raise ModelError(f"{path} asks for code to be run ('{min(asked)}'), which is never done; take a model that needs none.")
+            raise ModelError(
+                f"{path} asks for code to be run ('{min(asked)}'), which is never done; take a model that needs none."
+            )
 
 
 def _keys(value: Any) -> set[str]:

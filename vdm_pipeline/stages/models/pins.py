@@ -20,7 +20,11 @@ def resolve_model(pin: ModelPin, log: Callable[[str], None] = print) -> Path:
         from vdm_pipeline.stages.models.hub import fetch_repository
 
         return fetch_repository(pin, log)
-    folder = EMBEDDED / pin.id.removeprefix("embedded:") if pin.source == "embedded" else Path(os.path.expanduser(pin.id))
+    folder = (
+        EMBEDDED / pin.id.removeprefix("embedded:")
+        if pin.source == "embedded"
+        else Path(os.path.expanduser(pin.id))
+    )
     if not folder.is_dir():
         raise ModelError(f"Model folder {folder} does not exist; correct the id '{pin.id}' in the profile.")
     expected = pin.digest

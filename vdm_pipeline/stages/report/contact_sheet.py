@@ -14,7 +14,9 @@ MARGIN = 132
 """Width of the row titles, pixels."""
 
 
-def contact_sheet(real: dict[str, NDArray[np.uint8]], baseline: Path, generated: Path, path: Path, side: int = 96) -> None:
+def contact_sheet(
+    real: dict[str, NDArray[np.uint8]], baseline: Path, generated: Path, path: Path, side: int = 96
+) -> None:
     """Three rows a class: real, baseline, LoRA; a column of the last two shares its prompt and seed. Colour is kept where there is any."""
     rows = read_rows(generated / "metadata.jsonl")
     titles, cells = [], []

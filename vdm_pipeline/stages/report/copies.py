@@ -18,7 +18,10 @@ def held_out_ids(images: Mapping[str, Any]) -> list[str]:
 
 
 def closest(
-    images: Mapping[str, Any], arms: Mapping[str, Path], subset: Path, held_out: Mapping[str, NDArray[np.uint8]]
+    images: Mapping[str, Any],
+    arms: Mapping[str, Path],
+    subset: Path,
+    held_out: Mapping[str, NDArray[np.uint8]],
 ) -> dict[str, list[dict[str, Any]]]:
     """By feature space: of each pair its names, nearness and pictures; ``arms`` are folders, ``held_out`` holds images ``[h, w]`` by id."""
     return {

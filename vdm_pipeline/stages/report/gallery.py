@@ -37,7 +37,11 @@ class Strip(NamedTuple):
 
 
 def gallery(
-    class_names: Sequence[str], real: Mapping[str, NDArray[np.uint8]], baseline: Path, generated: Path, extra: Path | None = None
+    class_names: Sequence[str],
+    real: Mapping[str, NDArray[np.uint8]],
+    baseline: Path,
+    generated: Path,
+    extra: Path | None = None,
 ) -> dict[str, list[Strip]]:
     """For each class: real images ``[n, h, w]``, the baseline, the LoRA, and extra arms, whose folders stand in ``extra``.
 
@@ -46,7 +50,10 @@ def gallery(
     rows = paired_rows(baseline, generated, PAIRED + ALSO_PAIRED)
     arms = {"baseline": (baseline, paired_rows(generated, baseline, PAIRED)), "LoRA": (generated, rows)}
     if extra:
-        arms |= {name: (extra / name, paired_rows(generated, extra / name, PAIRED)) for name in read_json(extra / "arms.json")}
+        arms |= {
+            name: (extra / name, paired_rows(generated, extra / name, PAIRED))
+            for name in read_json(extra / "arms.json")
+        }
     columns = _columns(generated, rows, real)
     return {name: _strips(name, list(real.get(name, ()))[:columns], arms, columns) for name in class_names}
 
@@ -66,8 +73,15 @@ def paired_rows(theirs: Path, ours: Path, keys: Sequence[str]) -> list[dict[str,
     return rows
 
 
-def _strips(label: str, real: list[NDArray[np.uint8]], arms: Mapping[str, tuple[Path, list[dict[str, Any]]]], columns: int) -> list[Strip]:
-    shown = [Picture(data_uri(image), f"real, {label}", "", [f"real, {label}", "held out: val"]) for image in real]
+def _strips(
+    label: str,
+    real: list[NDArray[np.uint8]],
+    arms: Mapping[str, tuple[Path, list[dict[str, Any]]]],
+    columns: int,
+) -> list[Strip]:
+    shown = [
+        Picture(data_uri(image), f"real, {label}", "", [f"real, {label}", "held out: val"]) for image in real
+    ]
     strips = [Strip("real", shown)]
     for title, (folder, rows) in arms.items():
         chosen = spread([row for row in rows if row["label"] == label], columns)
@@ -77,11 +91,18 @@ def _strips(label: str, real: list[NDArray[np.uint8]], arms: Mapping[str, tuple[
 
 def _picture(arm: str, folder: Path, row: Mapping[str, Any]) -> Picture:
     made = [f"{row['steps']} steps"] + ([f"scheduler {row['scheduler']}"] if "scheduler" in row else [])
-    lines = [f"{arm}, {row['label']}", f"prompt: {row['prompt']}", f"seed {row['seed']}, {', '.join(made)}", f"file {row['file_name']}"]
+    lines = [
+        f"{arm}, {row['label']}",
+        f"prompt: {row['prompt']}",
+        f"seed {row['seed']}, {', '.join(made)}",
+        f"file {row['file_name']}",
+    ]
     uri = data_uri(read_png(folder, row["file_name"]))
     return Picture(uri, f"{arm}, seed {row['seed']}: {row['prompt']}", f"seed {row['seed']}", lines)
 
 
 def _columns(folder: Path, rows: Sequence[Mapping[str, Any]], real: Mapping[str, NDArray[np.uint8]]) -> int:
-    sides = [len(read_png(folder, row["file_name"])) for row in rows[:1]] + [images.shape[1] for images in real.values() if len(images)]
+    sides = [len(read_png(folder, row["file_name"])) for row in rows[:1]] + [
+        images.shape[1] for images in real.values() if len(images)
+    ]
     return COLUMNS if max(sides, default=0) <= MODEST else FEWER

@@ -75,7 +75,10 @@ def metrics_table(images: Mapping[str, Any], group: str) -> Table:
     arms |= {title: find(images, arm, group) for arm, title in OTHER_REAL.items()}
 
     def rows(titles: Mapping[str, str], *under: str) -> list[Row]:
-        return [Row(title, [metric_cell(find(arm, *under, key)) for arm in arms.values()]) for key, title in titles.items()]
+        return [
+            Row(title, [metric_cell(find(arm, *under, key)) for arm in arms.values()])
+            for key, title in titles.items()
+        ]
 
     blocks = [
         Block("", rows({"n": "images", "n_reference": "compared with real images"})),
@@ -96,13 +99,18 @@ def cautions(images: Mapping[str, Any]) -> list[str]:
     told = [_fid_of_few(images), _smaller_floor(images), _few_compared(images)]
     if absent := find(images, "reference", "absent"):
         split = find(images, "reference", "split")
-        told.append(f"{split} holds no image of {', '.join(absent)}: metrics of whole sets are told class by class alone.")
+        told.append(
+            f"{split} holds no image of {', '.join(absent)}: metrics of whole sets are told class by class alone."
+        )
     return [caution for caution in told if caution]
 
 
 def _fid_of_few(images: Mapping[str, Any]) -> str | None:
     """Why FID is not to be read by itself, where sets are smaller than it needs."""
-    least, counts = find(images, "fid_trusted_from"), [find(images, "lora", "overall", key) for key in ("n", "n_reference")]
+    least, counts = (
+        find(images, "fid_trusted_from"),
+        [find(images, "lora", "overall", key) for key in ("n", "n_reference")],
+    )
     if least is None or None in counts or min(counts) >= least:
         return None
     told = f"FID needs {least} images a set; {counts[0]} against {counts[1]} make it too large by an amount that differs from set to set."
@@ -113,9 +121,7 @@ def _few_compared(images: Mapping[str, Any]) -> str | None:
     compared, there = find(images, "lora", "overall", "n_reference"), find(images, "reference", "n")
     if not compared or there is None or compared >= FEW or compared == there:
         return None
-    return (
-        f"With the class shares of the arms only {compared} of {there} held-out images can be compared overall: one class has few of them."
-    )
+    return f"With the class shares of the arms only {compared} of {there} held-out images can be compared overall: one class has few of them."
 
 
 def _smaller_floor(images: Mapping[str, Any]) -> str | None:
@@ -128,23 +134,36 @@ def _smaller_floor(images: Mapping[str, Any]) -> str | None:
 def paired_table(images: Mapping[str, Any], groups: Sequence[str]) -> Table:
     """LoRA minus baseline of the same prompt and seed, by group."""
     paired = find(images, "paired") or {}
-    counts = [next(filter(None, (find(metric, group, "n") for metric in paired.values())), None) for group in groups]
+    counts = [
+        next(filter(None, (find(metric, group, "n") for metric in paired.values())), None) for group in groups
+    ]
     rows = [Row("pairs", [metric_cell(count) for count in counts])]
-    rows += [Row(title, [_with_p(find(paired, key, group)) for group in groups]) for key, title in PAIRED.items()]
-    return Table("LoRA minus baseline, image by image", [group_title(group) for group in groups], [Block("", rows)])
+    rows += [
+        Row(title, [_with_p(find(paired, key, group)) for group in groups]) for key, title in PAIRED.items()
+    ]
+    return Table(
+        "LoRA minus baseline, image by image", [group_title(group) for group in groups], [Block("", rows)]
+    )
 
 
 def copies_table(images: Mapping[str, Any]) -> Table:
     """Nearness to training images, an arm a column; real images that were never trained on are the control."""
     found = find(images, "memorization", "arms") or {}
     titles = {"real": "real, never trained on: control", "baseline": "baseline", "lora": "with LoRA"}
-    arms = {titles[key]: found.get(key) for key in titles} | {name: arm for name, arm in found.items() if name not in titles}
+    arms = {titles[key]: found.get(key) for key in titles} | {
+        name: arm for name, arm in found.items() if name not in titles
+    }
 
     def rows(names: Mapping[str, str], under: str) -> list[Row]:
-        return [Row(title, [_cell(key, find(arm, under, key)) for arm in arms.values()]) for key, title in names.items()]
+        return [
+            Row(title, [_cell(key, find(arm, under, key)) for arm in arms.values()])
+            for key, title in names.items()
+        ]
 
     blocks = [Block(space_title(images, space), rows(COPIES, space)) for space in SPACES]
-    return Table("Nearness to training images", list(arms), [*blocks, Block("repeats", rows(DUPLICATES, "duplicates"))])
+    return Table(
+        "Nearness to training images", list(arms), [*blocks, Block("repeats", rows(DUPLICATES, "duplicates"))]
+    )
 
 
 def utility_table(images: Mapping[str, Any], class_names: Sequence[str]) -> Table:
@@ -156,7 +175,10 @@ def utility_table(images: Mapping[str, Any], class_names: Sequence[str]) -> Tabl
         scores = [metric_cell(find(found, "sets", key, name)) for name in ("n", "balanced_accuracy")]
         rows.append(Row(title, scores + recalls))
     blank = [Cell("")] * len(class_names)
-    gains = [Row(f"minus {SETS[key]}", [Cell(""), metric_cell(find(found, "gains", key)), *blank]) for key in ("real", "real_twice")]
+    gains = [
+        Row(f"minus {SETS[key]}", [Cell(""), metric_cell(find(found, "gains", key)), *blank])
+        for key in ("real", "real_twice")
+    ]
     columns = ["training images", "balanced accuracy ↑", *(f"recall of {name} ↑" for name in class_names)]
     blocks = [Block("trained on", rows), Block("real and with LoRA", gains)]
     return Table("A classifier tested on real images it has not seen", columns, blocks)
@@ -173,4 +195,8 @@ def _cell(key: str, value: Any) -> Cell:
 
 
 def _with_p(metric: Any) -> Cell:
-    return metric_cell(metric, f"p = {chance(metric['p'])}") if find(metric, "p") is not None else metric_cell(metric)
+    return (
+        metric_cell(metric, f"p = {chance(metric['p'])}")
+        if find(metric, "p") is not None
+        else metric_cell(metric)
+    )

@@ -18,7 +18,11 @@ def lineage_table(manifests: Mapping[str, Manifest]) -> Table:
         Row(name, [Cell(record.data_version), Cell(record.code_version), _inputs(record), _files(record)])
         for name, record in manifests.items()
     ]
-    return Table("What was made from what", ["data version", "code version", "made from", "files, sha256"], _blocks(rows, 4))
+    return Table(
+        "What was made from what",
+        ["data version", "code version", "made from", "files, sha256"],
+        _blocks(rows, 4),
+    )
 
 
 def cost_table(manifests: Mapping[str, Manifest]) -> Table:
@@ -28,8 +32,17 @@ def cost_table(manifests: Mapping[str, Manifest]) -> Table:
         for name, record in manifests.items()
     ]
     if manifests:
-        rows.append(Row("together", [Cell(number(sum(record.seconds for record in manifests.values()))), Cell(""), Cell("")]))
-    return Table("Cost of each asset", ["seconds", "peak memory of its process meanwhile, MB", "images a second"], _blocks(rows, 3))
+        rows.append(
+            Row(
+                "together",
+                [Cell(number(sum(record.seconds for record in manifests.values()))), Cell(""), Cell("")],
+            )
+        )
+    return Table(
+        "Cost of each asset",
+        ["seconds", "peak memory of its process meanwhile, MB", "images a second"],
+        _blocks(rows, 3),
+    )
 
 
 def images_per_second(record: Manifest) -> float | None:
@@ -55,7 +68,11 @@ def _inputs(record: Manifest) -> Cell:
 
 def _files(record: Manifest) -> Cell:
     """Each file that is no picture; of pictures the number."""
-    named = [f"{name.rsplit('/', 1)[-1]} {digest[:DIGITS]}" for name, digest in record.files.items() if not name.endswith(".png")]
+    named = [
+        f"{name.rsplit('/', 1)[-1]} {digest[:DIGITS]}"
+        for name, digest in record.files.items()
+        if not name.endswith(".png")
+    ]
     pictures = sum(name.endswith(".png") for name in record.files)
     return Cell("\n".join(named + ([f"{pictures} PNG"] if pictures else [])))
 

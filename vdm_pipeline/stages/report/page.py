@@ -16,7 +16,14 @@ from vdm_pipeline.settings import Data, Profile
 from vdm_pipeline.stages.report import pictures
 from vdm_pipeline.stages.report.copies import closest
 from vdm_pipeline.stages.report.gallery import gallery
-from vdm_pipeline.stages.report.image_tables import cautions, copies_table, group_title, metrics_table, paired_table, utility_table
+from vdm_pipeline.stages.report.image_tables import (
+    cautions,
+    copies_table,
+    group_title,
+    metrics_table,
+    paired_table,
+    utility_table,
+)
 from vdm_pipeline.stages.report.lineage import cost_table, lineage_table
 from vdm_pipeline.stages.report.tables import calibrated, fault_table, label_table
 from vdm_pipeline.stages.report.verdicts.glance import verdicts
@@ -73,7 +80,11 @@ def render_report(path: Path, inputs: ReportInputs) -> None:
     from jinja2 import Environment, FileSystemLoader
 
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=NotMeasured, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=NotMeasured,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["number"] = number
     page = environment.get_template("report.html.j2").render(**_context(inputs))
@@ -89,7 +100,9 @@ def ran_on(data: Data) -> str:
 
 def _context(inputs: ReportInputs) -> dict[str, Any]:
     profile = inputs.profile
-    labels, images, faults = (read_json(path) for path in (inputs.label_metrics, inputs.image_metrics, inputs.faults))
+    labels, images, faults = (
+        read_json(path) for path in (inputs.label_metrics, inputs.image_metrics, inputs.faults)
+    )
     return {
         "profile": profile,
         "ran_on": ran_on(profile.data),
@@ -98,7 +111,9 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "verdicts": verdicts(labels, images, profile.classes.names, profile.checks.max_copied),
         "marks": MARKS,
         "tags": TAGS,
-        "gallery": gallery(profile.classes.names, inputs.real, inputs.baseline, inputs.generated, inputs.extra),
+        "gallery": gallery(
+            profile.classes.names, inputs.real, inputs.baseline, inputs.generated, inputs.extra
+        ),
         **_images(inputs, images),
         **_labels(inputs, labels, faults),
         "subset": pictures.learnt_from(inputs.subset),
@@ -131,7 +146,9 @@ def _labels(inputs: ReportInputs, labels: dict[str, Any], faults: dict[str, Any]
     return {
         "label_table": label_table(labels),
         "calibrated": calibrated(labels),
-        "true_labels": {split: scores["true_labels"] for split, scores in labels.items() if "true_labels" in scores},
+        "true_labels": {
+            split: scores["true_labels"] for split, scores in labels.items() if "true_labels" in scores
+        },
         "label_plots": pictures.plots(inputs.label_plots, pictures.LABEL_PLOTS),
         "fault_table": fault_table(faults, inputs.profile.subset.exclude),
         "class_counts": faults.get("classes", {}),

@@ -38,7 +38,11 @@ UTILITY_PLOTS = {"utility": "balanced accuracy of the classifier by what it was 
 
 def plots(folder: Path, names: dict[str, str]) -> list[dict[str, str]]:
     """Plots that are there, in the order of ``names``, with what they show."""
-    return [{"uri": file_uri(path), "alt": alt} for name, alt in names.items() if (path := folder / f"{name}.png").is_file()]
+    return [
+        {"uri": file_uri(path), "alt": alt}
+        for name, alt in names.items()
+        if (path := folder / f"{name}.png").is_file()
+    ]
 
 
 def modest(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -56,7 +60,12 @@ def learnt_from(subset: Path) -> list[dict[str, str]]:
     """Images of the subset, with caption and true label."""
     rows = spread(read_rows(subset / "metadata.jsonl", ("file_name", "text", "ground_truth")), LEARNT_FROM)
     return [
-        {"uri": data_uri(modest(read_png(subset, row["file_name"]))), "text": row["text"], "truth": row["ground_truth"]} for row in rows
+        {
+            "uri": data_uri(modest(read_png(subset, row["file_name"]))),
+            "text": row["text"],
+            "truth": row["ground_truth"],
+        }
+        for row in rows
     ]
 
 
@@ -64,9 +73,13 @@ def doubted(suspects: Path, images: NDArray[np.uint8]) -> dict[str, Any]:
     """How many labels are doubted, and the worst with their images ``[n, h, w]``, in the order of the table."""
     import pandas as pd
 
-    table = pd.read_csv(suspects, dtype={"image_id": str, "label": str, "suggested": str}, keep_default_na=False)
+    table = pd.read_csv(
+        suspects, dtype={"image_id": str, "label": str, "suggested": str}, keep_default_na=False
+    )
     worst = table.head(SUSPECTS).to_dict("records")
     return {
         "n_suspects": len(table),
-        "suspects": [row | {"uri": data_uri(modest(image))} for row, image in zip(worst, images, strict=True)],
+        "suspects": [
+            row | {"uri": data_uri(modest(image))} for row, image in zip(worst, images, strict=True)
+        ],
     }

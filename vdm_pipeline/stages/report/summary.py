@@ -11,7 +11,18 @@ from vdm_pipeline.io.tables import read_json
 from vdm_pipeline.settings import Profile
 from vdm_pipeline.stages.data.medmnist_info import facts_of
 
-PACKAGES = ("dagster", "torch", "diffusers", "transformers", "peft", "accelerate", "open_clip_torch", "medmnist", "numpy", "pandas")
+PACKAGES = (
+    "dagster",
+    "torch",
+    "diffusers",
+    "transformers",
+    "peft",
+    "accelerate",
+    "open_clip_torch",
+    "medmnist",
+    "numpy",
+    "pandas",
+)
 
 
 def summarize(profile: Profile, manifests: Mapping[str, Manifest], root: Path) -> dict[str, Any]:
@@ -42,7 +53,10 @@ def summarize(profile: Profile, manifests: Mapping[str, Manifest], root: Path) -
             **{key: archive[key] for key in ("sha256", "md5", "status", "n", "size")},
             "licence": facts_of(profile.data).licence,
         },
-        "seeds": {name: getattr(profile, name).seed for name in ("data", "subset", "training", "generation", "evaluation")},
+        "seeds": {
+            name: getattr(profile, name).seed
+            for name in ("data", "subset", "training", "generation", "evaluation")
+        },
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "device": manifests["generated_images"].metadata["device"],
         "durations_s": {name: manifest.seconds for name, manifest in manifests.items()},

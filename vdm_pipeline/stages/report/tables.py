@@ -64,8 +64,15 @@ def label_table(labels: Mapping[str, Any]) -> Table:
         columns[split] = scores
         if scores.get("uncalibrated"):
             columns[f"{split}, plain argmax"] = scores["uncalibrated"]
-    rows = [Row(title, [_label_cell(scores, key) for scores in columns.values()]) for key, title in LABEL_METRICS.items()]
-    return Table("Automatic labels against the archive's own, by split", list(columns), [Block("", rows)] if columns else [])
+    rows = [
+        Row(title, [_label_cell(scores, key) for scores in columns.values()])
+        for key, title in LABEL_METRICS.items()
+    ]
+    return Table(
+        "Automatic labels against the archive's own, by split",
+        list(columns),
+        [Block("", rows)] if columns else [],
+    )
 
 
 def calibrated(labels: Mapping[str, Any]) -> bool:
@@ -77,12 +84,16 @@ def calibrated(labels: Mapping[str, Any]) -> bool:
 def fault_table(faults: Mapping[str, Any], exclude: Sequence[str]) -> Table:
     """One row a fault and place: where, how many, and what is done about it."""
     rows = [
-        Row(fault.replace("_", " "), [Cell(place), Cell(str(count)), Cell(_done_about(fault, place, exclude))])
+        Row(
+            fault.replace("_", " "), [Cell(place), Cell(str(count)), Cell(_done_about(fault, place, exclude))]
+        )
         for fault, places in faults.get("faults", {}).items()
         for place, count in places.items()
     ]
     empty = Row("none found" if "faults" in faults else NOT_MEASURED, [Cell("")] * 3)
-    return Table("Faulty images of the archive", ["where", "images", "what is done"], [Block("", rows or [empty])])
+    return Table(
+        "Faulty images of the archive", ["where", "images", "what is done"], [Block("", rows or [empty])]
+    )
 
 
 def _done_about(fault: str, place: str, exclude: Sequence[str]) -> str:

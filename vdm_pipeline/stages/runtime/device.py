@@ -13,7 +13,9 @@ def pick_device(wanted: str) -> torch.device:
     if wanted == "auto":
         return torch.device(next(name for name, found in there.items() if found))
     if not there[wanted]:
-        raise PipelineError(f"execution.device is '{wanted}' but torch finds no {wanted.upper()} device; set it to 'auto' or 'cpu'.")
+        raise PipelineError(
+            f"execution.device is '{wanted}' but torch finds no {wanted.upper()} device; set it to 'auto' or 'cpu'."
+        )
     return torch.device(wanted)
 
 
@@ -25,7 +27,9 @@ def pick_dtype(device: torch.device) -> torch.dtype:
     if device.type == "cpu":
         return torch.float32
     native = (
-        torch.backends.mps.is_macos_or_newer(14, 0) if device.type == "mps" else torch.cuda.is_bf16_supported(including_emulation=False)
+        torch.backends.mps.is_macos_or_newer(14, 0)
+        if device.type == "mps"
+        else torch.cuda.is_bf16_supported(including_emulation=False)
     )
     return torch.bfloat16 if native else torch.float16
 
@@ -52,7 +56,10 @@ def device_peak_mb(device: torch.device) -> float | None:
 
 def device_facts(device: torch.device) -> dict[str, Any]:
     """What a record says of the device: name, dtype, and of a GPU its memory, capability and peak."""
-    facts: dict[str, Any] = {"device": device_name(device), "dtype": str(pick_dtype(device)).removeprefix("torch.")}
+    facts: dict[str, Any] = {
+        "device": device_name(device),
+        "dtype": str(pick_dtype(device)).removeprefix("torch."),
+    }
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         facts |= {

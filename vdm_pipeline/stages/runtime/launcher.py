@@ -20,7 +20,9 @@ def launch(worker: str, job: Path, processes: int, log: Callable[[str], None]) -
 
     Raises `PipelineError` with the worker's sentence, or with the last lines of a worker that died.
     """
-    process = subprocess.Popen(_command(worker, job, processes), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        _command(worker, job, processes), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     lines: list[str] = []
     faults: list[str] = []
     try:
@@ -34,7 +36,9 @@ def launch(worker: str, job: Path, processes: int, log: Callable[[str], None]) -
         if process.poll() is None:
             process.terminate()
     if process.wait():
-        raise PipelineError(faults[0] if faults else f"A process of {worker} died; its last lines:\n" + "\n".join(lines))
+        raise PipelineError(
+            faults[0] if faults else f"A process of {worker} died; its last lines:\n" + "\n".join(lines)
+        )
 
 
 def _command(worker: str, job: Path, processes: int) -> list[str]:

@@ -28,7 +28,9 @@ LIVES = 3
 """How often a worker that died is started again before the work is given up."""
 
 
-def spread(make: Make, units: Sequence[int], execution: Execution, log: Log, progress: Callable[[int], None]) -> list[str]:
+def spread(
+    make: Make, units: Sequence[int], execution: Execution, log: Log, progress: Callable[[int], None]
+) -> list[str]:
     """Do each of the units on one of ``execution.ray.workers`` workers, whichever is free; the devices that worked, each once.
 
     What a worker makes goes to the project folder, which all machines must share, so nothing but counts and lines comes back;
@@ -41,7 +43,12 @@ def spread(make: Make, units: Sequence[int], execution: Execution, log: Log, pro
         return []
     count = min(cluster.workers, len(units))
     with _connected(cluster, count, log) as ray:
-        options = {"num_cpus": cluster.cpus, "num_gpus": cluster.gpus, "max_restarts": LIVES, "max_task_retries": LIVES}
+        options = {
+            "num_cpus": cluster.cpus,
+            "num_gpus": cluster.gpus,
+            "max_restarts": LIVES,
+            "max_task_retries": LIVES,
+        }
         workers = [ray.remote(**options)(Worker).remote(make, execution) for _ in range(count)]
         met: set[str] = set()
         try:
@@ -52,10 +59,16 @@ def spread(make: Make, units: Sequence[int], execution: Execution, log: Log, pro
                 devices.add(done.device)
                 progress(done.images)
         except ray.exceptions.RayTaskError as error:
-            told = error.cause if isinstance(error.cause, PipelineError) else PipelineError(f"A Ray worker failed: {error.cause!r}")
+            told = (
+                error.cause
+                if isinstance(error.cause, PipelineError)
+                else PipelineError(f"A Ray worker failed: {error.cause!r}")
+            )
             raise told from error
         except ray.exceptions.RayError as error:
-            often = f"died {LIVES + 1} times" if isinstance(error, ray.exceptions.RayActorError) else "is lost"
+            often = (
+                f"died {LIVES + 1} times" if isinstance(error, ray.exceptions.RayActorError) else "is lost"
+            )
             raise PipelineError(
                 f"A Ray worker {often} ({str(error).splitlines()[0]}); what was made stands, look at Ray's log and run again."
             ) from None
@@ -131,15 +144,24 @@ def _connected(cluster: Cluster, workers: int, log: Log) -> Iterator[Any]:
     """Ray, connected to the cluster that the profile names, or to one of its own for the length of the block."""
     own = cluster.address is None
     wanted = {"CPU": workers * cluster.cpus, "GPU": workers * cluster.gpus}
-    if own and wanted["CPU"] > (cores := len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1):
-        raise PipelineError(f"This machine has {cores} cores of the {wanted['CPU']:g} that execution.ray asks for; lower workers or cpus.")
+    if own and wanted["CPU"] > (
+        cores := len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    ):
+        raise PipelineError(
+            f"This machine has {cores} cores of the {wanted['CPU']:g} that execution.ray asks for; lower workers or cpus."
+        )
     ray = _library(own=own)
     options = {"num_cpus": math.ceil(wanted["CPU"]), "include_dashboard": False} if own else {}
     _refuse_silence(cluster.address)
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=cluster.address or "local", log_to_driver=False, logging_level="error", **options)
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:  # the last two: another version, a form it does not know
+    except (
+        ConnectionError,
+        TimeoutError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # the last two: another version, a form it does not know
         raise _no_answer(cluster.address, error) from None
     if before and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)  # Ray's would end the process where it stands
@@ -155,7 +177,9 @@ def _refuse_silence(address: str | None) -> None:
     """Ray itself asks for minutes before it gives a silent address up, or the file that an ended cluster left for ``auto``."""
     where = address or ""
     if address == "auto":
-        from ray._private.services import get_ray_address_from_environment  # nothing public tells what it would take
+        from ray._private.services import (
+            get_ray_address_from_environment,  # nothing public tells what it would take
+        )
 
         try:
             where = get_ray_address_from_environment("auto", None)
@@ -179,11 +203,19 @@ def _no_answer(address: str | None, error: Exception) -> PipelineError:
 
 def _tell_what_lacks(there: Mapping[str, float], wanted: Mapping[str, float], log: Log, *, own: bool) -> None:
     """A cluster may grow, and others' work there ends, so that it is waited for, and the log says for what; one of our own cannot."""
-    lacking = [f"{there.get(kind, 0):g} {kind} of {number:g}" for kind, number in wanted.items() if there.get(kind, 0) < number]
+    lacking = [
+        f"{there.get(kind, 0):g} {kind} of {number:g}"
+        for kind, number in wanted.items()
+        if there.get(kind, 0) < number
+    ]
     if lacking and own:
-        raise PipelineError(f"This machine has {' and '.join(lacking)} that execution.ray asks for; lower workers, cpus or gpus.")
+        raise PipelineError(
+            f"This machine has {' and '.join(lacking)} that execution.ray asks for; lower workers, cpus or gpus."
+        )
     if lacking:
-        log(f"The Ray cluster has free {' and '.join(lacking)} that execution.ray asks for; the work waits for the rest.")
+        log(
+            f"The Ray cluster has free {' and '.join(lacking)} that execution.ray asks for; the work waits for the rest."
+        )
 
 
 def _library(*, own: bool) -> Any:

@@ -42,7 +42,10 @@ def choose(
     for index, name in enumerate(classes.names):
         candidates = usable[usable[label] == name]
         if automatic:
-            candidates = candidates[candidates["confidence_score"] >= candidates["confidence_score"].quantile(1 - subset.confident_share)]
+            candidates = candidates[
+                candidates["confidence_score"]
+                >= candidates["confidence_score"].quantile(1 - subset.confident_share)
+            ]
         if len(candidates) < subset.per_class:
             raise PipelineError(
                 f"subset.per_class is {subset.per_class}, but only {len(candidates)} usable train images are labelled {name} "
@@ -53,13 +56,20 @@ def choose(
         if automatic:
             candidates = candidates.iloc[order]
             order = relevant_and_diverse(
-                candidates["confidence_score"].to_numpy(), vectors[candidates.index], subset.per_class, subset.diversity
+                candidates["confidence_score"].to_numpy(),
+                vectors[candidates.index],
+                subset.per_class,
+                subset.diversity,
             )
-        chosen.append(candidates.iloc[np.sort(order[: subset.per_class])].assign(label=name, label_index=index))
+        chosen.append(
+            candidates.iloc[np.sort(order[: subset.per_class])].assign(label=name, label_index=index)
+        )
     return pd.concat(chosen, ignore_index=True)
 
 
-def choose_held_out(table: "pd.DataFrame", faults: "pd.DataFrame", subset: Subset, classes: Classes) -> "pd.DataFrame":
+def choose_held_out(
+    table: "pd.DataFrame", faults: "pd.DataFrame", subset: Subset, classes: Classes
+) -> "pd.DataFrame":
     """Val rows for the validation loss, up to ``validation_per_class`` a class in a seeded order, none of which has a copy in train."""
     import pandas as pd
 
@@ -69,12 +79,16 @@ def choose_held_out(table: "pd.DataFrame", faults: "pd.DataFrame", subset: Subse
     chosen = []
     for index, name in enumerate(classes.names):
         candidates = val[val[label] == name]
-        order = np.random.default_rng([subset.seed, index, 1]).permutation(len(candidates))[: subset.validation_per_class]
+        order = np.random.default_rng([subset.seed, index, 1]).permutation(len(candidates))[
+            : subset.validation_per_class
+        ]
         chosen.append(candidates.iloc[np.sort(order)].assign(label=name, label_index=index))
     return pd.concat(chosen, ignore_index=True)
 
 
-def relevant_and_diverse(confidence: NDArray[np.float64], vectors: NDArray[np.float32], count: int, diversity: float) -> NDArray[np.int64]:
+def relevant_and_diverse(
+    confidence: NDArray[np.float64], vectors: NDArray[np.float32], count: int, diversity: float
+) -> NDArray[np.int64]:
     """Rows by maximal marginal relevance (Carbonell and Goldstein, 1998), ``[count]``.
 
     Each step takes the row with the largest ``(1 - diversity) * rank of confidence - diversity * largest cosine to the taken``;
@@ -102,7 +116,9 @@ def left_out_ids(faults: "pd.DataFrame", suspects: "pd.DataFrame", subset: Subse
     return {*listed["image_id"], *held_out["image_id"], *doubted}
 
 
-def write_subset(folder: Path, chosen: "pd.DataFrame", archive: Archive, split: str, classes: Classes) -> list[dict[str, Any]]:
+def write_subset(
+    folder: Path, chosen: "pd.DataFrame", archive: Archive, split: str, classes: Classes
+) -> list[dict[str, Any]]:
     """Write ``images/*.png`` and ``metadata.jsonl`` in the imagefolder format; return the rows.
 
     Raises `PipelineError` for an id that is not the archive's, before it becomes the name of a file.

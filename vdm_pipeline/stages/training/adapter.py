@@ -63,4 +63,7 @@ def lora_header(unet: Any, adapter: str) -> dict[str, str]:
     config = unet.peft_config[adapter]
     facts = {"r": config.r, "lora_alpha": config.lora_alpha, "target_modules": sorted(config.target_modules)}
     facts |= {key: True for key in ("use_rslora", "use_dora") if getattr(config, key)}
-    return {"format": "pt", "lora_adapter_metadata": json.dumps({f"unet.{key}": value for key, value in facts.items()})}
+    return {
+        "format": "pt",
+        "lora_adapter_metadata": json.dumps({f"unet.{key}": value for key, value in facts.items()}),
+    }

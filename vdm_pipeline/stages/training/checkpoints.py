@@ -78,18 +78,24 @@ def read_checkpoint(path: Path) -> tuple[int, dict[str, torch.Tensor]]:
         return int(file.metadata()["step"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
-def gather(weights: Mapping[str, torch.Tensor], optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[str, torch.Tensor]:
+def gather(
+    weights: Mapping[str, torch.Tensor], optimizers: Mapping[str, torch.optim.Optimizer]
+) -> dict[str, torch.Tensor]:
     """Weights, and moments and step counts of optimizers, under names of their own."""
     tensors = {f"weight/{name}": value for name, value in weights.items()}
     for name, optimizer in optimizers.items():
         for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{name}/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}
+            tensors |= {
+                f"optimizer/{name}/{index}/{key}": torch.as_tensor(value) for key, value in state.items()
+            }
     return tensors
 
 
 @torch.no_grad()
 def scatter(
-    tensors: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor], optimizers: Mapping[str, torch.optim.Optimizer]
+    tensors: Mapping[str, torch.Tensor],
+    weights: Mapping[str, torch.Tensor],
+    optimizers: Mapping[str, torch.optim.Optimizer],
 ) -> None:
     """Copy back, in place, what `gather` gave. Raises ``KeyError`` if a weight is missing, ``RuntimeError`` if a shape differs."""
     for name, value in weights.items():

@@ -53,7 +53,9 @@ class Encoder:
     device: torch.device
     dtype: torch.dtype
 
-    def encode(self, images: NDArray[np.uint8], captions: Sequence[str], *, flip: bool, log: Callable[[str], None]) -> Encoded:
+    def encode(
+        self, images: NDArray[np.uint8], captions: Sequence[str], *, flip: bool, log: Callable[[str], None]
+    ) -> Encoded:
         """Uint8 images ``[n, h, w]`` or ``[n, h, w, 3]`` with a caption each; with ``flip`` their mirror images too."""
         both = np.concatenate([images, images[:, :, ::-1]]) if flip else images
         moments = self._latents(both, log)
@@ -71,7 +73,9 @@ class Encoder:
         """Mean and deviation ``[n, 2, 4, h, w]``; only what is not in the cache is encoded, in fp32."""
         context = f"{CACHE_VERSION} latent {self.size} float32 {folder_digest(self.base / 'vae')}"
         paths = [self._path(context, image.shape, np.ascontiguousarray(image).tobytes()) for image in images]
-        found = {index: kept for index, path in enumerate(paths) if (kept := _read(path, "moments")) is not None}
+        found = {
+            index: kept for index, path in enumerate(paths) if (kept := _read(path, "moments")) is not None
+        }
         log(f"latents: {len(found)} of {len(images)} kept from before")
         missing = [index for index in range(len(images)) if index not in found]
         vae = load_part(self.base, "vae").to(self.device) if missing else None
@@ -89,7 +93,9 @@ class Encoder:
         found = {index: kept for index, path in enumerate(paths) if (kept := _read(path, "text")) is not None}
         missing = [index for index in range(len(captions)) if index not in found]
         if missing:
-            made = encode_prompts(self.base, [captions[index] for index in missing], self.device, self.dtype).cpu()
+            made = encode_prompts(
+                self.base, [captions[index] for index in missing], self.device, self.dtype
+            ).cpu()
             for index, value in zip(missing, made, strict=True):
                 found[index] = value.contiguous()
                 _keep(paths[index], "text", found[index])

@@ -28,5 +28,7 @@ def resume_key(training: Training, data_version: str, base: str, code_version: i
 
     The number of steps is part of it only where the learning rate depends on it.
     """
-    asked = training.asked(exclude={"max_train_steps"} if training.lr_scheduler == "constant" else None)
+    asked = training.fingerprint_values(
+        exclude={"max_train_steps"} if training.lr_scheduler == "constant" else None
+    )
     return fingerprint(asked, data_version, base, code_version)

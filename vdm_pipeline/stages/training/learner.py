@@ -40,12 +40,17 @@ class Learner:
         self.accelerator = accelerator
         self.adaptive_batch = AdaptiveBatchSize(micro, log, HINT, may_halve=accelerator.num_processes == 1)
         self.optimizer = torch.optim.AdamW(
-            list(parameters.values()), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
+            list(parameters.values()),
+            lr=training.learning_rate,
+            weight_decay=training.weight_decay,
+            fused=True,
         )
         device = next(iter(parameters.values())).device
         half = next(p.dtype for p in unet.parameters() if not p.requires_grad) == torch.float16
         self.scale = FP16_SCALE if half else 1.0
-        self.mean = {name: value.detach().clone() for name, value in parameters.items()} if training.ema_decay else {}
+        self.mean = (
+            {name: value.detach().clone() for name, value in parameters.items()} if training.ema_decay else {}
+        )
         self.bad_in_a_row, self.skipped = torch.zeros((), device=device), torch.zeros((), device=device)
         self.worst_row = torch.zeros((), device=device)
 
@@ -66,7 +71,11 @@ class Learner:
         self.bad_in_a_row, self.skipped = (self.bad_in_a_row + bad) * bad, self.skipped + bad
         self.worst_row = torch.maximum(self.worst_row, self.bad_in_a_row)
         if self.mean:
-            torch._foreach_lerp_(list(self.mean.values()), list(self.parameters.values()), 1 - float(self.training.ema_decay or 0))
+            torch._foreach_lerp_(
+                list(self.mean.values()),
+                list(self.parameters.values()),
+                1 - float(self.training.ema_decay or 0),
+            )
         return loss, norm
 
     def _accumulate(self, data: Encoded, randomness: StepRandomness, micro: int) -> torch.Tensor:
@@ -77,7 +86,9 @@ class Learner:
         for start in range(0, n, micro):
             last = start + micro >= n
             with nullcontext() if last else self.accelerator.no_sync(self.unet):
-                losses = self.objective.losses(self.unet, data, randomness.part(start, min(start + micro, n))).sum()
+                losses = self.objective.losses(
+                    self.unet, data, randomness.part(start, min(start + micro, n))
+                ).sum()
                 (losses * (self.scale * world / self.training.batch_size)).backward()
             total += losses.detach()
         return total

@@ -42,7 +42,9 @@ def train(job: Job, log: Log = print) -> None:
 
     tracker = None if job.execution.tracker == "none" else job.execution.tracker
     if tracker and importlib.util.find_spec(tracker) is None:
-        raise PipelineError(f"execution.tracker is '{tracker}', which is not installed; pip install {tracker}, or set \"none\".")
+        raise PipelineError(
+            f"execution.tracker is '{tracker}', which is not installed; pip install {tracker}, or set \"none\"."
+        )
     device = pick_device(job.execution.device)
     accelerator = Accelerator(
         cpu=device.type == "cpu",
@@ -68,7 +70,11 @@ class Session:
         encoder = Encoder(job.base, job.cache, training.resolution, self.device, self.dtype)
         with accelerator.main_process_first():
             self.data = _encoded(encoder, job.subset, flip=training.random_flip, log=log)
-            self.held_out = _encoded(encoder, job.held_out, flip=False, log=log) if read_rows(job.held_out / "metadata.jsonl") else None
+            self.held_out = (
+                _encoded(encoder, job.held_out, flip=False, log=log)
+                if read_rows(job.held_out / "metadata.jsonl")
+                else None
+            )
         self.scheduler = load_part(job.base, "scheduler")
         self.unet = load_part(job.base, "unet", self.dtype).to(self.device, memory_format=torch.channels_last)
         if execution.gradient_checkpointing:
@@ -89,14 +95,17 @@ class Session:
         training, execution = self.job.training, self.job.execution
         start = self._resume()
         training_log = TrainingLog(self.job.state / "training_log.csv", start)
-        self.log(f"{self.flops / 1e9:.2f} GFLOP an image and step; the machine does {self.peak / 1e9:.0f} GFLOP a second")
+        self.log(
+            f"{self.flops / 1e9:.2f} GFLOP an image and step; the machine does {self.peak / 1e9:.0f} GFLOP a second"
+        )
         window = _Window(start, self.device)
         for step in range(start, training.max_train_steps):
             drawn = sample_step(self.data.n, self.data.latent, training, self.objective.timesteps, step)
             window.add(*self.learner.step(step, self.data, self._share(drawn)))
             done = step + 1
             due = {
-                name: done == training.max_train_steps or (every > 0 and done % every == 0) for name, every in execution.intervals().items()
+                name: done == training.max_train_steps or (every > 0 and done % every == 0)
+                for name, every in execution.intervals().items()
             }
             if due["log"] or due["checkpoint"] or due["validate"]:
                 self._report(training_log, done, window, validate=due["validate"])
@@ -107,7 +116,9 @@ class Session:
             if due["checkpoint"]:
                 self._on_main(lambda: self.checkpoints.save(done, self.learner.state()))  # noqa: B023
                 window.restart()
-        if training_log.last < start == training.max_train_steps:  # nothing was left to do, and the log is lost
+        if (
+            training_log.last < start == training.max_train_steps
+        ):  # nothing was left to do, and the log is lost
             self._report(training_log, start, window, validate=True)
         self._on_main(self._finish)
 
@@ -115,7 +126,11 @@ class Session:
         """Restore the newest checkpoint; its step, or 0."""
         from accelerate.utils import broadcast_object_list
 
-        found = [self.checkpoints.newest(self.job.training.max_train_steps) if self.accelerator.is_main_process else None]
+        found = [
+            self.checkpoints.newest(self.job.training.max_train_steps)
+            if self.accelerator.is_main_process
+            else None
+        ]
         path = broadcast_object_list(found)[0]
         step = 0
         if path is not None:
@@ -148,7 +163,9 @@ class Session:
         if self.accelerator.is_main_process:
             figures = {
                 "loss": loss,
-                "validation_loss": self._validation_loss(self.held_out) if validate and self.held_out else None,
+                "validation_loss": self._validation_loss(self.held_out)
+                if validate and self.held_out
+                else None,
                 "lr": self.learner.optimizer.param_groups[0]["lr"],
                 "grad_norm": norm,
                 "images_per_s": speed,
@@ -156,8 +173,12 @@ class Session:
                 "peak_memory_mb": peak_memory_mb(self.device),
             }
             training_log.add(done, figures)
-            self.accelerator.log({name: value for name, value in figures.items() if value is not None}, step=done)
-            skipped = f", {int(self.learner.skipped)} steps skipped so far" if int(self.learner.skipped) else ""
+            self.accelerator.log(
+                {name: value for name, value in figures.items() if value is not None}, step=done
+            )
+            skipped = (
+                f", {int(self.learner.skipped)} steps skipped so far" if int(self.learner.skipped) else ""
+            )
             shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if value is not None)
             self.log(f"step {done}/{self.job.training.max_train_steps}: {shown}{skipped}")
 
@@ -177,7 +198,9 @@ class Session:
         vae = load_part(self.job.base, "vae", self.dtype).to(self.device)
         path = self.samples / f"step_{done:06d}.png"
         with self.learner.averaged():
-            self.learner.adaptive_batch(lambda micro: sample_sheet(self.unet, vae, self.scheduler, self.data, micro, path))
+            self.learner.adaptive_batch(
+                lambda micro: sample_sheet(self.unet, vae, self.scheduler, self.data, micro, path)
+            )
 
     def _finish(self) -> None:
         """The adapter (its running mean where there is one), and the log and sheets beside it."""

@@ -13,7 +13,9 @@ from vdm_pipeline.stages.runtime.device import device_peak_mb, wait_for
 from vdm_pipeline.stages.training.adapter import add_lora
 
 
-def step_flops(unet_config: Mapping[str, Any], training: Training, latent: tuple[int, ...], text: tuple[int, ...]) -> float:
+def step_flops(
+    unet_config: Mapping[str, Any], training: Training, latent: tuple[int, ...], text: tuple[int, ...]
+) -> float:
     """FLOPs of the UNet's forward and backward pass with its adapter, an image, as torch counts them (2 a multiply-add).
 
     ``latent`` is ``[4, h, w]`` and ``text`` ``[77, d]``. Counted on a model without memory, so it costs none, and what gradient

@@ -17,7 +17,9 @@ class Objective:
         """``scheduler`` is the base's DDPM scheduler. Raises ``ValueError`` for a prediction type that is neither."""
         self.velocity = scheduler.config.prediction_type == "v_prediction"
         if not self.velocity and scheduler.config.prediction_type != "epsilon":
-            raise ValueError(f"prediction type {scheduler.config.prediction_type!r} is neither epsilon nor v_prediction")
+            raise ValueError(
+                f"prediction type {scheduler.config.prediction_type!r} is neither epsilon nor v_prediction"
+            )
         self.training = training
         self.timesteps = int(scheduler.config.num_train_timesteps)
         self.alphas_cumprod = scheduler.alphas_cumprod.to(device, torch.float32)
@@ -26,10 +28,12 @@ class Objective:
         """Weighted squared error an image ``[n]``, fp32; ``data`` lies on the UNet's device."""
         device, dtype = data.mean.device, data.text.dtype
         rows, mirrored, steps = (
-            value.to(device, non_blocking=True) for value in (randomness.rows, randomness.mirrored, randomness.timesteps)
+            value.to(device, non_blocking=True)
+            for value in (randomness.rows, randomness.mirrored, randomness.timesteps)
         )
         posterior, noise, offset = (
-            value.to(device, non_blocking=True) for value in (randomness.posterior, randomness.noise, randomness.offset)
+            value.to(device, non_blocking=True)
+            for value in (randomness.posterior, randomness.noise, randomness.offset)
         )
         place = mirrored.long() * data.n + rows
         latents = data.mean[place] + data.std[place] * posterior

@@ -36,10 +36,14 @@ class StepRandomness:
         return StepRandomness(*(getattr(self, name)[start:stop] for name in self.__dataclass_fields__))
 
 
-def sample_step(n: int, latent: tuple[int, ...], training: Training, timesteps: int, step: int) -> StepRandomness:
+def sample_step(
+    n: int, latent: tuple[int, ...], training: Training, timesteps: int, step: int
+) -> StepRandomness:
     """The draws of ``step`` over ``n`` images with latents of shape ``latent`` ``[4, h, w]``."""
     rows = epoch_rows(n, training.batch_size, training.seed, step)
-    return _randomness(_generator(training.seed, STEP, step), rows, latent, timesteps, flip=training.random_flip)
+    return _randomness(
+        _generator(training.seed, STEP, step), rows, latent, timesteps, flip=training.random_flip
+    )
 
 
 def fixed_randomness(n: int, latent: tuple[int, ...], timesteps: int) -> StepRandomness:
@@ -57,7 +61,12 @@ def epoch_rows(n: int, batch: int, seed: int, step: int) -> NDArray[np.int64]:
 
 
 def _randomness(
-    generator: np.random.Generator, rows: NDArray[np.int64], latent: tuple[int, ...], timesteps: int, *, flip: bool
+    generator: np.random.Generator,
+    rows: NDArray[np.int64],
+    latent: tuple[int, ...],
+    timesteps: int,
+    *,
+    flip: bool,
 ) -> StepRandomness:
     n = len(rows)
     mirrored = generator.random(n) < 0.5

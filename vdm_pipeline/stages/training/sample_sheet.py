@@ -24,7 +24,9 @@ def sample_sheet(unet: Any, vae: Any, scheduler: Any, data: Encoded, micro: int,
     ddim = DDIMScheduler.from_config(scheduler.config)
     ddim.set_timesteps(STEPS, device=data.mean.device)
     captions = len(data.text)
-    noise = fixed_randomness(COLUMNS, data.latent, scheduler.config.num_train_timesteps).noise.to(data.mean.device)
+    noise = fixed_randomness(COLUMNS, data.latent, scheduler.config.num_train_timesteps).noise.to(
+        data.mean.device
+    )
     latents = noise.repeat(captions, 1, 1, 1) * ddim.init_noise_sigma
     texts = data.text.repeat_interleave(COLUMNS, dim=0)
     drawn = []

@@ -10,7 +10,12 @@ from vdm_pipeline.stages.training.loop import train
 
 def main(path: str) -> int:
     """Train, and return the exit status."""
-    return work(lambda: train(Job.model_validate_json(Path(path).read_text(encoding="utf-8")), lambda line: print(line, flush=True)))
+    return work(
+        lambda: train(
+            Job.model_validate_json(Path(path).read_text(encoding="utf-8")),
+            lambda line: print(line, flush=True),
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import dagster as dg
 from dagster._core.definitions.data_version import StaleStatus
 from dagster._utils.test.data_versions import get_stale_status_resolver
 
-from vdm_pipeline.definitions import definitions
+from vdm_pipeline.defs.build import build_definitions
 from vdm_pipeline.incremental.store import Store
 from vdm_pipeline.settings import Profile
 
@@ -26,7 +26,7 @@ def materialize(
     tags: dict[str, str] | None = None,
 ) -> dg.ExecuteInProcessResult:
     """All of the graph, or some assets; with an instance that forgets, if none is given."""
-    job = definitions(profile, Store(root)).resolve_implicit_global_asset_job_def()
+    job = build_definitions(profile, Store(root)).resolve_implicit_global_asset_job_def()
     keys = [dg.AssetKey(name) for name in selection] if selection else None
     with nullcontext(instance) if instance else dg.DagsterInstance.ephemeral() as events:
         return job.execute_in_process(asset_selection=keys, raise_on_error=False, instance=events, tags=tags)
@@ -44,9 +44,11 @@ def computed(result: dg.ExecuteInProcessResult) -> set[str]:
 
 def unsynced(profile: Profile, root: Path, instance: dg.DagsterInstance) -> set[str]:
     """What Dagster itself calls unsynced, or does not know of: what its UI shows."""
-    assets = list(definitions(profile, Store(root)).assets or ())
+    assets = list(build_definitions(profile, Store(root)).assets or ())
     resolver = get_stale_status_resolver(instance, assets)
-    return {asset.key.to_user_string() for asset in assets if resolver.get_status(asset.key) != StaleStatus.FRESH}
+    return {
+        asset.key.to_user_string() for asset in assets if resolver.get_status(asset.key) != StaleStatus.FRESH
+    }
 
 
 def sentence(result: dg.ExecuteInProcessResult) -> str:

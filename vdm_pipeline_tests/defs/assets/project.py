@@ -63,7 +63,10 @@ class ProjectFolder:
         """Another archive; it is pinned, so that the pin is changed too."""
         with np.load(self.archive) as old:
             arrays = {key: old[key].copy() for key in old}
-        taken = {int(row["image_id"].rsplit("_", 1)[1]) for row in read_rows(self.root / "data/subset/metadata.jsonl")}
+        taken = {
+            int(row["image_id"].rsplit("_", 1)[1])
+            for row in read_rows(self.root / "data/subset/metadata.jsonl")
+        }
         chosen = next(row for row in range(len(arrays["train_images"])) if (row in taken) == of_the_subset)
         arrays["train_images"][chosen, 30, 30] ^= 64
         write_npz(self.archive, arrays)

@@ -14,7 +14,16 @@ from vdm_pipeline_tests.conftest import shrink
 from vdm_pipeline_tests.defs.assets.graph import materialize, sentence
 
 UP_TO_TRAINING = [
-    *("raw_npz", "image_embeddings", "labeled_dataset", "label_metrics", "data_faults", "label_noise", "lora_subset", "lora_weights")
+    *(
+        "raw_npz",
+        "image_embeddings",
+        "labeled_dataset",
+        "label_metrics",
+        "data_faults",
+        "label_noise",
+        "lora_subset",
+        "lora_weights",
+    )
 ]
 
 
@@ -32,7 +41,9 @@ def prototypes_bug(monkeypatch):
 
 
 def same_of_all(monkeypatch):
-    monkeypatch.setattr(labels, "logits", lambda embeddings, text, scale: np.tile([0.2, 0.8], (len(embeddings), 1)))
+    monkeypatch.setattr(
+        labels, "logits", lambda embeddings, text, scale: np.tile([0.2, 0.8], (len(embeddings), 1))
+    )
 
 
 def not_a_number(monkeypatch):
@@ -49,9 +60,18 @@ def not_a_number(monkeypatch):
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        (prototypes_bug, "The labeller never says normal of 128 images, so its labels say nothing; check labelling.phrases"),
-        (same_of_all, "The labeller never says normal of 128 images, so its labels say nothing; check labelling.phrases"),
-        (not_a_number, "The labeller's scores of 1 of 80 images of train are not finite, the first of image phantom_train_000003"),
+        (
+            prototypes_bug,
+            "The labeller never says normal of 128 images, so its labels say nothing; check labelling.phrases",
+        ),
+        (
+            same_of_all,
+            "The labeller never says normal of 128 images, so its labels say nothing; check labelling.phrases",
+        ),
+        (
+            not_a_number,
+            "The labeller's scores of 1 of 80 images of train are not finite, the first of image phantom_train_000003",
+        ),
     ],
 )
 def test_the_labelling_itself_refuses(tiny, project, monkeypatch, fault, said):
@@ -67,11 +87,16 @@ def test_the_labelling_itself_refuses(tiny, project, monkeypatch, fault, said):
 
 def random_scores(monkeypatch):
     rng = np.random.default_rng(0)
-    monkeypatch.setattr(labels, "logits", lambda embeddings, text, scale: rng.standard_normal((len(embeddings), 2)))
+    monkeypatch.setattr(
+        labels, "logits", lambda embeddings, text, scale: rng.standard_normal((len(embeddings), 2))
+    )
 
 
 def shuffled_ids(monkeypatch):
-    instead(monkeypatch, lambda table: table.assign(image_id=table["image_id"].sample(frac=1, random_state=0).to_numpy()))
+    instead(
+        monkeypatch,
+        lambda table: table.assign(image_id=table["image_id"].sample(frac=1, random_state=0).to_numpy()),
+    )
 
 
 def nearly_all_one(monkeypatch):
@@ -80,7 +105,10 @@ def nearly_all_one(monkeypatch):
 
 
 def no_probability(monkeypatch):
-    instead(monkeypatch, lambda table: table.assign(confidence_score=table["confidence_score"].where(table.index != 5)))
+    instead(
+        monkeypatch,
+        lambda table: table.assign(confidence_score=table["confidence_score"].where(table.index != 5)),
+    )
 
 
 def cut_short(monkeypatch):
@@ -109,19 +137,38 @@ def leaked_test_image(monkeypatch):
 @pytest.mark.parametrize(
     ("fault", "check", "said", "never_made"),
     [
-        (random_scores, "labels_beat_chance", "labels are not clearly better than chance: balanced accuracy", "lora_subset"),
+        (
+            random_scores,
+            "labels_beat_chance",
+            "labels are not clearly better than chance: balanced accuracy",
+            "lora_subset",
+        ),
         (shuffled_ids, "labels_are_sound", "image_id is not the archive's, in its order", "lora_subset"),
-        (nearly_all_one, "labels_predict_every_class", "pneumonia is given to 99.2% of the images", "lora_subset"),
+        (
+            nearly_all_one,
+            "labels_predict_every_class",
+            "pneumonia is given to 99.2% of the images",
+            "lora_subset",
+        ),
         (no_probability, "labels_are_sound", "1 values of confidence_score outside [0, 1]", "lora_subset"),
         (cut_short, "labels_are_sound", "rows for 128 images", "lora_subset"),
-        (leaked_test_image, "subset_is_disjoint", "1 subset images also stand in val or test, 0 stand twice", "lora_weights"),
+        (
+            leaked_test_image,
+            "subset_is_disjoint",
+            "1 subset images also stand in val or test, 0 stand twice",
+            "lora_weights",
+        ),
     ],
 )
 def test_a_check_stops_the_run(tiny, project, monkeypatch, fault, check, said, never_made):
     fault(monkeypatch)
     result = materialize(shrink(tiny, checks={"min_purity": 0.0}), project, UP_TO_TRAINING)
     assert not result.success
-    failed = {found.check_name: found.description for found in result.get_asset_check_evaluations() if not found.passed}
+    failed = {
+        found.check_name: found.description
+        for found in result.get_asset_check_evaluations()
+        if not found.passed
+    }
     assert said in failed[check]
     made = {event.asset_key.to_user_string() for event in result.get_asset_materialization_events()}
     assert made.isdisjoint(UP_TO_TRAINING[UP_TO_TRAINING.index(never_made) :])
@@ -140,7 +187,9 @@ def test_what_a_check_stopped_is_not_read_by_the_next_run(tiny, project, monkeyp
     assert not materialize(profile, project, UP_TO_TRAINING).success
     rest = materialize(profile, project, ["data_faults", "label_noise", "lora_subset", "lora_weights"])
     assert not rest.success
-    assert sentence(rest).startswith("Check labels_beat_chance stopped labeled_dataset: labels are not clearly better than chance")
+    assert sentence(rest).startswith(
+        "Check labels_beat_chance stopped labeled_dataset: labels are not clearly better than chance"
+    )
     assert not (project / "data/subset").exists()
     assert materialize(profile, project, ["label_metrics"]).success
     monkeypatch.undo()
@@ -165,11 +214,15 @@ def test_a_negated_prompt_is_warned_about(tiny, project, capsys):
 def test_the_worst_suspects_are_shown(tiny, project, monkeypatch):
     """Their own images, worst first."""
     ids = [f"phantom_train_{i:06d}" for i in (70, 3, 41)]
-    suspects = pd.DataFrame({"image_id": ids, "label": "normal", "suggested": "pneumonia", "quality": [0.1, 0.2, 0.3]})
+    suspects = pd.DataFrame(
+        {"image_id": ids, "label": "normal", "suggested": "pneumonia", "quality": [0.1, 0.2, 0.3]}
+    )
     monkeypatch.setattr(label_noise, "find_suspects", lambda *given: suspects)
     shown: list[np.ndarray] = []
     grid = images.image_grid
-    monkeypatch.setattr(images, "image_grid", lambda pictures, columns: shown.extend(pictures) or grid(pictures, columns))
+    monkeypatch.setattr(
+        images, "image_grid", lambda pictures, columns: shown.extend(pictures) or grid(pictures, columns)
+    )
     assert materialize(tiny, project, UP_TO_TRAINING[:6]).success
     with np.load(project / f"data/{tiny.data.file_name}") as archive:
         np.testing.assert_array_equal(shown[-3:], archive["train_images"][[70, 3, 41]])
@@ -179,7 +232,9 @@ def test_the_subset_is_spread_over_the_embeddings_of_its_own_images(tiny, projec
     """Row i of the vectors that `choose` is given belongs to train image i."""
     given: list[np.ndarray] = []
     choose = subset.choose
-    monkeypatch.setattr(subset, "choose", lambda table, vectors, *rest: given.append(vectors) or choose(table, vectors, *rest))
+    monkeypatch.setattr(
+        subset, "choose", lambda table, vectors, *rest: given.append(vectors) or choose(table, vectors, *rest)
+    )
     assert materialize(tiny, project, UP_TO_TRAINING[:7]).success
     embeddings = np.concatenate(list(read_embeddings(project / "results/embeddings", "train")))
     np.testing.assert_allclose(given[0], Whitening.of(embeddings)(embeddings), atol=1e-6)

@@ -61,18 +61,35 @@ TABLE = [
     Row("subset size", setting(subset={"per_class": 6}), {"lora_subset", *TRAINED}, {"lora_subset", *SUMMED}),
     Row("learning rate", setting(training={"learning_rate": 1e-3}), TRAINED, {"lora_weights", *SUMMED}),
     Row("steps raised", setting(training={"max_train_steps": 8}), TRAINED, {"lora_weights", *SUMMED}),
-    Row("adapter weight", setting(generation={"adapter_weight": 0.5}), {"generated_images", *MEASURED}, {"generated_images", *SUMMED}),
+    Row(
+        "adapter weight",
+        setting(generation={"adapter_weight": 0.5}),
+        {"generated_images", *MEASURED},
+        {"generated_images", *SUMMED},
+    ),
     Row("generation seed", setting(generation={"seed": 7}), ARMS, ARMS - {"image_metrics"}),
     Row("more images", setting(generation={"per_class": 4}), ARMS, ARMS - {"image_metrics"}),
-    Row("one more arm", setting(generation={"extra": ()}), {"extra_images", *MEASURED}, {"extra_images", *SUMMED}),
+    Row(
+        "one more arm",
+        setting(generation={"extra": ()}),
+        {"extra_images", *MEASURED},
+        {"extra_images", *SUMMED},
+    ),
     Row("limit of a check", setting(checks={"max_ece": 0.9}), SUMMED, SUMMED),
     Row(
         "licence of a model",
-        lambda made: made.change(training={"base": made.profile.training.base.model_dump() | {"licence": "MIT, see LICENSE"}}),
+        lambda made: made.change(
+            training={"base": made.profile.training.base.model_dump() | {"licence": "MIT, see LICENSE"}}
+        ),
         SUMMED,
         SUMMED,
     ),
-    Row("batch sizes", setting(execution={"generation_batch_size": 3, "label_batch_size": 5, "micro_batch_size": 2}), set(), set()),
+    Row(
+        "batch sizes",
+        setting(execution={"generation_batch_size": 3, "label_batch_size": 5, "micro_batch_size": 2}),
+        set(),
+        set(),
+    ),
     Row("device", setting(execution={"device": "auto"}), set(), set()),
     Row("processes and log", setting(execution={"num_processes": 2, "log_every": 1}), set(), set()),
     Row("clock of the schedule", setting(automation={"relabel_cron": "0 4 * * 1"}), set(), set()),
@@ -122,10 +139,23 @@ TABLE = [
         {"lora_subset", "lora_weights", *MEASURED},
         False,
     ),
-    Row("weights corrupted", damage("results/lora/pytorch_lora_weights.safetensors", cut), {"lora_weights"}, {"lora_weights"}, False),
+    Row(
+        "weights corrupted",
+        damage("results/lora/pytorch_lora_weights.safetensors", cut),
+        {"lora_weights"},
+        {"lora_weights"},
+        False,
+    ),
     Row("folder copied elsewhere", ProjectFolder.move, set(), set()),
-    Row("new code of the subset", lambda made: made.new_code("lora_subset"), {"lora_subset"}, {"lora_subset"}),
-    Row("new code of the images", lambda made: made.new_code("generated_images"), {"generated_images"}, {"generated_images"}),
+    Row(
+        "new code of the subset", lambda made: made.new_code("lora_subset"), {"lora_subset"}, {"lora_subset"}
+    ),
+    Row(
+        "new code of the images",
+        lambda made: made.new_code("generated_images"),
+        {"generated_images"},
+        {"generated_images"},
+    ),
     Row(
         "upstream made again, the same",
         lambda made: made.monkeypatch.setenv("VDM_FORCE", "labeled_dataset"),
@@ -167,7 +197,11 @@ def drawn(made: ProjectFolder, assets: list[str]) -> list[str]:
     names: list[str] = []
     write = draw.write_png
     with made.monkeypatch.context() as patch:
-        patch.setattr(draw, "write_png", lambda path, *given, **named: (names.append(path.name), write(path, *given, **named)))
+        patch.setattr(
+            draw,
+            "write_png",
+            lambda path, *given, **named: (names.append(path.name), write(path, *given, **named)),
+        )
         assert materialize(made.profile, made.root, assets).success
     return sorted(names)
 
@@ -178,9 +212,10 @@ def images(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("asset", ["generated_images", "baseline_images", "extra_images"])
 def test_more_images_draw_the_new_ones_alone_and_the_same_as_in_one_go(made, asset):
-    place = made.results / {"baseline_images": "generated_images_no_fine_tuning", "extra_images": "generated_images_extra/dpm2"}.get(
-        asset, asset
-    )
+    place = made.results / {
+        "baseline_images": "generated_images_no_fine_tuning",
+        "extra_images": "generated_images_extra/dpm2",
+    }.get(asset, asset)
     before = images(place)
     made.change(generation={"per_class": 5})
     assert drawn(made, [asset]) == [f"gen_00{index}.png" for index in (6, 7, 8, 9)]
@@ -225,7 +260,9 @@ def test_the_uis_button_for_what_is_unsynced_goes_step_by_step(made):
     with lasting(made.home) as instance:
         clicks = []
         while asked := unsynced(made.profile, made.root, instance):
-            result = materialize(made.profile, made.root, sorted(asked), instance, tags={"dagster/from_ui": "true"})
+            result = materialize(
+                made.profile, made.root, sorted(asked), instance, tags={"dagster/from_ui": "true"}
+            )
             assert result.success, sentence(result)
             clicks.append(computed(result))
         assert clicks == [{"generated_images"}, MEASURED]
@@ -236,4 +273,6 @@ def test_the_same_choice_on_the_command_line_is_refused(made):
     made.change(generation={"adapter_weight": 0.5})
     result = materialize(made.profile, made.root, ["generated_images", "pipeline_summary"])
     assert not result.success
-    assert "Asset image_metrics was made with other settings or from other inputs; run: dagster" in sentence(result)
+    assert "Asset image_metrics was made with other settings or from other inputs; run: dagster" in sentence(
+        result
+    )

@@ -17,7 +17,14 @@ from vdm_pipeline_tests.hub import COMMIT, serving
 from vdm_pipeline_tests.paths import ROOT
 
 MODELS = ("clip", "sd", "lcm_lora")
-REPORTED_ASSETS = ("image_embeddings", "lora_weights", "baseline_images", "generated_images", "extra_images", "image_metrics")
+REPORTED_ASSETS = (
+    "image_embeddings",
+    "lora_weights",
+    "baseline_images",
+    "generated_images",
+    "extra_images",
+    "image_metrics",
+)
 
 
 def pin(model: str) -> dict:
@@ -28,21 +35,48 @@ def pin(model: str) -> dict:
 
 def pixels(results: Path) -> dict[str, np.ndarray]:
     folders = ("generated_images", "generated_images_no_fine_tuning")
-    return {f"{name}/{path.name}": np.asarray(Image.open(path)) for name in folders for path in (results / name).glob("*.png")}
+    return {
+        f"{name}/{path.name}": np.asarray(Image.open(path))
+        for name in folders
+        for path in (results / name).glob("*.png")
+    }
 
 
 def test_models_of_a_hub_make_what_those_of_the_package_make(made, tmp_path):
     weights = made.results / "lora/pytorch_lora_weights.safetensors"
     adapter, images = load_file(weights), pixels(made.results)
-    made.change(labelling={"model": pin("clip")}, training={"base": pin("sd")}, generation={"lcm_lora": pin("lcm_lora")})
+    made.change(
+        labelling={"model": pin("clip")},
+        training={"base": pin("sd")},
+        generation={"lcm_lora": pin("lcm_lora")},
+    )
     profile = write_profile(tmp_path / "hub.toml", made.profile)
 
     with serving({f"owner/{name}": EMBEDDED / name for name in MODELS}) as hub:
-        variables = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hub"), "no_proxy": "*", "DAGSTER_HOME": str(made.home)}
+        variables = {
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(tmp_path / "hub"),
+            "no_proxy": "*",
+            "DAGSTER_HOME": str(made.home),
+        }
         variables |= {"VDM_PROFILE": str(profile), "VDM_ROOT": str(made.root), "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "vdm_pipeline.definitions", "--select", "*report"]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "VDM_"))} | variables
-        done = subprocess.run(command, env=environment, cwd=made.root, capture_output=True, text=True, timeout=600)
+        command = [
+            sys.executable,
+            "-m",
+            "dagster",
+            "asset",
+            "materialize",
+            "-m",
+            "vdm_pipeline.definitions",
+            "--select",
+            "*report",
+        ]
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("HF_", "VDM_"))
+        } | variables
+        done = subprocess.run(
+            command, env=environment, cwd=made.root, capture_output=True, text=True, timeout=600
+        )
 
     assert done.returncode == 0, done.stderr[-4000:]
     for asset in REPORTED_ASSETS:

@@ -32,9 +32,13 @@ def start(root: Path, log: Path) -> subprocess.Popen:
     """The command line, on the labels and what they are made from."""
     chosen = ["-m", "vdm_pipeline.definitions", "--select", ",".join(LABELS)]
     command = [str(Path(sys.executable).with_name("dagster")), "asset", "materialize", *chosen]
-    environment = {key: value for key, value in os.environ.items() if key != "DAGSTER_HOME"} | {"VDM_PROFILE": "small.toml"}
+    environment = {key: value for key, value in os.environ.items() if key != "DAGSTER_HOME"} | {
+        "VDM_PROFILE": "small.toml"
+    }
     environment |= {"PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, cwd=root, env=environment, stdout=log.open("w"), stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        command, cwd=root, env=environment, stdout=log.open("w"), stderr=subprocess.STDOUT
+    )
 
 
 def test_of_two_runs_at_once_the_second_waits_and_re_uses(tiny, project, tmp_path, monkeypatch):
@@ -85,7 +89,9 @@ def test_a_network_that_comes_back_is_waited_for(tiny, project, failing, capsys)
     assert capsys.readouterr().err.count("The hub does not answer. Trying again in 0 s.") == 2
 
 
-@pytest.mark.parametrize(("error", "tried"), [(NetworkError("It is gone."), 3), (ArchiveError("It is bad."), 1)])
+@pytest.mark.parametrize(
+    ("error", "tried"), [(NetworkError("It is gone."), 3), (ArchiveError("It is bad."), 1)]
+)
 def test_a_network_that_stays_away_and_any_other_fault_are_told(tiny, project, failing, error, tried):
     tries = failing(error, 99)
     result = materialize(tiny, project, ["raw_npz"])
@@ -144,8 +150,16 @@ def test_a_clock_that_goes_back_makes_nothing_old_or_new(made, monkeypatch):
         assert made.stale() == unsynced(made.profile, made.root, instance) == set()
         assert computed(materialize(made.profile, made.root, instance=instance)) == set()
         made.change(evaluation={"judge_epochs": 2})
-        assert made.stale() == unsynced(made.profile, made.root, instance) == {"image_metrics", "pipeline_summary", "report"}
-        assert computed(materialize(made.profile, made.root, instance=instance)) == {"image_metrics", "pipeline_summary", "report"}
+        assert (
+            made.stale()
+            == unsynced(made.profile, made.root, instance)
+            == {"image_metrics", "pipeline_summary", "report"}
+        )
+        assert computed(materialize(made.profile, made.root, instance=instance)) == {
+            "image_metrics",
+            "pipeline_summary",
+            "report",
+        }
         assert made.stale() == unsynced(made.profile, made.root, instance) == set()
 
 
@@ -161,7 +175,11 @@ def meddling(made, monkeypatch):
 
     def set_up(name: str) -> bytes:
         good = (made.root / name).read_bytes()
-        monkeypatch.setattr(module, "forget_peak", lambda: (made.root / name).write_bytes(good.replace(b"normal", b"Normal", 1)))
+        monkeypatch.setattr(
+            module,
+            "forget_peak",
+            lambda: (made.root / name).write_bytes(good.replace(b"normal", b"Normal", 1)),
+        )
         return good
 
     return set_up
@@ -169,14 +187,21 @@ def meddling(made, monkeypatch):
 
 @pytest.mark.parametrize(
     ("asset", "of", "name"),
-    [("label_metrics", "labeled_dataset", "results/labeled_dataset.csv"), ("lora_weights", "lora_subset", "data/subset/metadata.jsonl")],
+    [
+        ("label_metrics", "labeled_dataset", "results/labeled_dataset.csv"),
+        ("lora_weights", "lora_subset", "data/subset/metadata.jsonl"),
+    ],
 )
-def test_what_was_made_from_an_input_that_changed_meanwhile_is_thrown_away(made, meddling, monkeypatch, asset, of, name):
+def test_what_was_made_from_an_input_that_changed_meanwhile_is_thrown_away(
+    made, meddling, monkeypatch, asset, of, name
+):
     good = meddling(name)
     record = (made.results / f".manifests/{asset}.json").read_bytes()
     monkeypatch.setenv("VDM_FORCE", asset)
     said = sentence(materialize(made.profile, made.root, [asset]))
-    assert said.startswith(f"While {asset} was made from it: Files of asset {of} were changed since they were made; run: ")
+    assert said.startswith(
+        f"While {asset} was made from it: Files of asset {of} were changed since they were made; run: "
+    )
     assert (made.results / f".manifests/{asset}.json").read_bytes() == record
     assert not list((made.results / ".staging" / asset).iterdir())
     assert asset != "lora_weights" or not (made.results / ".training").exists(), "it would be gone on with"
@@ -186,9 +211,16 @@ def test_what_was_made_from_an_input_that_changed_meanwhile_is_thrown_away(made,
 
 def test_an_archive_that_changes_while_it_is_looked_at_is_told(made, monkeypatch):
     look = archive.read_archive
-    monkeypatch.setattr(archive, "read_archive", lambda path, *given: (look(path, *given), path.write_bytes(path.read_bytes() + b"x"))[0])
+    monkeypatch.setattr(
+        archive,
+        "read_archive",
+        lambda path, *given: (look(path, *given), path.write_bytes(path.read_bytes() + b"x"))[0],
+    )
     monkeypatch.setenv("VDM_FORCE", "raw_npz")
-    assert sentence(materialize(made.profile, made.root, ["raw_npz"])) == f"{made.archive} was changed while it was looked at; run again."
+    assert (
+        sentence(materialize(made.profile, made.root, ["raw_npz"]))
+        == f"{made.archive} was changed while it was looked at; run again."
+    )
 
 
 def test_a_check_keeps_nothing_of_an_asset_that_changed_while_it_looked(made, monkeypatch):
@@ -198,14 +230,18 @@ def test_a_check_keeps_nothing_of_an_asset_that_changed_while_it_looked(made, mo
     verdicts.unlink()
     rows, pure = made.root / "data/subset/metadata.jsonl", findings.pure
     with monkeypatch.context() as patch:
-        patch.setattr(findings, "pure", lambda *given: (pure(*given), rows.write_bytes(rows.read_bytes() + b"\n"))[0])
+        patch.setattr(
+            findings, "pure", lambda *given: (pure(*given), rows.write_bytes(rows.read_bytes() + b"\n"))[0]
+        )
         said = sentence(materialize(made.profile, made.root, ["lora_subset"]))
     assert said.startswith("Files of asset lora_subset were changed since they were made; run: ")
     assert "subset_is_pure" not in verdicts.read_text()
 
 
 @pytest.mark.parametrize("terminated", [False, True])
-def test_what_the_terminal_stopped_is_gone_on_with_and_what_the_ui_stopped_is_not(made, monkeypatch, terminated):
+def test_what_the_terminal_stopped_is_gone_on_with_and_what_the_ui_stopped_is_not(
+    made, monkeypatch, terminated
+):
     shutil.rmtree(made.results / "metrics/label_plots")
     with lasting(made.home) as instance, monkeypatch.context() as patch:
 
@@ -223,7 +259,13 @@ def test_what_the_terminal_stopped_is_gone_on_with_and_what_the_ui_stopped_is_no
 
 @pytest.mark.parametrize("published", ["nothing", "the table alone", "everything"])
 def test_what_new_labels_changed_is_told_though_the_run_was_killed(made, monkeypatch, published):
-    made.change(labelling={"phrases": made.profile.labelling.phrases[::-1], "calibration": "none", "decision": "argmax"})
+    made.change(
+        labelling={
+            "phrases": made.profile.labelling.phrases[::-1],
+            "calibration": "none",
+            "decision": "argmax",
+        }
+    )
     made.change(checks={"min_purity": 0.0})
     diff = made.results / "metrics/relabel_diff.csv"
 
@@ -248,7 +290,9 @@ def test_what_new_labels_changed_is_told_though_the_run_was_killed(made, monkeyp
     assert len(pd.read_csv(diff)) > 100
 
 
-@pytest.mark.parametrize("place", [".staging", ".staging/label_noise", ".training", ".cache", ".manifests", ".lock", ""])
+@pytest.mark.parametrize(
+    "place", [".staging", ".staging/label_noise", ".training", ".cache", ".manifests", ".lock", ""]
+)
 def test_a_link_in_the_place_of_our_own_folders_is_not_followed(made, tmp_path, place):
     """What it leads to is not ours to write to, or to clear."""
     elsewhere = tmp_path / "elsewhere"
@@ -262,5 +306,7 @@ def test_a_link_in_the_place_of_our_own_folders_is_not_followed(made, tmp_path, 
     made.monkeypatch.setenv("VDM_FORCE", "label_noise,lora_weights")
     result = materialize(made.profile, made.root, ["label_noise", "lora_weights"])
     assert not result.success
-    assert "and a place of our own is to be there; move it away." in str([event.event_specific_data for event in result.all_events])
+    assert "and a place of our own is to be there; move it away." in str(
+        [event.event_specific_data for event in result.all_events]
+    )
     assert snapshot(elsewhere) == {"deep": "folder", "deep/file": b"theirs"}

@@ -26,7 +26,10 @@ def header(weights: Path) -> str:
 
 def told(root: Path) -> dict[str, str]:
     """All texts of what people share, without the pictures that lie inside the page."""
-    texts = {what: re.sub(r"base64,[^\"]+", "", (root / name).read_text(encoding="utf-8")) for what, name in SHARED.items()}
+    texts = {
+        what: re.sub(r"base64,[^\"]+", "", (root / name).read_text(encoding="utf-8"))
+        for what, name in SHARED.items()
+    }
     with Image.open(root / "results/generated_images/gen_000.png") as image:
         texts["a PNG"] = str(image.info)
     return texts | {"the weights": header(root / "results/lora/pytorch_lora_weights.safetensors")}

@@ -14,7 +14,15 @@ from vdm_pipeline.stages.data.npz import write_npz
 from vdm_pipeline.stages.data.phantom.film import render
 from vdm_pipeline_tests.defs.assets.graph import materialize, sentence
 
-TO_THE_SUBSET = ["raw_npz", "image_embeddings", "labeled_dataset", "label_metrics", "data_faults", "label_noise", "lora_subset"]
+TO_THE_SUBSET = [
+    "raw_npz",
+    "image_embeddings",
+    "labeled_dataset",
+    "label_metrics",
+    "data_faults",
+    "label_noise",
+    "lora_subset",
+]
 COUNTS = {"train": 140, "val": 70, "test": 70}
 BREAST = ("malignant", "benign")
 DERMA = ("keratosis", "basal_cell", "benign_keratosis", "dermatofibroma", "melanoma", "nevus", "vascular")
@@ -40,8 +48,18 @@ def profile_of(project: Path, names: tuple[str, ...], channels: int, captions_fr
         arrays[f"{split}_labels"] = labels.astype(np.uint8)[:, None]
     path = project / "data/mine.npz"
     write_npz(path, arrays)
-    calibration, decision = ("platt", "balanced_accuracy") if captions_from == "auto_label" else ("none", "argmax")
-    words = ["healthy lungs", "pneumonia", "consolidation", "clear lungs", "lung opacity", "a normal chest", "an infiltrate"]
+    calibration, decision = (
+        ("platt", "balanced_accuracy") if captions_from == "auto_label" else ("none", "argmax")
+    )
+    words = [
+        "healthy lungs",
+        "pneumonia",
+        "consolidation",
+        "clear lungs",
+        "lung opacity",
+        "a normal chest",
+        "an infiltrate",
+    ]
     text = f"""
 name = "mine"
 [data]

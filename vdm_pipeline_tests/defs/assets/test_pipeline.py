@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from vdm_pipeline.definitions import definitions
+from vdm_pipeline.defs.build import build_definitions
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.incremental.store import Store
 from vdm_pipeline.io.hashing import file_sha256
@@ -52,10 +52,28 @@ def test_contract_of_files(finished):
     profile, root = finished
     table = pd.read_csv(root / "results/labeled_dataset.csv")
     assert len(table) == 128
-    assert list(table.columns[:6]) == ["image_id", "auto_label", "ground_truth", "ground_truth_label", "confidence_score", "split"]
+    assert list(table.columns[:6]) == [
+        "image_id",
+        "auto_label",
+        "ground_truth",
+        "ground_truth_label",
+        "confidence_score",
+        "split",
+    ]
     metrics = json.loads((root / "results/metrics/auto_label_metrics.json").read_text())
     assert set(metrics) == {"train", "val", "test", "overall"}
-    keys = {"n", "accuracy", "balanced_accuracy", "f1", "roc_auc", "ece", "brier", "confusion_matrix", "roc_auc_ci95", "uncalibrated"}
+    keys = {
+        "n",
+        "accuracy",
+        "balanced_accuracy",
+        "f1",
+        "roc_auc",
+        "ece",
+        "brier",
+        "confusion_matrix",
+        "roc_auc_ci95",
+        "uncalibrated",
+    }
     assert keys <= set(metrics["test"])
     rows = [json.loads(line) for line in (root / "data/subset/metadata.jsonl").read_text().splitlines()]
     assert list(rows[0]) == ["file_name", "text", "image_id", "label", "ground_truth", "confidence_score"]
@@ -69,7 +87,10 @@ def test_contract_of_files(finished):
 def test_arms_differ_in_the_adapter_alone(finished):
     _, root = finished
     arms = ["generated_images", "generated_images_no_fine_tuning"]
-    lora, baseline = ([json.loads(line) for line in (root / "results" / arm / "metadata.jsonl").read_text().splitlines()] for arm in arms)
+    lora, baseline = (
+        [json.loads(line) for line in (root / "results" / arm / "metadata.jsonl").read_text().splitlines()]
+        for arm in arms
+    )
     for a, b in zip(lora, baseline, strict=True):
         assert {k for k in a if a[k] != b[k]} - {"chroma", "pixels_sha256"} == {"adapters", "lora_sha256"}
     assert lora[0]["lora_sha256"] == file_sha256(root / "results/lora/pytorch_lora_weights.safetensors")
@@ -80,8 +101,27 @@ def test_arms_differ_in_the_adapter_alone(finished):
 def test_summary_has_the_prototypes_keys_and_the_missing_ones(finished):
     _, root = finished
     summary = json.loads((root / "results/pipeline_summary.json").read_text())
-    old = ["labeled_csv", "metrics_json", "lora_subset_dir", "lora_out_dir", "lora_weights", "generated_dir", "num_generated"]
-    new = ["profile", "settings", "models", "data", "seeds", "versions", "device", "durations_s", "peak_memory_mb", "metrics"]
+    old = [
+        "labeled_csv",
+        "metrics_json",
+        "lora_subset_dir",
+        "lora_out_dir",
+        "lora_weights",
+        "generated_dir",
+        "num_generated",
+    ]
+    new = [
+        "profile",
+        "settings",
+        "models",
+        "data",
+        "seeds",
+        "versions",
+        "device",
+        "durations_s",
+        "peak_memory_mb",
+        "metrics",
+    ]
     assert list(summary) == old + new
     assert summary["num_generated"] == 6
     for key in old[:-1]:
@@ -110,12 +150,16 @@ def test_markup_in_a_caption_stays_text(tiny, project):
 
 def test_what_is_re_used_is_told_once(finished, tmp_path):
     profile, root = finished
-    job = definitions(profile, Store(root)).resolve_implicit_global_asset_job_def()
+    job = build_definitions(profile, Store(root)).resolve_implicit_global_asset_job_def()
     keys = [dg.AssetKey(name) for name in ("raw_npz", "image_embeddings")]
     with lasting(tmp_path / "home") as instance:
         for _ in range(2):  # the second run of a process forgets what the first re-used
             result = job.execute_in_process(asset_selection=keys, instance=instance)
-            told = [entry.user_message for entry in instance.all_logs(result.run_id) if entry.user_message.startswith("Re-used")]
+            told = [
+                entry.user_message
+                for entry in instance.all_logs(result.run_id)
+                if entry.user_message.startswith("Re-used")
+            ]
             assert told == ["Re-used, as nothing upstream changed: raw_npz, image_embeddings"]
 
 
@@ -132,13 +176,22 @@ def test_new_phrases_relabel_without_an_image_pass(tiny, project):
     diff = project / "results/metrics/relabel_diff.csv"
     assert pd.read_csv(diff).empty
     before = pd.read_csv(project / "results/labeled_dataset.csv")
-    swapped = shrink(tiny, labelling={"phrases": (("pneumonia",), ("healthy lungs",)), "calibration": "none", "decision": "argmax"})
+    swapped = shrink(
+        tiny,
+        labelling={
+            "phrases": (("pneumonia",), ("healthy lungs",)),
+            "calibration": "none",
+            "decision": "argmax",
+        },
+    )
     result = materialize(swapped, project, labelled)
     assert computed(result) == {"labeled_dataset"}
     after, rows = pd.read_csv(project / "results/labeled_dataset.csv"), pd.read_csv(diff)
     assert len(rows) == (before["auto_label"] != after["auto_label"]).sum() > 100
     facts = {
-        key: value.value for event in result.get_asset_materialization_events() for key, value in event.materialization.metadata.items()
+        key: value.value
+        for event in result.get_asset_materialization_events()
+        for key, value in event.materialization.metadata.items()
     }
     assert facts["labels_changed"] == len(rows)
     assert facts["test_balanced_accuracy_after"] < 0.2 < 0.8 < facts["test_balanced_accuracy_before"]
@@ -146,7 +199,11 @@ def test_new_phrases_relabel_without_an_image_pass(tiny, project):
 
 def test_execution_settings_make_nothing_new(finished):
     profile, root = finished
-    changed = profile.model_copy(update={"execution": profile.execution.model_copy(update={"generation_batch_size": 3, "log_every": 1})})
+    changed = profile.model_copy(
+        update={
+            "execution": profile.execution.model_copy(update={"generation_batch_size": 3, "log_every": 1})
+        }
+    )
     assert computed(materialize(changed, root)) == set()
 
 
@@ -195,7 +252,10 @@ def test_what_was_made_under_other_settings_is_not_read(finished):
 
 def test_staleness_is_seen_through_several_stages(finished):
     profile, root = finished
-    for section, values, asked in (("training", {"max_train_steps": 7}, "image_metrics"), ("data", {"seed": 9}, "label_metrics")):
+    for section, values, asked in (
+        ("training", {"max_train_steps": 7}, "image_metrics"),
+        ("data", {"seed": 9}, "label_metrics"),
+    ):
         result = materialize(shrink(profile, **{section: values}), root, [asked])
         assert "was made with other settings or from other inputs" in sentence(result)
 
@@ -218,7 +278,9 @@ def test_what_was_made_from_other_inputs_is_not_read(finished):
 
 
 def test_leftovers_of_killed_writers_are_not_published(tiny, project):
-    assert materialize(tiny, project, ["raw_npz", "image_embeddings", "labeled_dataset", "label_metrics"]).success
+    assert materialize(
+        tiny, project, ["raw_npz", "image_embeddings", "labeled_dataset", "label_metrics"]
+    ).success
 
     assert not (project / "results/.staging/label_metrics").exists()
     staging = Store(project).staging("baseline_images", ["results/x"], "0" * 16)
@@ -240,9 +302,7 @@ def test_leftovers_of_killed_writers_are_not_published(tiny, project):
 def test_missing_upstream_is_one_sentence_with_the_command(tiny, project):
     result = materialize(tiny, project, ["generated_images"])
     assert not result.success
-    expected = (
-        "Asset lora_weights has not been materialized; run: dagster asset materialize -m vdm_pipeline.definitions --select '*lora_weights'"
-    )
+    expected = "Asset lora_weights has not been materialized; run: dagster asset materialize -m vdm_pipeline.definitions --select '*lora_weights'"
     assert sentence(result) == expected
     assert not list((project / "results").glob("generated*")) if (project / "results").exists() else True
 
@@ -253,7 +313,9 @@ def test_bad_archive_is_told_first_and_nothing_is_made_from_it(tiny, project):
     archive.write_bytes(b"PK\x03\x04 and no more")
     result = materialize(tiny.model_copy(update={"data": data}), project)
     assert not result.success
-    assert sentence(result) == f"{archive}: it is cut short; put an intact pneumoniamnist.npz of MedMNIST there."
+    assert (
+        sentence(result) == f"{archive}: it is cut short; put an intact pneumoniamnist.npz of MedMNIST there."
+    )
     assert list((project / "data").iterdir()) == [archive]
     steps = [event.step_key for event in result.all_events if event.is_step_start]
     assert steps[0] == "raw_npz"
@@ -263,5 +325,9 @@ def test_bad_archive_is_told_first_and_nothing_is_made_from_it(tiny, project):
 def test_checks_run_and_pass(finished):
     profile, root = finished
     evaluations = materialize(profile, root).get_asset_check_evaluations()
-    assert {(evaluation.asset_key.to_user_string(), evaluation.check_name) for evaluation in evaluations} == BLOCKING | TOLD
-    assert all(evaluation.passed for evaluation in evaluations if evaluation.severity != dg.AssetCheckSeverity.WARN)
+    assert {
+        (evaluation.asset_key.to_user_string(), evaluation.check_name) for evaluation in evaluations
+    } == BLOCKING | TOLD
+    assert all(
+        evaluation.passed for evaluation in evaluations if evaluation.severity != dg.AssetCheckSeverity.WARN
+    )

@@ -36,7 +36,11 @@ def crash_once(monkeypatch, at: int) -> None:
 
 
 def going_on(capsys) -> list[str]:
-    return [line.rsplit("lora_weights - ", 1)[1] for line in capsys.readouterr().err.splitlines() if "going on from step" in line]
+    return [
+        line.rsplit("lora_weights - ", 1)[1]
+        for line in capsys.readouterr().err.splitlines()
+        if "going on from step" in line
+    ]
 
 
 def test_a_crashed_training_goes_on_and_ends_in_the_same_adapter(upstream, monkeypatch, capsys, tmp_path):
@@ -79,6 +83,8 @@ def test_the_adapter_carries_what_it_was_made_from_and_the_run_shows_it(upstream
         header = file.metadata()
     assert header["base_model"].startswith("embedded:sd@")
     assert '"learning_rate":' in header["settings"] and len(header["data_version"]) == 16
-    metadata = next(iter(result.get_asset_materialization_events())).step_materialization_data.materialization.metadata
+    metadata = next(
+        iter(result.get_asset_materialization_events())
+    ).step_materialization_data.materialization.metadata
     assert metadata["preview"].value.count("data:image/png;base64,") == 2
     assert metadata["step"].value == 6 and metadata["validation_loss"].value > 0

@@ -15,9 +15,20 @@ from vdm_pipeline.stages.evaluation.metrics.labels import true_labels_for
 from vdm_pipeline_tests.conftest import shrink
 from vdm_pipeline_tests.defs.assets.graph import materialize, sentence
 
-TO_THE_SUBSET = ["raw_npz", "image_embeddings", "labeled_dataset", "data_faults", "label_noise", "lora_subset"]
+TO_THE_SUBSET = [
+    "raw_npz",
+    "image_embeddings",
+    "labeled_dataset",
+    "data_faults",
+    "label_noise",
+    "lora_subset",
+]
 COUNTS = {"train": 80, "val": 48, "test": 48}
-REPORTED_ASSETS = ("results/labeled_dataset.csv", "results/metrics/calibration.json", "results/metrics/label_suspects.csv")
+REPORTED_ASSETS = (
+    "results/labeled_dataset.csv",
+    "results/metrics/calibration.json",
+    "results/metrics/label_suspects.csv",
+)
 
 
 def labelled(tiny: Profile, project: Path, turned: tuple[str, ...]) -> dict[str, object]:
@@ -40,7 +51,12 @@ def labelled(tiny: Profile, project: Path, turned: tuple[str, ...]) -> dict[str,
     rows = [json.loads(line) for line in (project / "data/subset/metadata.jsonl").read_text().splitlines()]
     subset = [(row["image_id"], row["label"], row["text"]) for row in rows]
     texts = {name: (project / name).read_text() for name in REPORTED_ASSETS[1:]}
-    return {"table": table.to_csv(), "calibration": texts[REPORTED_ASSETS[1]], "suspects": texts[REPORTED_ASSETS[2]], "subset": subset}
+    return {
+        "table": table.to_csv(),
+        "calibration": texts[REPORTED_ASSETS[1]],
+        "suspects": texts[REPORTED_ASSETS[2]],
+        "subset": subset,
+    }
 
 
 def test_true_labels_of_train_and_test_choose_nothing_and_those_of_val_calibrate(tiny, tmp_path):
@@ -59,7 +75,12 @@ NOTHING = "they measure, and chose nothing"
     [
         ("none", "auto_label", NOTHING, "they measure"),
         ("prior", "auto_label", NOTHING, "they measure; the bias was learnt from the scores alone"),
-        ("platt", "auto_label", NOTHING, "they taught temperature and bias and the cut for balanced_accuracy"),
+        (
+            "platt",
+            "auto_label",
+            NOTHING,
+            "they taught temperature and bias and the cut for balanced_accuracy",
+        ),
         ("platt", "ground_truth", "they chose and captioned the subset", "they taught temperature and bias"),
     ],
 )

@@ -13,7 +13,10 @@ from vdm_pipeline_tests.defs.assets.graph import computed, materialize
 
 IMAGES = ("images_are_complete", "images_are_not_blank", "images_are_different")
 BLOCKING = {
-    *(("labeled_dataset", name) for name in ("labels_predict_every_class", "labels_are_sound", "labels_beat_chance")),
+    *(
+        ("labeled_dataset", name)
+        for name in ("labels_predict_every_class", "labels_are_sound", "labels_beat_chance")
+    ),
     *(("lora_subset", name) for name in ("subset_is_balanced", "subset_is_disjoint", "subset_is_pure")),
     *((arm, name) for arm in ("generated_images", "baseline_images", "extra_images") for name in IMAGES),
 }
@@ -21,7 +24,15 @@ TOLD = {
     ("labeled_dataset", "labels_are_calibrated"),
     ("generated_images", "prompts_are_captions"),
     *((arm, "images_are_grey") for arm in ("generated_images", "baseline_images", "extra_images")),
-    *(("image_metrics", name) for name in ("arms_share_one_plan", "adapter_is_active", "lora_beats_baseline", "images_are_no_copies")),
+    *(
+        ("image_metrics", name)
+        for name in (
+            "arms_share_one_plan",
+            "adapter_is_active",
+            "lora_beats_baseline",
+            "images_are_no_copies",
+        )
+    ),
 }
 
 
@@ -36,7 +47,10 @@ def test_what_a_check_finds_depends_on_its_version_and_on_all_that_it_reads(made
     """The subset may be the same while the archive, whose val and test it is not to share, is another."""
     gate, store = CHECKS["lora_subset", "subset_is_disjoint"], Store(made.root)
     run = Project(made.profile, store)
-    prints = [run.check_fingerprint(gate), run.check_fingerprint(dataclasses.replace(gate, version=gate.version + 1))]
+    prints = [
+        run.check_fingerprint(gate),
+        run.check_fingerprint(dataclasses.replace(gate, version=gate.version + 1)),
+    ]
     for asset in ("raw_npz", "lora_subset", "label_metrics"):
         record = store.manifest(asset)
         assert record
@@ -48,10 +62,17 @@ def test_what_a_check_finds_depends_on_its_version_and_on_all_that_it_reads(made
 
 
 @pytest.mark.parametrize("forced", [False, True])
-def test_a_run_that_its_tag_forces_makes_the_asset_again_and_has_its_checks_look_again(made, monkeypatch, forced):
+def test_a_run_that_its_tag_forces_makes_the_asset_again_and_has_its_checks_look_again(
+    made, monkeypatch, forced
+):
     looked: list[int] = []
     balanced = findings.balanced
     monkeypatch.setattr(findings, "balanced", lambda *given: (looked.append(1), balanced(*given))[1])
-    result = materialize(made.profile, made.root, ["label_noise", "lora_subset"], tags={"vdm/force": "lora_subset"} if forced else None)
+    result = materialize(
+        made.profile,
+        made.root,
+        ["label_noise", "lora_subset"],
+        tags={"vdm/force": "lora_subset"} if forced else None,
+    )
     assert computed(result) == ({"lora_subset"} if forced else set())
     assert len(looked) == forced

@@ -86,7 +86,13 @@ def put(folder: Path, body: bytes, data: Data = FILE) -> Path:
 def test_an_official_archive(tmp_path):
     path = put(tmp_path, BODY)
     found = read_archive(path, FILE, NAMES)
-    assert (found.dataset, found.size, found.status, found.path, found.n) == ("tinymnist", 28, "official", path, 13)
+    assert (found.dataset, found.size, found.status, found.path, found.n) == (
+        "tinymnist",
+        28,
+        "official",
+        path,
+        13,
+    )
     assert (found.md5, found.sha256) == (MD5, hashlib.sha256(BODY).hexdigest())
     for split, count in COUNTS.items():
         np.testing.assert_array_equal(found.splits[split].images, arrays()[f"{split}_images"])
@@ -97,7 +103,12 @@ def test_an_official_archive(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [lambda labels: labels[:, 0], lambda labels: labels.astype(">i8"), lambda labels: labels.astype(np.int16)]
+    "change",
+    [
+        lambda labels: labels[:, 0],
+        lambda labels: labels.astype(">i8"),
+        lambda labels: labels.astype(np.int16),
+    ],
 )
 def test_an_archive_that_fits_but_is_not_the_official_one(tmp_path, change):
     made = {key: change(array) if "labels" in key else array for key, array in arrays().items()}
@@ -159,20 +170,53 @@ BAD = {
     "not a zip": (lambda: b"<html>404</html>", r"is no \.npz file"),
     "renamed": (renamed, "the array 'train_images' is missing"),
     "extra": (lambda: swapped(more=np.zeros(1)), "holds 'more', which does not belong"),
-    "pickled": (lambda: swapped(val_images=np.array([{}, 1, 2], object)), "val_images holds pickled Python objects"),
+    "pickled": (
+        lambda: swapped(val_images=np.array([{}, 1, 2], object)),
+        "val_images holds pickled Python objects",
+    ),
     "float": (lambda: swapped(val_images=GOOD["val_images"] / 255), "val_images is float64, not uint8"),
-    "float labels": (lambda: swapped(val_labels=GOOD["val_labels"] / 1), "val_labels is float64, not an integer"),
-    "not square": (lambda: swapped(test_images=GOOD["test_images"][:, :20]), r"test_images has shape \[4, 20, 28\], not \[n, 28, 28\]"),
+    "float labels": (
+        lambda: swapped(val_labels=GOOD["val_labels"] / 1),
+        "val_labels is float64, not an integer",
+    ),
+    "not square": (
+        lambda: swapped(test_images=GOOD["test_images"][:, :20]),
+        r"test_images has shape \[4, 20, 28\], not \[n, 28, 28\]",
+    ),
     "other size": (lambda: saved(**arrays(side=64)), r"train_images has shape \[6, 64, 64\]"),
-    "colour": (lambda: saved(**arrays(channels=3)), r"train_images has shape \[6, 28, 28, 3\], not \[n, 28, 28\]"),
+    "colour": (
+        lambda: saved(**arrays(channels=3)),
+        r"train_images has shape \[6, 28, 28, 3\], not \[n, 28, 28\]",
+    ),
     "scalar": (lambda: swapped(train_images=np.uint8(1)), r"train_images has shape \[\]"),
-    "wide labels": (lambda: swapped(test_labels=np.zeros((4, 2), int)), r"test_labels has shape \[4, 2\] for 4 images"),
-    "label missing": (lambda: swapped(test_labels=GOOD["test_labels"][1:]), r"test_labels has shape \[3, 1\] for 4 images"),
-    "one class": (lambda: swapped(train_labels=GOOD["train_labels"] * 0), "train holds no image of class pneumonia"),
-    "empty split": (lambda: swapped(val_images=GOOD["val_images"][:0], val_labels=GOOD["val_labels"][:0]), "the split val is empty"),
-    "label too high": (lambda: swapped(val_labels=GOOD["val_labels"] + 1), "val_labels runs from 1 to 2, not within 0 to 1"),
-    "label below 0": (lambda: swapped(val_labels=GOOD["val_labels"].astype(int) - 1), "val_labels runs from -1 to 0"),
-    "label wraps": (lambda: swapped(val_labels=GOOD["val_labels"] + np.uint64(2**64 - 1)), "not within 0 to 1"),
+    "wide labels": (
+        lambda: swapped(test_labels=np.zeros((4, 2), int)),
+        r"test_labels has shape \[4, 2\] for 4 images",
+    ),
+    "label missing": (
+        lambda: swapped(test_labels=GOOD["test_labels"][1:]),
+        r"test_labels has shape \[3, 1\] for 4 images",
+    ),
+    "one class": (
+        lambda: swapped(train_labels=GOOD["train_labels"] * 0),
+        "train holds no image of class pneumonia",
+    ),
+    "empty split": (
+        lambda: swapped(val_images=GOOD["val_images"][:0], val_labels=GOOD["val_labels"][:0]),
+        "the split val is empty",
+    ),
+    "label too high": (
+        lambda: swapped(val_labels=GOOD["val_labels"] + 1),
+        "val_labels runs from 1 to 2, not within 0 to 1",
+    ),
+    "label below 0": (
+        lambda: swapped(val_labels=GOOD["val_labels"].astype(int) - 1),
+        "val_labels runs from -1 to 0",
+    ),
+    "label wraps": (
+        lambda: swapped(val_labels=GOOD["val_labels"] + np.uint64(2**64 - 1)),
+        "not within 0 to 1",
+    ),
     "header bomb": (lambda: replaced(bomb()), r"train_images claims \[60000, 28, 28\]"),
     "declared bomb": (lambda: declared(2**31), "train_images.npy declares 2147483.* a zip bomb"),
     "counts": (
@@ -183,7 +227,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("body, fault", BAD.values(), ids=BAD)
-def test_a_bad_archive_is_one_sentence_and_nothing_is_written(tmp_path, body: Callable[[], bytes], fault: str):
+def test_a_bad_archive_is_one_sentence_and_nothing_is_written(
+    tmp_path, body: Callable[[], bytes], fault: str
+):
     path = put(tmp_path, body())
     before = path.read_bytes()
     with pytest.raises(ArchiveError, match=fault) as caught:
@@ -209,17 +255,32 @@ def test_the_mend_is_that_of_the_source(tmp_path):
 @pytest.mark.parametrize(
     "dataset, size, fault",
     [
-        ("nosuchmnist", 28, r"data\.dataset = 'nosuchmnist' is no MedMNIST data set; set one of bloodmnist, "),
-        ("chestmnist", 28, "of the task multi-label, binary-class, and the pipeline works on 2-D images with one label each; set one of"),
+        (
+            "nosuchmnist",
+            28,
+            r"data\.dataset = 'nosuchmnist' is no MedMNIST data set; set one of bloodmnist, ",
+        ),
+        (
+            "chestmnist",
+            28,
+            "of the task multi-label, binary-class, and the pipeline works on 2-D images with one label each; set one of",
+        ),
         ("organmnist3d", 28, "'organmnist3d' is three-dimensional"),
         ("pneumoniamnist", 32, r"data\.size = 32 is not a size .*; set 28, 64, 128 or 224\.$"),
-        ("pathmnist", 224, r"data\.size = 224 makes pathmnist 15\.0 GiB in memory, .*; set a smaller data\.size\.$"),
+        (
+            "pathmnist",
+            224,
+            r"data\.size = 224 makes pathmnist 15\.0 GiB in memory, .*; set a smaller data\.size\.$",
+        ),
     ],
 )
 @pytest.mark.parametrize("source", ["file", "download"])
 def test_what_the_pipeline_cannot_work_with_is_refused_at_once(tmp_path, dataset, size, fault, source):
     data = Data(dataset=dataset, size=size, source=source)
-    for refused in (lambda: obtain_archive(data, tmp_path, silent), lambda: read_archive(tmp_path / "x.npz", data, NAMES)):
+    for refused in (
+        lambda: obtain_archive(data, tmp_path, silent),
+        lambda: read_archive(tmp_path / "x.npz", data, NAMES),
+    ):
         with pytest.raises(ArchiveError, match=fault):
             refused()
     assert not any(tmp_path.iterdir())
@@ -233,7 +294,10 @@ def test_every_size_has_its_own_md5_and_url():
 
 
 def test_one_name_a_class(tmp_path):
-    with pytest.raises(ArchiveError, match=r"classes\.names has 3 names, but tinymnist has 2 classes \(normal, pneumonia\); give one"):
+    with pytest.raises(
+        ArchiveError,
+        match=r"classes\.names has 3 names, but tinymnist has 2 classes \(normal, pneumonia\); give one",
+    ):
         read_archive(put(tmp_path, BODY), FILE, ("a", "b", "c"))
 
 
@@ -248,7 +312,9 @@ def test_a_split_as_torch_dataset(tmp_path):
     image, label = dataset[1]
     assert (image.shape, image.dtype, label, type(label)) == ((1, 28, 28), torch.float32, 1, int)
     np.testing.assert_allclose(image[0].numpy() * 255, found.splits["train"].images[1], rtol=1e-6)
-    assert found.dataset_for("train", transform=lambda one: one.mean().item())[0][0] == pytest.approx(float(dataset[0][0].mean()))
+    assert found.dataset_for("train", transform=lambda one: one.mean().item())[0][0] == pytest.approx(
+        float(dataset[0][0].mean())
+    )
     assert len(list(dataset)) == 6
 
 
@@ -257,7 +323,10 @@ def test_a_split_as_torch_loader(tmp_path):
     batches = list(found.loader("train", batch_size=4))
     assert [tuple(images.shape) for images, _ in batches] == [(4, 1, 28, 28), (2, 1, 28, 28)]
     assert torch.cat([labels for _, labels in batches]).tolist() == [0, 1, 0, 1, 0, 1]
-    orders = [torch.cat([images for images, _ in found.loader("train", 4, shuffle=True, seed=seed)]) for seed in (0, 0, 1)]
+    orders = [
+        torch.cat([images for images, _ in found.loader("train", 4, shuffle=True, seed=seed)])
+        for seed in (0, 0, 1)
+    ]
     assert torch.equal(orders[0], orders[1])
     assert not torch.equal(orders[0], orders[2])
 
@@ -286,7 +355,9 @@ def test_phantoms_are_rendered_once_and_anew_for_other_settings(tmp_path):
     assert not lines
 
     other = PHANTOM.model_copy(update={"seed": 1})
-    with pytest.raises(ArchiveError, match="was not rendered from the profile's data section; delete the file"):
+    with pytest.raises(
+        ArchiveError, match="was not rendered from the profile's data section; delete the file"
+    ):
         read_archive(path, other, NAMES)
     assert read_archive(obtain_archive(other, tmp_path, silent), other, NAMES).sha256 != first.sha256
     assert read_archive(obtain_archive(PHANTOM, tmp_path, silent), PHANTOM, NAMES).sha256 == first.sha256
@@ -294,9 +365,15 @@ def test_phantoms_are_rendered_once_and_anew_for_other_settings(tmp_path):
 
 def test_a_phantom_archive_must_hold_as_many_as_were_asked_for(tmp_path):
     path = obtain_archive(PHANTOM, tmp_path, silent)
-    kept = dict(np.load(path)) | {"train_images": np.zeros((4, 32, 32), np.uint8), "train_labels": np.array([[0], [1], [0], [1]], np.uint8)}
+    kept = dict(np.load(path)) | {
+        "train_images": np.zeros((4, 32, 32), np.uint8),
+        "train_labels": np.array([[0], [1], [0], [1]], np.uint8),
+    }
     write_npz(path, kept, comment=read_comment(path))
-    with pytest.raises(ArchiveError, match=r"holds 4 train \+ 2 val \+ 2 test phantoms instead of 6 train .*; delete the file"):
+    with pytest.raises(
+        ArchiveError,
+        match=r"holds 4 train \+ 2 val \+ 2 test phantoms instead of 6 train .*; delete the file",
+    ):
         read_archive(path, PHANTOM, NAMES)
 
 
@@ -326,7 +403,10 @@ def test_a_download_is_checked_and_done_once(tmp_path, tiny):
 
 def test_a_file_of_another_md5_is_not_overwritten(tmp_path):
     path = put(tmp_path, b"mine")
-    with pytest.raises(ArchiveError, match=r"stands in the way of the download and has not the official MD5 .*; move it away, or"):
+    with pytest.raises(
+        ArchiveError,
+        match=r"stands in the way of the download and has not the official MD5 .*; move it away, or",
+    ):
         obtain_archive(DOWNLOAD, tmp_path, silent)
     assert path.read_bytes() == b"mine"
 
@@ -335,7 +415,10 @@ def test_a_file_of_another_md5_is_not_overwritten(tmp_path):
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif(not REAL.is_file(), reason=f"no real archive at {REAL}; set VDM_REAL_DATA to a pneumoniamnist.npz of 28 pixels")
+@pytest.mark.skipif(
+    not REAL.is_file(),
+    reason=f"no real archive at {REAL}; set VDM_REAL_DATA to a pneumoniamnist.npz of 28 pixels",
+)
 def test_the_real_archive():
     found = read_archive(REAL, Data(dataset="pneumoniamnist", size=28, source="file"), NAMES)
     assert found.n == 5856
@@ -346,7 +429,11 @@ def test_the_real_archive():
 
 
 def own(path: Path, channels: int = 1) -> Data:
-    described = {"channels": channels, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "licence": "CC0"}
+    described = {
+        "channels": channels,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "licence": "CC0",
+    }
     return Data.model_validate({"dataset": "mine", "size": 28, "source": "file", "own": described})
 
 
@@ -358,9 +445,14 @@ def test_an_archive_of_ones_own_is_known_by_its_sha256(tmp_path):
     assert (archive.status, archive.n, archive.dataset) == ("own", 13, "mine")
     assert archive.splits["val"].images.shape == (3, 28, 28, 3)
     write_npz(path, arrays(channels=3, n_classes=2))
-    with pytest.raises(ArchiveError, match=r"train holds no image of class c, so .*; put an intact mine.npz there"):
+    with pytest.raises(
+        ArchiveError, match=r"train holds no image of class c, so .*; put an intact mine.npz there"
+    ):
         read_archive(path, data, ("a", "b", "c"))
     write_npz(path, {**arrays(channels=3, n_classes=3), "val_labels": np.zeros((3, 1), np.uint8)})
     found = hashlib.sha256(path.read_bytes()).hexdigest()
-    with pytest.raises(ArchiveError, match=rf"its sha256 is {found} and not data.own.sha256 = {data.own.sha256}; put the right file"):
+    with pytest.raises(
+        ArchiveError,
+        match=rf"its sha256 is {found} and not data.own.sha256 = {data.own.sha256}; put the right file",
+    ):
         read_archive(path, data, ("a", "b", "c"))

@@ -84,7 +84,12 @@ def served(tmp_path_factory: pytest.TempPathFactory, hasty) -> Path:
     folder, counts = tmp_path_factory.mktemp("served"), {"train": 40, "val": 8, "test": 8}
     phantom = obtain_archive(Data(dataset="phantom", size=28, source="phantom", **counts), folder, print)
     path = phantom.rename(folder / DATA.file_name)
-    facts = {"url": "http://127.0.0.1:9/none", "MD5": digest(path, "md5"), "task": "binary-class", "license": "CC0"}
+    facts = {
+        "url": "http://127.0.0.1:9/none",
+        "MD5": digest(path, "md5"),
+        "task": "binary-class",
+        "license": "CC0",
+    }
     facts |= {"label": {"0": "normal", "1": "pneumonia"}, "n_channels": 1, "n_samples": counts}
     hasty.setitem(medmnist.INFO, "tinymnist", facts)
     return folder
@@ -115,7 +120,9 @@ def told(served, tmp_path_factory) -> dict[str, tuple[str, str, list[str]]]:
     folder = tmp_path_factory.mktemp("data")
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(4))
-        asked = pool.map(lambda case: _first_and_second(case, served, folder / case.replace(" ", "_")), FAULTS)
+        asked = pool.map(
+            lambda case: _first_and_second(case, served, folder / case.replace(" ", "_")), FAULTS
+        )
         return dict(zip(FAULTS, asked, strict=True))
 
 
@@ -137,7 +144,8 @@ def test_a_later_run_asks_for_the_rest_alone(told, case):
 
 def test_the_document_lists_the_same_faults():
     expected = [
-        (case, f"`{said.split(': ', 1)[1]}`" if "Error" in said else "nothing: it is tried again") for case, (_, said) in FAULTS.items()
+        (case, f"`{said.split(': ', 1)[1]}`" if "Error" in said else "nothing: it is tried again")
+        for case, (_, said) in FAULTS.items()
     ]
     assert documented("What a server of the archive may do") == expected
 
@@ -157,7 +165,10 @@ def test_another_server_is_asked_by_an_asset_and_makes_nothing_anew(tiny: Profil
 @pytest.mark.real_data
 @pytest.mark.skipif(not REAL.is_file(), reason="set VDM_REAL_DATA to a pneumoniamnist.npz of 28 pixels")
 def test_the_real_archive_is_taken_only_with_medmnists_own_md5(tmp_path):
-    data, official = Data(dataset="pneumoniamnist", size=28, source="download"), medmnist.INFO["pneumoniamnist"]["MD5"]
+    data, official = (
+        Data(dataset="pneumoniamnist", size=28, source="download"),
+        medmnist.INFO["pneumoniamnist"]["MD5"],
+    )
     found = digest(REAL, "md5")
     (tmp_path / "served").mkdir()
     (tmp_path / "served" / data.file_name).symlink_to(REAL.resolve())

@@ -17,7 +17,10 @@ from vdm_pipeline.io.hashing import digest
 from vdm_pipeline.stages.data import npz
 from vdm_pipeline.stages.data.npz import open_npz, read_comment, write_npz
 
-ARRAYS = {"images": np.arange(48, dtype=np.uint8).reshape(3, 4, 4), "labels": np.array([[0], [1], [1]], np.int16)}
+ARRAYS = {
+    "images": np.arange(48, dtype=np.uint8).reshape(3, 4, 4),
+    "labels": np.array([[0], [1], [1]], np.int16),
+}
 KEYS = tuple(ARRAYS)
 
 
@@ -87,7 +90,9 @@ def test_rows_are_the_array_in_pieces(tmp_path, save, count):
 
 
 def test_rows_do_not_hold_the_array_in_memory(tmp_path):
-    write_npz(tmp_path / "a.npz", {"images": np.zeros((300, 2**20), np.uint8), "labels": np.zeros(3, np.uint8)})
+    write_npz(
+        tmp_path / "a.npz", {"images": np.zeros((300, 2**20), np.uint8), "labels": np.zeros(3, np.uint8)}
+    )
     file = open_npz(tmp_path / "a.npz", KEYS, accept, "mend it")
     tracemalloc.start()
     assert sum(len(piece) for piece in file.rows("images", 4)) == 300
@@ -127,7 +132,9 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_digest_is_the_published_one(tmp_path):
     (tmp_path / "f").write_bytes(b"abc")
     assert digest(tmp_path / "f", "md5") == "900150983cd24fb0d6963f7d28e17f72"
-    assert digest(tmp_path / "f", "sha256") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert (
+        digest(tmp_path / "f", "sha256") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
 
 
 def test_a_comment_that_cannot_be_had_is_empty(tmp_path):
@@ -150,9 +157,16 @@ def encrypted(path: Path) -> Path:
 def overlapping(path: Path) -> Path:
     """Let the directory claim the same long stretch of the file for both members."""
     big = npy(np.random.default_rng(0).integers(0, 256, (9, 99, 99), np.uint8))
-    data = members(path, {"images.npy": big, "labels.npy": npy(ARRAYS["labels"])}, zipfile.ZIP_STORED).read_bytes()
+    data = members(
+        path, {"images.npy": big, "labels.npy": npy(ARRAYS["labels"])}, zipfile.ZIP_STORED
+    ).read_bytes()
     first, second = data.find(b"PK\x01\x02"), data.rfind(b"PK\x01\x02")
-    entry = data[second : second + 16] + data[first + 16 : first + 28] + data[second + 28 : second + 42] + data[first + 42 : first + 46]
+    entry = (
+        data[second : second + 16]
+        + data[first + 16 : first + 28]
+        + data[second + 28 : second + 42]
+        + data[first + 42 : first + 46]
+    )
     path.write_bytes(data[:second] + entry + data[second + 46 :])
     return path
 
@@ -162,16 +176,40 @@ BAD = {
     "another method": (lambda p: members(p, GOOD, zipfile.ZIP_LZMA), "compressed in a way"),
     "encrypted": (encrypted, "is encrypted"),
     "overlapping": (overlapping, "overlap"),
-    "name too many": (lambda p: members(p, GOOD | {"../evil.npy": b""}), r"holds '\.\./evil', which does not belong"),
+    "name too many": (
+        lambda p: members(p, GOOD | {"../evil.npy": b""}),
+        r"holds '\.\./evil', which does not belong",
+    ),
     "name missing": (lambda p: members(p, {"images.npy": GOOD["images.npy"]}), "array 'labels' is missing"),
     "no npy": (lambda p: members(p, GOOD | {"labels.npy": b"x" * 99}), "labels is no plain .npy array"),
-    "header of code": (lambda p: members(p, GOOD | {"labels.npy": header("__import__('os').abort()")}), "labels is no plain"),
-    "version 2": (lambda p: members(p, GOOD | {"labels.npy": npy(ARRAYS["labels"], version=(2, 0))}), "labels is no plain"),
-    "objects": (lambda p: members(p, GOOD | {"labels.npy": npy(np.array([{}, 1], object))}), "labels holds pickled"),
-    "claims more": (lambda p: members(p, GOOD | {"labels.npy": header("(9, 9)") + b"123"}), r"labels claims \[9, 9\]"),
-    "claims less": (lambda p: members(p, GOOD | {"labels.npy": header("(2,)") + b"123"}), r"labels claims \[2\]"),
-    "negative": (lambda p: members(p, GOOD | {"labels.npy": header("(-1, -3)") + b"123"}), r"labels claims \[-1, -3\]"),
-    "past 64 bits": (lambda p: members(p, GOOD | {"labels.npy": header(f"({2**32}, {2**32})")}), "labels claims"),
+    "header of code": (
+        lambda p: members(p, GOOD | {"labels.npy": header("__import__('os').abort()")}),
+        "labels is no plain",
+    ),
+    "version 2": (
+        lambda p: members(p, GOOD | {"labels.npy": npy(ARRAYS["labels"], version=(2, 0))}),
+        "labels is no plain",
+    ),
+    "objects": (
+        lambda p: members(p, GOOD | {"labels.npy": npy(np.array([{}, 1], object))}),
+        "labels holds pickled",
+    ),
+    "claims more": (
+        lambda p: members(p, GOOD | {"labels.npy": header("(9, 9)") + b"123"}),
+        r"labels claims \[9, 9\]",
+    ),
+    "claims less": (
+        lambda p: members(p, GOOD | {"labels.npy": header("(2,)") + b"123"}),
+        r"labels claims \[2\]",
+    ),
+    "negative": (
+        lambda p: members(p, GOOD | {"labels.npy": header("(-1, -3)") + b"123"}),
+        r"labels claims \[-1, -3\]",
+    ),
+    "past 64 bits": (
+        lambda p: members(p, GOOD | {"labels.npy": header(f"({2**32}, {2**32})")}),
+        "labels claims",
+    ),
 }
 
 
@@ -208,7 +246,12 @@ def test_a_fault_in_the_headers_is_found_before_any_array_is_read(tmp_path, monk
     path = members(tmp_path / "a.npz", GOOD)
     monkeypatch.setattr(npz.Npz, "_pieces", lambda *_: pytest.fail("an array was read"))
     with pytest.raises(ArchiveError, match="images is too round"):
-        open_npz(path, KEYS, lambda headers: "images is too round" if headers["images"].shape == (3, 4, 4) else None, "mend it")
+        open_npz(
+            path,
+            KEYS,
+            lambda headers: "images is too round" if headers["images"].shape == (3, 4, 4) else None,
+            "mend it",
+        )
 
 
 def test_a_real_bomb_is_refused_without_its_memory(tmp_path):
@@ -221,7 +264,9 @@ def test_a_real_bomb_is_refused_without_its_memory(tmp_path):
         archive.writestr("labels.npy", GOOD["labels.npy"])
     assert path.stat().st_size < 2**20
     with pytest.raises(ArchiveError, match="not wanted"):
-        open_npz(path, KEYS, lambda headers: "not wanted" if headers["images"].nbytes > 2**20 else None, "mend it")
+        open_npz(
+            path, KEYS, lambda headers: "not wanted" if headers["images"].nbytes > 2**20 else None, "mend it"
+        )
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 100 * 1024  # KiB
 
 

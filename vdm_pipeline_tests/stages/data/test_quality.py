@@ -33,13 +33,19 @@ def archive() -> Archive:
     noise = np.random.default_rng(0).normal(0, 2, train[9].shape)
     train[8] = np.clip(train[9] + noise, 0, 255).astype(np.uint8)
     train[10], train[11] = 77, np.where(train[11] > 80, 255, 0)
-    splits = {name: Split.of(images, np.arange(len(images)) % 2) for name, images in (("train", train), ("val", val), ("test", test))}
+    splits = {
+        name: Split.of(images, np.arange(len(images)) % 2)
+        for name, images in (("train", train), ("val", val), ("test", test))
+    }
     return Archive("thing", 64, splits, Path("thing.npz"), "", "", "unverified")
 
 
 def test_planted_faults_are_found(archive):
     table = find_faults(archive, embedder(archive), Faults())
-    found = {(row.fault, row.image_id[6:], row.twin[6:] if isinstance(row.twin, str) else None) for row in table.itertuples()}
+    found = {
+        (row.fault, row.image_id[6:], row.twin[6:] if isinstance(row.twin, str) else None)
+        for row in table.itertuples()
+    }
     assert {row for row in found if row[0] != "near_duplicate"} == {
         ("blank", "train_000010", None),
         ("saturated", "train_000011", None),
@@ -50,7 +56,12 @@ def test_planted_faults_are_found(archive):
     }
     assert ("near_duplicate", "train_000009", "train_000008") in found
     counts = count_faults(table, archive, NAMES)
-    assert counts["faults"]["duplicate"] == {"train": 1, "train also in val": 1, "train also in test": 1, "test": 1}
+    assert counts["faults"]["duplicate"] == {
+        "train": 1,
+        "train also in val": 1,
+        "train also in test": 1,
+        "test": 1,
+    }
     assert counts["classes"]["val"] == {"normal": 15, "pneumonia": 15}
 
 
@@ -80,8 +91,14 @@ def test_whitened_vectors_are_uncorrelated_and_blind_to_the_common_direction():
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif(not REAL.is_file(), reason="no real archive; set VDM_REAL_DATA to a pneumoniamnist.npz of 28 pixels")
+@pytest.mark.skipif(
+    not REAL.is_file(), reason="no real archive; set VDM_REAL_DATA to a pneumoniamnist.npz of 28 pixels"
+)
 def test_the_real_archives_duplicates():
     archive = read_archive(REAL, Data(dataset="pneumoniamnist", size=28, source="file"), NAMES)
     table = find_faults(archive, embedder(archive), Faults())
-    assert count_faults(table, archive, NAMES)["faults"]["duplicate"] == {"train": 18, "test": 3, "train also in val": 8}
+    assert count_faults(table, archive, NAMES)["faults"]["duplicate"] == {
+        "train": 18,
+        "test": 3,
+        "train also in val": 8,
+    }

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from vdm_pipeline.settings import Evaluation
-from vdm_pipeline.stages.evaluation.comparison import SET_METRICS, compare, groups, set_metrics, with_shares_of
+from vdm_pipeline.stages.evaluation.comparison import (
+    SET_METRICS,
+    compare,
+    groups,
+    set_metrics,
+    with_shares_of,
+)
 from vdm_pipeline.stages.evaluation.metrics.diversity import ms_ssim_within, vendi_score
 from vdm_pipeline.stages.evaluation.metrics.frechet import frechet_distance
 from vdm_pipeline.stages.evaluation.metrics.jackknife import with_interval
@@ -40,14 +46,20 @@ def test_overall_reference_has_the_class_shares_of_the_sample():
     assert not np.array_equal(rows, with_shares_of(labels, reference, 1))
 
 
-@pytest.mark.parametrize(("labels", "reference", "counts"), [([1], [0, 0, 1, 1], [0, 2]), ([0, 1], [1, 1], [0, 0]), ([], [0, 1], [0, 0])])
+@pytest.mark.parametrize(
+    ("labels", "reference", "counts"),
+    [([1], [0, 0, 1, 1], [0, 2]), ([0, 1], [1, 1], [0, 0]), ([], [0, 1], [0, 0])],
+)
 def test_classes_that_are_absent(labels, reference, counts):
     rows = with_shares_of(np.array(labels, int), np.array(reference), 0)
     assert np.bincount(np.array(reference)[rows], minlength=2).tolist() == counts
 
 
 def test_class_groups_hold_their_class_alone_and_all_of_it():
-    found = {name: (mine, theirs) for name, mine, theirs in groups(sample([0, 0, 1]), sample([0, 1, 1, 1], 1), NAMES, 0)}
+    found = {
+        name: (mine, theirs)
+        for name, mine, theirs in groups(sample([0, 0, 1]), sample([0, 1, 1, 1], 1), NAMES, 0)
+    }
     assert list(found) == ["overall", *NAMES]
     assert [len(found[name][1]) for name in NAMES] == [1, 3]
     assert all((part.labels == label).all() for label, name in enumerate(NAMES) for part in found[name])
@@ -71,19 +83,31 @@ def test_set_metrics_are_those_of_the_metrics_modules(space):
 def test_report_of_an_arm_holds_both_spaces_and_the_means_of_images():
     mine, theirs = sample([0] * 10 + [1] * 10), sample([0] * 12 + [1] * 30, 1)
     report = compare(mine, theirs, NAMES, EVALUATION)
-    assert (report["overall"]["n"], report["overall"]["n_reference"], report["right"]["n_reference"]) == (20, 24, 30)
-    assert report["left"]["kid"] == squared_mmd(mine.spaces["labeller"][:10], theirs.spaces["labeller"][:12], polynomial_kernel)
-    second = squared_mmd(mine.spaces["independent"][:10], theirs.spaces["independent"][:12], polynomial_kernel)
+    assert (report["overall"]["n"], report["overall"]["n_reference"], report["right"]["n_reference"]) == (
+        20,
+        24,
+        30,
+    )
+    assert report["left"]["kid"] == squared_mmd(
+        mine.spaces["labeller"][:10], theirs.spaces["labeller"][:12], polynomial_kernel
+    )
+    second = squared_mmd(
+        mine.spaces["independent"][:10], theirs.spaces["independent"][:12], polynomial_kernel
+    )
     assert report["left"]["independent"]["kid"] == second
     assert report["right"]["sharpness"]["value"] == pytest.approx(mine.sharpness[10:].mean())
-    assert report["right"]["label_agreement"]["value"] == pytest.approx((mine.judged[10:].argmax(1) == 1).mean())
+    assert report["right"]["label_agreement"]["value"] == pytest.approx(
+        (mine.judged[10:].argmax(1) == 1).mean()
+    )
     assert report["left"]["label_confidence"]["value"] == pytest.approx(mine.judged[:10, 0].mean())
     assert report["overall"]["ms_ssim"] == ms_ssim_within(mine.images, mine.labels, 50, 0)
 
 
 def test_too_few_images_have_no_set_metrics():
     report = compare(sample([0] * 7 + [1] * 8), sample([0] * 20 + [1] * 20, 1), NAMES, EVALUATION)
-    assert all(report["left"][name] is None and report["left"]["independent"][name] is None for name in SET_METRICS)
+    assert all(
+        report["left"][name] is None and report["left"]["independent"][name] is None for name in SET_METRICS
+    )
     assert all(report["right"][name]["value"] is not None for name in SET_METRICS)
 
 

@@ -53,7 +53,10 @@ SIDES = {
         [0, 0, 0, 1, 0, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0]
     ),  # intended: left for the first ten; the first four are replaced
 }
-IMAGES = {name: halves_lit(sides, 16 if name in ("baseline", "lora") else 32, seed) for seed, (name, sides) in enumerate(SIDES.items())}
+IMAGES = {
+    name: halves_lit(sides, 16 if name in ("baseline", "lora") else 32, seed)
+    for seed, (name, sides) in enumerate(SIDES.items())
+}
 INTENDED = {"baseline": np.repeat([1, 0], 10), "lora": np.repeat([0, 1], 10)}
 LABELS = {"train": SIDES["train"], "val": 1 - SIDES["val"], "test": SIDES["test"] ^ (np.arange(40) < TURNED)}
 SUBSET = list(range(40))
@@ -62,22 +65,42 @@ DUPLICATE = 5
 IMAGES["lora"][:COPIED] = resize(IMAGES["train"][SUBSET[:COPIED]], 16)
 
 
-def run(root: Path, subset: list[int], *, colour: bool = False, copied_val: np.ndarray | tuple = (), captions: str = "") -> dict:
+def run(
+    root: Path,
+    subset: list[int],
+    *,
+    colour: bool = False,
+    copied_val: np.ndarray | tuple = (),
+    captions: str = "",
+) -> dict:
     """Evaluate; ``subset`` are the train images that the adapter knows, ``copied_val`` more val images that train repeats.
 
     ``captions`` is the class of all captions, if these are not the true labels.
     """
     for name, intended in INTENDED.items():
-        rows = [{"file_name": f"gen_{i:03d}.png", "label": NAMES[k], "chroma": len(name) + i} for i, k in enumerate(intended)]
-        write_folder(root / name, np.repeat(IMAGES[name][..., None], 3, axis=3) if colour else IMAGES[name], rows)
+        rows = [
+            {"file_name": f"gen_{i:03d}.png", "label": NAMES[k], "chroma": len(name) + i}
+            for i, k in enumerate(intended)
+        ]
+        write_folder(
+            root / name, np.repeat(IMAGES[name][..., None], 3, axis=3) if colour else IMAGES[name], rows
+        )
     ids = [f"phantom_train_{i:06d}" for i in subset]
     truth = [NAMES[i] for i in LABELS["train"][subset]]
     rows = [
-        {"file_name": f"images/{n}.png", "image_id": n, "label": captions or k, "ground_truth": k} for n, k in zip(ids, truth, strict=True)
+        {"file_name": f"images/{n}.png", "image_id": n, "label": captions or k, "ground_truth": k}
+        for n, k in zip(ids, truth, strict=True)
     ]
     write_folder(root / "subset", IMAGES["train"][subset], rows)
-    twin = {"image_id": "phantom_train_000099", "split": "train", "twin": f"phantom_val_{DUPLICATE:06d}", "twin_split": "val"}
-    twins = [twin | {"image_id": f"phantom_val_{i:06d}", "split": "val", "twin_split": "train"} for i in copied_val]
+    twin = {
+        "image_id": "phantom_train_000099",
+        "split": "train",
+        "twin": f"phantom_val_{DUPLICATE:06d}",
+        "twin_split": "val",
+    }
+    twins = [
+        twin | {"image_id": f"phantom_val_{i:06d}", "split": "val", "twin_split": "train"} for i in copied_val
+    ]
     splits = {name: Split.of(IMAGES[name], labels) for name, labels in LABELS.items()}
     return evaluate(
         EvaluationInputs(
@@ -88,7 +111,10 @@ def run(root: Path, subset: list[int], *, colour: bool = False, copied_val: np.n
             class_names=NAMES,
             resolution=16,
         ),
-        {"labeller": Space("pixels", lambda x: pixels(to_grey(x))), "independent": Space("rows", lambda x: to_grey(x).mean(2))},
+        {
+            "labeller": Space("pixels", lambda x: pixels(to_grey(x))),
+            "independent": Space("rows", lambda x: to_grey(x).mean(2)),
+        },
         Evaluation(judge_epochs=1, bootstrap=50, utility_epochs=1, utility_seeds=1),
         torch.device("cpu"),
         lambda line: None,
@@ -122,19 +148,30 @@ def test_reference_is_val_without_duplicates(report):
 
 def test_real_row_is_of_unseen_train_images_as_many_as_an_arm_has(report):
     assert [report["real"][group]["n"] for group in ("overall", *NAMES)] == [20, 10, 10]
-    assert report["real"]["overall"]["label_agreement"]["value"] == 1  # train's labels are as the judge learnt them
+    assert (
+        report["real"]["overall"]["label_agreement"]["value"] == 1
+    )  # train's labels are as the judge learnt them
     assert report["real_to_test"]["overall"]["n_reference"] > 2
     assert report["real_to_test"]["overall"]["kid"] != report["real"]["overall"]["kid"]
 
 
-@pytest.mark.parametrize(("arm", "shares"), [("baseline", {"overall": 0, "left": 0, "right": 0}), ("lora", {"left": 0.6, "right": 0.7})])
+@pytest.mark.parametrize(
+    ("arm", "shares"),
+    [("baseline", {"overall": 0, "left": 0, "right": 0}), ("lora", {"left": 0.6, "right": 0.7})],
+)
 def test_agreement_is_with_the_intended_class(report, arm, shares):
-    assert {group: report[arm][group]["label_agreement"]["value"] for group in shares} == pytest.approx(shares)
+    assert {group: report[arm][group]["label_agreement"]["value"] for group in shares} == pytest.approx(
+        shares
+    )
 
 
 @pytest.mark.parametrize("arm", INTENDED)
 def test_arm_has_the_figures_of_its_own_folder(report, arm):
-    assert {group: report[arm][group]["n"] for group in ("overall", *NAMES)} == {"overall": 20, "left": 10, "right": 10}
+    assert {group: report[arm][group]["n"] for group in ("overall", *NAMES)} == {
+        "overall": 20,
+        "left": 10,
+        "right": 10,
+    }
     assert report[arm]["overall"]["chroma"]["value"] == pytest.approx(len(arm) + 9.5)
 
 
@@ -143,7 +180,9 @@ def test_arm_has_the_figures_of_its_own_folder(report, arm):
 def test_kid_is_to_the_val_images_of_the_same_class(report, arm, name):
     images, labels = reference()
     mine, theirs = IMAGES[arm][INTENDED[arm] == NAMES.index(name)], images[labels == NAMES.index(name)]
-    assert report[arm][name]["kid"]["value"] == pytest.approx(squared_mmd(unit(mine), unit(theirs), polynomial_kernel)["value"])
+    assert report[arm][name]["kid"]["value"] == pytest.approx(
+        squared_mmd(unit(mine), unit(theirs), polynomial_kernel)["value"]
+    )
     assert report[arm][name]["n_reference"] == len(theirs)
 
 
@@ -170,11 +209,20 @@ def test_copies_are_found_among_the_training_images(report):
     assert set(arms) == {"real", "baseline", "lora", "third"}
     assert (arms["lora"]["labeller"]["n_train"], arms["lora"]["labeller"]["n_held_out"]) == (40, 46)
     first = sorted((pair["arm"], pair["file_name"], pair["train_image"]) for pair in closest[: 2 * COPIED])
-    assert first == [(arm, f"gen_{i:03d}.png", f"phantom_train_{i:06d}") for arm in ("lora", "third") for i in range(COPIED)]
+    assert first == [
+        (arm, f"gen_{i:03d}.png", f"phantom_train_{i:06d}")
+        for arm in ("lora", "third")
+        for i in range(COPIED)
+    ]
     assert all(pair["held_out_image"].startswith("phantom_val_") for pair in closest)
     assert arms["lora"]["labeller"]["copied"]["value"] > arms["baseline"]["labeller"]["copied"]["value"]
     assert arms["lora"]["duplicates"]["exact"] == 0
-    assert [arms[arm]["duplicates"]["of_training"] for arm in ("real", "baseline", "lora", "third")] == [0, 0, COPIED, COPIED]
+    assert [arms[arm]["duplicates"]["of_training"] for arm in ("real", "baseline", "lora", "third")] == [
+        0,
+        0,
+        COPIED,
+        COPIED,
+    ]
 
 
 def test_utility_is_tested_on_test(report):
@@ -217,6 +265,8 @@ def test_a_class_without_reference_is_named_and_the_other_is_measured(tmp_path):
 def test_classifiers_learn_real_images_by_the_labels_of_their_captions(tmp_path, monkeypatch):
     learnt = {}
     real = module.training_sets
-    monkeypatch.setattr(module, "training_sets", lambda images, arms: learnt.update(real=images[1]) or real(images, arms))
+    monkeypatch.setattr(
+        module, "training_sets", lambda images, arms: learnt.update(real=images[1]) or real(images, arms)
+    )
     run(tmp_path, SUBSET, captions="right")
     assert learnt["real"].tolist() == [1] * len(SUBSET)

@@ -50,7 +50,9 @@ def test_each_block_weighs_the_same():
     together = np.concatenate(scaled, 1)
     space = handcrafted(images, 0)
     expected = together / np.linalg.norm(together, axis=1, keepdims=True)
-    np.testing.assert_allclose(space(images) @ space(images).T / space(images).shape[1], expected @ expected.T, atol=0.05)
+    np.testing.assert_allclose(
+        space(images) @ space(images).T / space(images).shape[1], expected @ expected.T, atol=0.05
+    )
 
 
 def test_colour_images_are_looked_at_in_grey():
@@ -65,7 +67,13 @@ def folder(tmp_path_factory):
 
     path = tmp_path_factory.mktemp("dino")
     torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    shape = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 14,
+    }
     Dinov2Model(Dinov2Config(**shape)).save_pretrained(path)
     size = {"shortest_edge": 28}
     BitImageProcessor(size=size, crop_size={"height": 28, "width": 28}).save_pretrained(path)
@@ -74,7 +82,9 @@ def folder(tmp_path_factory):
 
 def test_code_that_comes_with_a_network_is_not_run(folder, tmp_path, monkeypatch):
     shutil.copytree(folder, tmp_path / "vit")
-    (tmp_path / "vit/code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nfrom transformers import Dinov2Model, Dinov2Config\n")
+    (tmp_path / "vit/code.py").write_text(
+        f"open({str(tmp_path / 'ran')!r}, 'w')\nfrom transformers import Dinov2Model, Dinov2Config\n"
+    )
     config = json.loads((folder / "config.json").read_text()) | {"model_type": "unheard_of"}
     config["auto_map"] = {"AutoConfig": "code.Dinov2Config", "AutoModel": "code.Dinov2Model"}
     (tmp_path / "vit/config.json").write_text(json.dumps(config))
@@ -90,9 +100,13 @@ def test_network_gives_its_class_token_whatever_the_batch(folder):
     network = Network(folder, torch.device("cpu"))
     seen = []
     features = network.embed(FILMS[:5], 2, lambda done, total: seen.append((done, total)))
-    inputs = AutoImageProcessor.from_pretrained(folder)(list(np.repeat(FILMS[:5, ..., None], 3, axis=3)), return_tensors="pt")
+    inputs = AutoImageProcessor.from_pretrained(folder)(
+        list(np.repeat(FILMS[:5, ..., None], 3, axis=3)), return_tensors="pt"
+    )
     with torch.inference_mode():
         expected = AutoModel.from_pretrained(folder).eval()(**inputs).last_hidden_state[:, 0].numpy()
     np.testing.assert_allclose(features, expected, atol=1e-5)
     assert seen == [(2, 5), (4, 5), (5, 5)]
-    np.testing.assert_allclose(network.embed(np.repeat(FILMS[:5, ..., None], 3, axis=3), 5, lambda *a: None), features, atol=1e-5)
+    np.testing.assert_allclose(
+        network.embed(np.repeat(FILMS[:5, ..., None], 3, axis=3), 5, lambda *a: None), features, atol=1e-5
+    )

@@ -49,7 +49,9 @@ def test_labels_are_what_it_learns():
 
 def test_grey_counts_as_its_three_equal_channels(judge):
     images, _ = discs(20, 3)
-    np.testing.assert_array_equal(judge.probabilities(images), judge.probabilities(np.repeat(images[..., None], 3, axis=3)))
+    np.testing.assert_array_equal(
+        judge.probabilities(images), judge.probabilities(np.repeat(images[..., None], 3, axis=3))
+    )
 
 
 def test_exposure_does_not_decide(judge):
@@ -81,6 +83,10 @@ def test_rare_class_is_not_given_up():
 def test_rare_classes_weigh_as_much():
     """On noise there is nothing to learn but how frequent the classes are."""
     images = np.random.default_rng(0).integers(256, size=(200, 32, 32), dtype=np.uint8)
-    judge = train_judge(images, (np.arange(200) % 10 == 0).astype(np.int64), classes=2, epochs=6, seed=0, device=CPU)
-    rare = judge.probabilities(np.random.default_rng(1).integers(256, size=(100, 32, 32), dtype=np.uint8))[:, 1].mean()
+    judge = train_judge(
+        images, (np.arange(200) % 10 == 0).astype(np.int64), classes=2, epochs=6, seed=0, device=CPU
+    )
+    rare = judge.probabilities(np.random.default_rng(1).integers(256, size=(100, 32, 32), dtype=np.uint8))[
+        :, 1
+    ].mean()
     assert rare > 0.35

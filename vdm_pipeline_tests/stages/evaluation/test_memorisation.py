@@ -30,7 +30,10 @@ def cloud(n: int, seed: int, d: int = 8) -> np.ndarray:
 def neighbours(images: np.ndarray) -> Neighbours:
     far = np.full((1, images.shape[1]), 1e6)  # what is mirrored plays no part here
     real = {"train": cloud(120, 1), "held_out": cloud(120, 2)}
-    return Neighbours.of({"images": images, **real, **{f"{name}, mirrored": np.repeat(far, 120, axis=0) for name in real}}, "images")
+    return Neighbours.of(
+        {"images": images, **real, **{f"{name}, mirrored": np.repeat(far, 120, axis=0) for name in real}},
+        "images",
+    )
 
 
 def test_new_images_are_as_near_to_train_as_to_held_out_ones():
@@ -100,7 +103,11 @@ def test_ratio_against_the_definition():
 
 def test_p_against_permutations_over_all_neighbours():
     to_train, to_held_out = distances(cloud(30, 3), cloud(40, 1)), distances(cloud(30, 3), cloud(40, 2))
-    every, rng, kinds = np.hstack([to_train, to_held_out]), np.random.default_rng(9), np.repeat([True, False], 40)
+    every, rng, kinds = (
+        np.hstack([to_train, to_held_out]),
+        np.random.default_rng(9),
+        np.repeat([True, False], 40),
+    )
 
     def log_ratio(train: np.ndarray) -> float:
         return float(np.log(every[:, train].min(1) / every[:, ~train].min(1)).mean())
@@ -112,7 +119,9 @@ def test_p_against_permutations_over_all_neighbours():
 
 def test_p_is_even_where_nothing_is_copied():
     ps = [
-        ratio_test(distances(x := cloud(20, 3 * i), cloud(30, 3 * i + 1)), distances(x, cloud(30, 3 * i + 2)), 99, i)["p"]
+        ratio_test(
+            distances(x := cloud(20, 3 * i), cloud(30, 3 * i + 1)), distances(x, cloud(30, 3 * i + 2)), 99, i
+        )["p"]
         for i in range(200)
     ]
     assert np.mean(np.array(ps) < 0.1) == pytest.approx(0.1, abs=0.06)
@@ -135,7 +144,12 @@ def test_as_many_of_each_class_are_compared():
 
 def test_the_ratio_is_to_as_many_training_images_as_held_out_ones_of_each_class():
     many = np.concatenate([cloud(120, 1), cloud(600, 5)])
-    real = {"train": many, "held_out": cloud(120, 2), "train, mirrored": many + 1e6, "held_out, mirrored": cloud(120, 2) + 1e6}
+    real = {
+        "train": many,
+        "held_out": cloud(120, 2),
+        "train, mirrored": many + 1e6,
+        "held_out, mirrored": cloud(120, 2) + 1e6,
+    }
     near = Neighbours.of({"images": cloud(300, 3), **real}, "images")
     found = memorisation(near, np.concatenate([CLASSES, np.zeros(600, int)]), CLASSES, EVALUATION)
     assert found["n_train"] == 720
@@ -156,15 +170,21 @@ def test_closest_pairs_name_their_neighbours_nearest_first():
 
 def test_images_are_halved_and_whitened_by_both_real_sets():
     rng = np.random.default_rng(0)
-    sets = {name: rng.integers(256, size=(30, 8, 8), dtype=np.uint8) for name in ("train", "held_out", "other")}
+    sets = {
+        name: rng.integers(256, size=(30, 8, 8), dtype=np.uint8) for name in ("train", "held_out", "other")
+    }
     seen = []
     space = Space("pixels", lambda images: (seen.append(images.shape), images.reshape(len(images), -1))[1])
     found = comparable(space, sets["train"], sets["held_out"], {"other": sets["other"]})
     assert seen == [(30, 4, 4)] * 5
-    assert {name: len(values) for name, values in found.items()} == dict.fromkeys([*sets, "train, mirrored", "held_out, mirrored"], 30)
+    assert {name: len(values) for name, values in found.items()} == dict.fromkeys(
+        [*sets, "train, mirrored", "held_out, mirrored"], 30
+    )
     np.testing.assert_allclose(np.linalg.norm(found["other"], axis=1), 1, rtol=1e-5)
     turned = comparable(space, sets["held_out"], sets["train"], {"other": sets["other"]})
-    np.testing.assert_allclose(distances(found["other"], found["train"]), distances(turned["other"], turned["held_out"]), rtol=1e-3)
+    np.testing.assert_allclose(
+        distances(found["other"], found["train"]), distances(turned["other"], turned["held_out"]), rtol=1e-3
+    )
 
 
 def test_a_mirrored_copy_is_a_copy():
@@ -194,7 +214,12 @@ def test_a_class_with_few_held_out_images_makes_no_copies_of_new_ones():
     kept = np.r_[:15, 200:400]
     held_out, far = (cloud(400, 2) + centres)[kept], np.full((1, 8), 1e6)
     features = {"train": train, "held_out": held_out, "images": images, "train, mirrored": far + 0 * train}
-    found = memorisation(Neighbours.of(features | {"held_out, mirrored": far + 0 * held_out}, "images"), classes, classes[kept], EVALUATION)
+    found = memorisation(
+        Neighbours.of(features | {"held_out, mirrored": far + 0 * held_out}, "images"),
+        classes,
+        classes[kept],
+        EVALUATION,
+    )
     assert found["n_held_out"] == 30
     assert found["p_copied"] > 0.01
 
@@ -213,7 +238,12 @@ def test_pixels_of_training_images_are_found_mirrored_and_in_colour():
 
 def test_each_share_near_is_by_the_limit_of_its_side():
     train, held_out, images = cloud(120, 1), 0.3 * cloud(120, 2), 0.7 * cloud(200, 3)
-    apart = [distances(images, train), distances(images, held_out), distances(held_out, train), distances(held_out, held_out)]
+    apart = [
+        distances(images, train),
+        distances(images, held_out),
+        distances(held_out, train),
+        distances(held_out, held_out),
+    ]
     np.fill_diagonal(apart[3], np.inf)
     found = memorisation(Neighbours(*apart), CLASSES, CLASSES, EVALUATION)
     near_train = apart[0].min(1) < np.percentile(apart[2].min(1), 5)

@@ -13,11 +13,21 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def found(tmp_path_factory) -> dict[str, list[str]]:
     """What tells each generator's phantoms from real ones."""
-    sizes = {"data": {"train": 560, "val": 120, "test": 24}, "evaluation": {"judge_epochs": 6, "bootstrap": 200}}
+    sizes = {
+        "data": {"train": 560, "val": 120, "test": 24},
+        "evaluation": {"judge_epochs": 6, "bootstrap": 200},
+    }
     profile = shrink(load_profile("demo"), **sizes)
-    archive = read_archive(obtain_archive(profile.data, tmp_path_factory.mktemp("data"), print), profile.data, profile.classes.names)
+    archive = read_archive(
+        obtain_archive(profile.data, tmp_path_factory.mktemp("data"), print),
+        profile.data,
+        profile.classes.names,
+    )
     report = measure(archive, profile, per_class=40, copied_per_class=80)
-    return {name: faults_found(values, report["real images"], profile.checks.max_copied) for name, values in report.items()}
+    return {
+        name: faults_found(values, report["real images"], profile.checks.max_copied)
+        for name, values in report.items()
+    }
 
 
 def test_real_images_are_told_from_real_ones_by_nothing(found):
@@ -33,7 +43,10 @@ def test_real_images_are_told_from_real_ones_by_nothing(found):
         ("training images, mirrored and brighter", {"memorisation"}),
         ("a tenth of them training images with noise", {"memorisation"}),
         ("one class only", {"label agreement", "KID of normal (labeller)"}),
-        ("one image repeated", {"duplicates", "MS-SSIM", "recall (labeller)", "recall (independent)", "KID (independent)"}),
+        (
+            "one image repeated",
+            {"duplicates", "MS-SSIM", "recall (labeller)", "recall (independent)", "KID (independent)"},
+        ),
         ("blurred", {"sharpness", "KID (independent)"}),
         ("inverted", {"KID (labeller)", "KID (independent)"}),
         ("noisy", {"sharpness", "KID (independent)"}),
@@ -44,6 +57,8 @@ def test_fault_is_seen_by_what_should_see_it(found, images, metrics):
     assert metrics <= set(found[images])
 
 
-@pytest.mark.parametrize("images", ["one class only", "blurred", "inverted", "noisy", "labels swapped"])  # one image may be near by chance
+@pytest.mark.parametrize(
+    "images", ["one class only", "blurred", "inverted", "noisy", "labels swapped"]
+)  # one image may be near by chance
 def test_what_copies_nothing_is_not_called_a_copy(found, images):
     assert "memorisation" not in found[images]

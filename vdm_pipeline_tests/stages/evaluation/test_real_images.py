@@ -10,7 +10,12 @@ from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.images import write_png
 from vdm_pipeline.io.tables import write_rows
 from vdm_pipeline.stages.data.archive import Archive, Split
-from vdm_pipeline.stages.evaluation.real_images import control_images, reference_images, subset_images, unseen_images
+from vdm_pipeline.stages.evaluation.real_images import (
+    control_images,
+    reference_images,
+    subset_images,
+    unseen_images,
+)
 
 COUNTS = {"train": 30, "val": 12, "test": 9}
 
@@ -28,7 +33,11 @@ def archive(tmp_path) -> Archive:
 def faults(*rows: tuple[str, int, str, int]) -> pd.DataFrame:
     """Rows (split, index, twin's split, twin's index)."""
     columns = ["image_id", "split", "twin", "twin_split"]
-    return pd.DataFrame([(f"phantom_{s}_{i:06d}", s, f"phantom_{t}_{j:06d}", t) for s, i, t, j in rows], columns=columns, dtype=object)
+    return pd.DataFrame(
+        [(f"phantom_{s}_{i:06d}", s, f"phantom_{t}_{j:06d}", t) for s, i, t, j in rows],
+        columns=columns,
+        dtype=object,
+    )
 
 
 def levels(real) -> list[int]:
@@ -37,7 +46,9 @@ def levels(real) -> list[int]:
 
 def test_reference_is_val_without_what_stands_elsewhere_or_twice(archive):
     found = reference_images(
-        archive, faults(("train", 4, "val", 3), ("val", 5, "val", 1), ("val", 7, "test", 0), ("train", 2, "train", 1)), 8
+        archive,
+        faults(("train", 4, "val", 3), ("val", 5, "val", 1), ("val", 7, "test", 0), ("train", 2, "train", 1)),
+        8,
     )
     assert levels(found) == [30 + i for i in range(12) if i not in (3, 5, 7)]
     assert found.ids[3] == "phantom_val_000004"
@@ -45,7 +56,9 @@ def test_reference_is_val_without_what_stands_elsewhere_or_twice(archive):
 
 
 def test_images_that_are_only_blank_stay(archive):
-    blank = pd.DataFrame({"image_id": ["phantom_val_000000"], "split": ["val"], "twin": [None], "twin_split": [None]})
+    blank = pd.DataFrame(
+        {"image_id": ["phantom_val_000000"], "split": ["val"], "twin": [None], "twin_split": [None]}
+    )
     assert len(reference_images(archive, blank, 8).ids) == 12
 
 
@@ -65,13 +78,21 @@ def test_fresh_images_are_neither_in_the_subset_nor_copies(archive):
 
 
 def test_subset_is_read_with_its_true_labels_and_those_of_its_captions(tmp_path):
-    rows = [{"file_name": f"images/{i}.png", "image_id": f"id{i}", "label": "b", "ground_truth": "ab"[i]} for i in range(2)]
+    rows = [
+        {"file_name": f"images/{i}.png", "image_id": f"id{i}", "label": "b", "ground_truth": "ab"[i]}
+        for i in range(2)
+    ]
     for i in range(2):
         write_png(tmp_path / f"images/{i}.png", np.full((4, 4), i + 7, np.uint8))
     write_rows(tmp_path / "metadata.jsonl", rows)
     subset, captioned = subset_images(Path(tmp_path), ("a", "b"), 8)
     assert subset.images.shape == (2, 8, 8)
-    assert (levels(subset), subset.labels.tolist(), captioned.tolist(), subset.ids) == ([7, 8], [0, 1], [1, 1], ["id0", "id1"])
+    assert (levels(subset), subset.labels.tolist(), captioned.tolist(), subset.ids) == (
+        [7, 8],
+        [0, 1],
+        [1, 1],
+        ["id0", "id1"],
+    )
 
 
 def test_unseen_images_are_all_of_test(archive):

@@ -15,18 +15,23 @@ def images_of(labels: np.ndarray, seed: int, noise: float = 30.0) -> np.ndarray:
     """Brighter on the left for 0 and on the right for 1."""
     right = np.arange(32) >= 16
     light = np.where(right[None, None, :] == labels[:, None, None].astype(bool), 180, 70)
-    return np.random.default_rng(seed).normal(light, noise, (len(labels), 32, 32)).clip(0, 255).astype(np.uint8)
+    return (
+        np.random.default_rng(seed).normal(light, noise, (len(labels), 32, 32)).clip(0, 255).astype(np.uint8)
+    )
 
 
 def numbered(labels: list[int], first: int) -> tuple[np.ndarray, np.ndarray]:
     """Images that are told apart by their grey level."""
-    return np.full((len(labels), 2, 2), 1, np.uint8) * np.arange(first, first + len(labels), dtype=np.uint8)[:, None, None], np.array(
-        labels
-    )
+    return np.full((len(labels), 2, 2), 1, np.uint8) * np.arange(first, first + len(labels), dtype=np.uint8)[
+        :, None, None
+    ], np.array(labels)
 
 
 def test_sets_have_as_many_of_each_class_and_twice_is_twice_the_same():
-    real, arms = numbered([0, 0, 0, 1, 1], 0), {"baseline": numbered([0, 0, 1, 1, 1], 50), "lora": numbered([1, 0, 1, 0, 1], 100)}
+    real, arms = (
+        numbered([0, 0, 0, 1, 1], 0),
+        {"baseline": numbered([0, 0, 1, 1, 1], 50), "lora": numbered([1, 0, 1, 0, 1], 100)},
+    )
     sets = training_sets(real, arms)
     levels = {name: sorted(images[:, 0, 0].tolist()) for name, (images, _) in sets.items()}
     assert levels == {
@@ -41,14 +46,19 @@ def test_sets_have_as_many_of_each_class_and_twice_is_twice_the_same():
 
 def test_useless_images_teach_nothing_and_good_ones_do():
     labels, test = np.arange(64) % 2, np.arange(60) % 2
-    good, blank = (images_of(labels, 0), labels), (np.random.default_rng(1).integers(256, size=(64, 32, 32), dtype=np.uint8), labels)
+    good, blank = (
+        (images_of(labels, 0), labels),
+        (np.random.default_rng(1).integers(256, size=(64, 32, 32), dtype=np.uint8), labels),
+    )
     sets = training_sets(good, {"baseline": blank, "lora": (images_of(labels, 2), labels)})
     found = utility(sets, (images_of(test, 3), test), ("left", "right"), EVALUATION, torch.device("cpu"))
     accuracy = {name: values["balanced_accuracy"]["value"] for name, values in found["sets"].items()}
     assert min(accuracy["real"], accuracy["synthetic"], accuracy["real_and_synthetic"]) > 0.9
     assert accuracy["synthetic_baseline"] < 0.8
     assert found["sets"]["real_twice"]["n"] == found["sets"]["real_and_synthetic"]["n"] == 128
-    assert found["gains"]["real_twice"]["value"] == pytest.approx(accuracy["real_and_synthetic"] - accuracy["real_twice"])
+    assert found["gains"]["real_twice"]["value"] == pytest.approx(
+        accuracy["real_and_synthetic"] - accuracy["real_twice"]
+    )
     assert set(found["gains"]) == {"real", "real_twice"}
     assert found["n_test"] == 60
 
@@ -56,11 +66,19 @@ def test_useless_images_teach_nothing_and_good_ones_do():
 def test_every_classifier_has_a_seed_of_its_own(monkeypatch):
     seeds = []
     real = utility_module.train_judge
-    monkeypatch.setattr(utility_module, "train_judge", lambda *a, seed, **k: (seeds.append(seed), real(*a, seed=seed, **k))[1])
+    monkeypatch.setattr(
+        utility_module, "train_judge", lambda *a, seed, **k: (seeds.append(seed), real(*a, seed=seed, **k))[1]
+    )
     labels = np.arange(8) % 2
     images = images_of(labels, 0), labels
     short = Evaluation(bootstrap=50, utility_epochs=1, utility_seeds=3, seed=5)
-    utility(training_sets(images, {"baseline": images, "lora": images}), images, ("left", "right"), short, torch.device("cpu"))
+    utility(
+        training_sets(images, {"baseline": images, "lora": images}),
+        images,
+        ("left", "right"),
+        short,
+        torch.device("cpu"),
+    )
     assert seeds == [5, 6, 7] * 5
 
 

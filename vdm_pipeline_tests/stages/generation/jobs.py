@@ -23,13 +23,25 @@ def generating(profile: Profile, **changes) -> Profile:
 
 def arm_of(profile: Profile, *adapters: Adapter, **changes) -> Arm:
     """The baseline's arm with these adapters, LCM-LoRA alone without any."""
-    return main_arm(profile, BASE, LCM.path, None).model_copy(update={"adapters": adapters or (LCM,), **changes})
+    return main_arm(profile, BASE, LCM.path, None).model_copy(
+        update={"adapters": adapters or (LCM,), **changes}
+    )
 
 
-def make_job(profile: Profile, folder: Path, *, arm: Arm | None = None, samples=None, batch: int = 4, processes: int = 1) -> Job:
+def make_job(
+    profile: Profile,
+    folder: Path,
+    *,
+    arm: Arm | None = None,
+    samples=None,
+    batch: int = 4,
+    processes: int = 1,
+) -> Job:
     """The plan of the profile, or other shots, by the baseline's arm or another."""
     samples = samples or plan(profile.classes, profile.generation)
-    execution = profile.execution.model_copy(update={"generation_batch_size": batch, "num_processes": processes})
+    execution = profile.execution.model_copy(
+        update={"generation_batch_size": batch, "num_processes": processes}
+    )
     return Job(arm=arm or arm_of(profile), samples=tuple(samples), folder=folder, execution=execution)
 
 

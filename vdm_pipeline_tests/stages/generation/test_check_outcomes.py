@@ -4,8 +4,19 @@ import numpy as np
 import pytest
 
 from vdm_pipeline.settings import Faults
-from vdm_pipeline.stages.evaluation.check_outcomes import adapter_acts, closer_than_baseline, copies, same_plan
-from vdm_pipeline.stages.generation.check_outcomes import all_different, complete, grey_enough, prompts_fit, sound_pixels
+from vdm_pipeline.stages.evaluation.check_outcomes import (
+    adapter_acts,
+    closer_than_baseline,
+    copies,
+    same_plan,
+)
+from vdm_pipeline.stages.generation.check_outcomes import (
+    all_different,
+    complete,
+    grey_enough,
+    prompts_fit,
+    sound_pixels,
+)
 
 NAMES = ("normal", "pneumonia")
 IMAGES = np.random.default_rng(0).integers(30, 220, size=(4, 8, 8), dtype=np.uint8)
@@ -29,7 +40,9 @@ def arms() -> tuple[list[dict], list[dict]]:
         }
         for i in range(2)
     ]
-    return [row | {"adapters": {"lcm": 1.0, "lora": 1.0}} for row in shared], [row | {"adapters": {"lcm": 1.0}} for row in shared]
+    return [row | {"adapters": {"lcm": 1.0, "lora": 1.0}} for row in shared], [
+        row | {"adapters": {"lcm": 1.0}} for row in shared
+    ]
 
 
 def test_arms_that_differ_in_our_adapter_alone_pass():
@@ -37,7 +50,20 @@ def test_arms_that_differ_in_our_adapter_alone_pass():
 
 
 @pytest.mark.parametrize(
-    "key", ["file_name", "label", "prompt", "seed", "steps", "guidance_scale", "size", "grey", "base_model", "scheduler", "lcm_sha256"]
+    "key",
+    [
+        "file_name",
+        "label",
+        "prompt",
+        "seed",
+        "steps",
+        "guidance_scale",
+        "size",
+        "grey",
+        "base_model",
+        "scheduler",
+        "lcm_sha256",
+    ],
 )
 def test_arms_of_two_plans_fail(key):
     generated, baseline = arms()
@@ -89,7 +115,9 @@ def test_one_image_without_our_adapter_fails():
 )
 def test_every_planned_image_must_be_there(change, figures):
     planned = [{"file_name": f"gen_{i:03d}.png", "label": "a", "prompt": "b", "seed": i} for i in range(3)]
-    rows = [{**row, **(change.get(i) or {})} for i, row in enumerate(planned) if change.get(i, {}) is not None]
+    rows = [
+        {**row, **(change.get(i) or {})} for i, row in enumerate(planned) if change.get(i, {}) is not None
+    ]
     finding = complete(rows, planned)
     assert finding.figures == figures
     assert finding.passed is (not change)
@@ -184,7 +212,10 @@ def metrics(lora: tuple, baseline: tuple, second: tuple | None = None) -> dict:
         return {"value": (low + high) / 2, "ci95": [low, high]}
 
     arms = {"lora": lora, "baseline": baseline}
-    found = {name: {"overall": {"kid": kid(*ends), "independent": {"kid": kid(*ends)}}} for name, ends in arms.items()}
+    found = {
+        name: {"overall": {"kid": kid(*ends), "independent": {"kid": kid(*ends)}}}
+        for name, ends in arms.items()
+    }
     if second:
         found["lora"]["overall"]["independent"]["kid"] = kid(*second)
     return {"feature_spaces": {"labeller": "", "independent": ""}, **found}
@@ -210,10 +241,15 @@ def test_unmeasured_distances_prove_nothing():
     assert not closer_than_baseline({}).passed
 
 
-def arm_of(labeller: tuple, independent: tuple = (0.0, 1.0), *, exact: int = 0, n_held_out: int = 100) -> dict:
+def arm_of(
+    labeller: tuple, independent: tuple = (0.0, 1.0), *, exact: int = 0, n_held_out: int = 100
+) -> dict:
     """What is found of an arm: the share of copies and its p in each space."""
     ends = {"labeller": labeller, "independent": independent}
-    found = {n: {"copied": {"value": v, "ci95": [v, v]}, "p_copied": p, "n_held_out": n_held_out} for n, (v, p) in ends.items()}
+    found = {
+        n: {"copied": {"value": v, "ci95": [v, v]}, "p_copied": p, "n_held_out": n_held_out}
+        for n, (v, p) in ends.items()
+    }
     return found | {"duplicates": {"of_training": exact}}
 
 
@@ -232,7 +268,11 @@ FAIR = (0.0, 0.5)
 )
 @pytest.mark.parametrize("name", ["lora", "baseline", "weight_150"])
 def test_copies_are_too_many_and_not_by_chance_in_any_space_of_any_arm(name, labeller, independent, state):
-    arms = {"real": arm_of((1, 0), (1, 0), exact=9, n_held_out=1), "lora": arm_of(FAIR), name: arm_of(labeller, independent)}
+    arms = {
+        "real": arm_of((1, 0), (1, 0), exact=9, n_held_out=1),
+        "lora": arm_of(FAIR),
+        name: arm_of(labeller, independent),
+    }
     found = copies({"arms": arms}, 0.02)
     assert found.state == state and found.finding.passed is (state == "none")
     assert ("beyond what chance explains" in found.sentence) is (state == "some")
@@ -241,13 +281,17 @@ def test_copies_are_too_many_and_not_by_chance_in_any_space_of_any_arm(name, lab
 
 def test_the_arm_that_copies_is_named_before_one_that_seems_to():
     sentence = copies({"arms": {"lora": arm_of((0.05, 0.5), (0.03, 0.001))}}, 0.02).sentence
-    assert "(lora, independent" in sentence and "p = 0.001" in sentence and "checks.max_copied is 2%" in sentence
+    assert (
+        "(lora, independent" in sentence and "p = 0.001" in sentence and "checks.max_copied is 2%" in sentence
+    )
 
 
 @pytest.mark.parametrize(("n_held_out", "state"), [(0, "unclear"), (99, "unclear"), (100, "none")])
 def test_no_copies_is_not_said_where_it_cannot_be_told(n_held_out, state):
     memorization = {"arms": {"lora": arm_of(FAIR), "dpm25": arm_of(FAIR)}}
-    memorization["arms"]["dpm25"]["independent"] |= {"n_held_out": n_held_out} | ({} if n_held_out else {"copied": None, "p_copied": None})
+    memorization["arms"]["dpm25"]["independent"] |= {"n_held_out": n_held_out} | (
+        {} if n_held_out else {"copied": None, "p_copied": None}
+    )
     found = copies(memorization, 0.02)
     assert found.state == state
     assert state == "none" or f"cannot be told by {n_held_out} held-out images" in found.sentence
@@ -259,7 +303,9 @@ def test_one_image_with_the_pixels_of_a_training_image_is_a_copy():
     assert (found.figures["exact_dpm25"], found.figures["exact_lora"]) == (1, 0)
 
 
-@pytest.mark.parametrize("gone", [("lora",), ("lora", "independent"), ("dpm25", "labeller"), ("lora", "duplicates")])
+@pytest.mark.parametrize(
+    "gone", [("lora",), ("lora", "independent"), ("dpm25", "labeller"), ("lora", "duplicates")]
+)
 def test_what_is_not_measured_is_not_judged(gone):
     arms = {"lora": arm_of(FAIR), "dpm25": arm_of(FAIR)}
     (arms if len(gone) == 1 else arms[gone[0]]).pop(gone[-1])

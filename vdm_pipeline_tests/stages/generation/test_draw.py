@@ -15,7 +15,17 @@ from vdm_pipeline.io.tables import read_rows
 from vdm_pipeline.stages.generation import draw as module
 from vdm_pipeline.stages.generation.draw import Texts, made, to_uint8
 from vdm_pipeline.stages.generation.plan import plan
-from vdm_pipeline_tests.stages.generation.jobs import BASE, CPU, LCM, arm_of, contents, draw, generating, make_job, pixels
+from vdm_pipeline_tests.stages.generation.jobs import (
+    BASE,
+    CPU,
+    LCM,
+    arm_of,
+    contents,
+    draw,
+    generating,
+    make_job,
+    pixels,
+)
 
 
 @pytest.fixture
@@ -23,7 +33,9 @@ def written(monkeypatch) -> list[str]:
     """Names of the images that are written from now on."""
     names: list[str] = []
     real = module.write_png
-    monkeypatch.setattr(module, "write_png", lambda path, *a, **k: (names.append(path.name), real(path, *a, **k)))
+    monkeypatch.setattr(
+        module, "write_png", lambda path, *a, **k: (names.append(path.name), real(path, *a, **k))
+    )
     return names
 
 
@@ -43,7 +55,15 @@ def test_provenance_stands_in_the_png_and_in_the_table(tiny, tmp_path):
         assert image.mode == "L"
         assert json.loads(image.text["parameters"]) == rows[0]
     keys = ["file_name", "label", "prompt", "seed", "scheduler", "steps", "guidance_scale", "size", "grey"]
-    assert list(rows[0]) == [*keys, "adapters", "base_model", "lora_sha256", "lcm_sha256", "pixels_sha256", "chroma"]
+    assert list(rows[0]) == [
+        *keys,
+        "adapters",
+        "base_model",
+        "lora_sha256",
+        "lcm_sha256",
+        "pixels_sha256",
+        "chroma",
+    ]
     assert [row["seed"] for row in rows] == [tiny.generation.seed + i for i in range(6)]
     assert rows[0]["size"] == tiny.training.resolution
     assert rows[0]["base_model"] == f"embedded:sd@{folder_digest(BASE)}"
@@ -54,7 +74,10 @@ def test_provenance_stands_in_the_png_and_in_the_table(tiny, tmp_path):
 def test_rows_keep_the_order_of_the_plan_beyond_three_digits(tiny, tmp_path):
     first = plan(tiny.classes, tiny.generation)[0]
     samples = [dataclasses.replace(first, index=index) for index in (999, 1000)]
-    assert [row["file_name"] for row in draw(tiny, tmp_path / "x", samples=samples)] == ["gen_999.png", "gen_1000.png"]
+    assert [row["file_name"] for row in draw(tiny, tmp_path / "x", samples=samples)] == [
+        "gen_999.png",
+        "gen_1000.png",
+    ]
 
 
 @pytest.mark.parametrize("gone", [("gen_004.png",), ("gen_000.png", "gen_003.png", "metadata.jsonl")])
@@ -74,7 +97,9 @@ def test_every_forward_pass_has_the_shape_of_a_full_batch(tiny, tmp_path, monkey
     sizes: list[tuple[int, int]] = []
     real = module.Sampler.draw
     monkeypatch.setattr(
-        module.Sampler, "draw", lambda self, texts, seeds: (sizes.append((len(texts), len(seeds))), real(self, texts, seeds))[1]
+        module.Sampler,
+        "draw",
+        lambda self, texts, seeds: (sizes.append((len(texts), len(seeds))), real(self, texts, seeds))[1],
     )
     draw(tiny, tmp_path / "x", batch=4)
     (tmp_path / "x/gen_005.png").unlink()
@@ -126,7 +151,9 @@ def repaint(path, pixels: np.ndarray) -> None:
         lambda path: rewrite(path, lambda record: record | {"seed": record["seed"] + 1}),
         lambda path: rewrite(path, lambda record: record | {"adapters": {"lcm": 0.5}}),
         lambda path: rewrite(path, lambda record: record | {"more": 1}),
-        lambda path: rewrite(path, lambda record: {key: value for key, value in record.items() if key != "chroma"}),
+        lambda path: rewrite(
+            path, lambda record: {key: value for key, value in record.items() if key != "chroma"}
+        ),
         lambda path: rewrite(path, lambda record: [record]),
     ],
     ids=[
@@ -187,13 +214,18 @@ def test_images_that_are_not_finite_are_counted_and_the_first_named(tiny):
     samples = plan(tiny.classes, tiny.generation)[:3]
     images = np.zeros((3, 4, 4, 3), np.float32)
     images[1:, 0, 0, 0] = np.nan, np.inf
-    with pytest.raises(PipelineError, match=r"^2 of 3 images .* gen_001\.png \(seed 43\), are not finite: .*; lower the weight"):
+    with pytest.raises(
+        PipelineError,
+        match=r"^2 of 3 images .* gen_001\.png \(seed 43\), are not finite: .*; lower the weight",
+    ):
         to_uint8(images, samples)
 
 
 def test_colour_spread_is_that_before_an_image_was_made_grey(tiny, tmp_path):
     profile = generating(tiny, per_class=1)
-    grey, colour = (draw(profile, tmp_path / str(kept), arm=arm_of(profile, LCM, grey=kept)) for kept in (True, False))
+    grey, colour = (
+        draw(profile, tmp_path / str(kept), arm=arm_of(profile, LCM, grey=kept)) for kept in (True, False)
+    )
     for row in colour:
         with Image.open(tmp_path / "False" / row["file_name"]) as image:
             assert image.mode == "RGB"
@@ -206,7 +238,10 @@ def test_colour_spread_is_that_before_an_image_was_made_grey(tiny, tmp_path):
 def test_texts_without_a_prompt_come_first_with_guidance(tiny, tmp_path):
     samples = plan(tiny.classes, tiny.generation)[2:4]
     plain, guided = (
-        Texts(make_job(tiny, tmp_path, arm=arm_of(tiny, LCM, guidance_scale=scale)), CPU, torch.float32).of(samples) for scale in (1.0, 2.0)
+        Texts(make_job(tiny, tmp_path, arm=arm_of(tiny, LCM, guidance_scale=scale)), CPU, torch.float32).of(
+            samples
+        )
+        for scale in (1.0, 2.0)
     )
     assert plain.shape[0] == 2 and guided.shape[0] == 4
     assert torch.equal(guided[2:], plain) and torch.equal(guided[0], guided[1])
@@ -215,7 +250,9 @@ def test_texts_without_a_prompt_come_first_with_guidance(tiny, tmp_path):
 
 def test_floats_are_rounded_to_the_nearest_level(tiny):
     levels = np.array([0, 0.4, 0.6, 254.6, 255], np.float32) / 255
-    assert to_uint8(np.tile(levels[None, :, None, None], (1, 1, 1, 3)), plan(tiny.classes, tiny.generation)[:1])[0, :, 0, 0].tolist() == [
+    assert to_uint8(
+        np.tile(levels[None, :, None, None], (1, 1, 1, 3)), plan(tiny.classes, tiny.generation)[:1]
+    )[0, :, 0, 0].tolist() == [
         0,
         0,
         1,
@@ -227,7 +264,9 @@ def test_floats_are_rounded_to_the_nearest_level(tiny):
 @pytest.mark.parametrize("name", ["gen_001.png", "metadata.jsonl"])
 def test_a_folder_in_the_place_of_a_file_is_told(tiny, tmp_path, name):
     (tmp_path / "x" / name).mkdir(parents=True)
-    with pytest.raises(PipelineError, match=rf"{name} is a folder, and a file is to stand there; move it away\.$"):
+    with pytest.raises(
+        PipelineError, match=rf"{name} is a folder, and a file is to stand there; move it away\.$"
+    ):
         draw(tiny, tmp_path / "x")
 
 

@@ -60,10 +60,16 @@ def one_thread() -> Iterator[None]:
 def test_a_workers_fault_is_the_line_that_a_launcher_knows(tiny, tmp_path):
     """What the launcher makes of it is shown with those of a training, which is launched by the same code."""
     job = make_job(tiny, tmp_path / "x")
-    (tmp_path / "job.json").write_text(job.model_copy(update={"arm": job.arm.model_copy(update={"base": tmp_path})}).model_dump_json())
-    done = subprocess.run([sys.executable, "-m", worker.__name__, str(tmp_path / "job.json")], capture_output=True, text=True)
+    (tmp_path / "job.json").write_text(
+        job.model_copy(update={"arm": job.arm.model_copy(update={"base": tmp_path})}).model_dump_json()
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", worker.__name__, str(tmp_path / "job.json")], capture_output=True, text=True
+    )
     assert done.returncode == 1
-    assert re.fullmatch(rf"{FAULT}.+ is no Stable Diffusion folder: it lacks .+", done.stdout.splitlines()[-1])
+    assert re.fullmatch(
+        rf"{FAULT}.+ is no Stable Diffusion folder: it lacks .+", done.stdout.splitlines()[-1]
+    )
 
 
 def test_whole_folder_starts_no_process(tiny, tmp_path, monkeypatch):
@@ -97,4 +103,6 @@ def test_killed_generation_ends_in_the_same_bytes(tiny, tmp_path):
 
 
 def start(folder) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder / "job.json")], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(folder / "job.json")], stdout=subprocess.PIPE, text=True
+    )

@@ -28,22 +28,34 @@ def test_arms_mix_the_adapters_with_the_weights_of_the_profile(tiny):
     assert [(a.name, a.weight) for a in ours.adapters] == [("lora", 0.5), ("lcm", 0.75)]
     assert [(a.name, a.weight) for a in baseline.adapters] == [("lcm", 0.75)]
     assert ours.adapter_sha256 == dict.fromkeys(("lora", "lcm"), file_sha256(LCM.path / LORA_WEIGHTS))
-    assert ours.model_copy(update={"adapters": baseline.adapters, "adapter_sha256": baseline.adapter_sha256}) == baseline
+    assert (
+        ours.model_copy(update={"adapters": baseline.adapters, "adapter_sha256": baseline.adapter_sha256})
+        == baseline
+    )
 
 
 @pytest.mark.parametrize(("size", "grey"), [(32, False), (64, True)])
 def test_arms_draw_at_the_size_of_the_training_and_in_its_colours(tiny, size, grey):
-    profile = generating(tiny, grey=grey).model_copy(update={"training": tiny.training.model_copy(update={"resolution": size})})
+    profile = generating(tiny, grey=grey).model_copy(
+        update={"training": tiny.training.model_copy(update={"resolution": size})}
+    )
     arm = main_arm(profile, BASE, LCM.path, None)
     assert (arm.size, arm.grey) == (size, grey)
 
 
 @pytest.mark.parametrize(
     ("scheduler", "weight", "adapters"),
-    [("lcm", 1.5, {"lcm": 0.75, "lora": 1.5}), ("lcm", 0.0, {"lcm": 0.75}), ("dpm", 0.5, {"lora": 0.5}), ("dpm", 0.0, {})],
+    [
+        ("lcm", 1.5, {"lcm": 0.75, "lora": 1.5}),
+        ("lcm", 0.0, {"lcm": 0.75}),
+        ("dpm", 0.5, {"lora": 0.5}),
+        ("dpm", 0.0, {}),
+    ],
 )
 def test_extra_arm_takes_its_own_weight_and_dpm_leaves_lcm_out(tiny, scheduler, weight, adapters):
-    extra = ExtraArm(name="x", scheduler=scheduler, num_inference_steps=7, guidance_scale=2.0, adapter_weight=weight)
+    extra = ExtraArm(
+        name="x", scheduler=scheduler, num_inference_steps=7, guidance_scale=2.0, adapter_weight=weight
+    )
     arm = extra_arm(generating(tiny, lcm_weight=0.75), extra, BASE, LCM.path, LCM.path)
     record = arm.record(plan(tiny.classes, tiny.generation)[0])
     assert record["adapters"] == adapters

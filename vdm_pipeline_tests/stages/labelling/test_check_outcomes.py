@@ -53,7 +53,9 @@ def test_every_class_must_be_predicted_and_none_nearly_always():
     assert bad.sentence == "never predicted: pneumonia"
     lopsided = every_class_predicted(["normal"] * 97 + ["pneumonia"] * 3, NAMES, 0.95)
     assert not lopsided.passed
-    assert lopsided.sentence == "normal is given to 97.0% of the images, more than checks.max_class_share = 0.95"
+    assert (
+        lopsided.sentence == "normal is given to 97.0% of the images, more than checks.max_class_share = 0.95"
+    )
     assert not every_class_predicted([], NAMES, 0.95).passed
 
 
@@ -82,12 +84,18 @@ def test_sound_table_passes():
         ({"p_pneumonia": [float("inf"), NAN, 0.5]}, "2 values of p_pneumonia outside"),
         ({"zero_shot_p_normal": [0.5, NAN, 0.5]}, "1 values of zero_shot_p_normal outside"),
         ({"p_pneumonia": [0.1, 0.7, 0.99]}, "1 rows whose p_normal and so on do not add up to 1"),
-        ({"auto_label": ["normal", "pneumonia", "pneumonia"], "confidence_score": [0.9, 0.7, 0.55]}, "1 labels that are not what the prob"),
+        (
+            {"auto_label": ["normal", "pneumonia", "pneumonia"], "confidence_score": [0.9, 0.7, 0.55]},
+            "1 labels that are not what the prob",
+        ),
         (
             {"auto_label": ["normal", "normal", "normal"], "confidence_score": [0.9, 0.3, 0.45]},
             "1 labels that are not what the probabilities",
         ),
-        ({"confidence_score": [0.1, 0.7, 0.45]}, "1 values of confidence_score that are not the label's probability"),
+        (
+            {"confidence_score": [0.1, 0.7, 0.45]},
+            "1 values of confidence_score that are not the label's probability",
+        ),
     ],
 )
 def test_damaged_table_fails(changes, sentence):

@@ -16,7 +16,10 @@ from vdm_pipeline_tests.benchmarks.labelling import noise
 def archive(monkeypatch) -> Archive:
     monkeypatch.setattr(embeddings, "SHARD", 4)
     images = np.arange(23 * 4, dtype=np.uint8).reshape(23, 2, 2)
-    splits = {"train": Split.of(images[:13], np.zeros(13, int)), "test": Split.of(images[13:], np.zeros(10, int))}
+    splits = {
+        "train": Split.of(images[:13], np.zeros(13, int)),
+        "test": Split.of(images[13:], np.zeros(10, int)),
+    }
     return Archive("thing", 2, splits, Path("thing.npz"), "", "", "unverified")
 
 
@@ -45,11 +48,20 @@ def test_a_killed_run_goes_on_at_the_first_missing_shard(archive, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         embed_archive(archive, killed, tmp_path, lambda done, total: None)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"train_0000{i}.safetensors" for i in range(3)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"train_0000{i}.safetensors" for i in range(3)
+    ]
     rest: list[int] = []
-    embed_archive(archive, lambda images: (rest.append(len(images)), embed(images))[1], tmp_path, lambda done, total: None)
+    embed_archive(
+        archive,
+        lambda images: (rest.append(len(images)), embed(images))[1],
+        tmp_path,
+        lambda done, total: None,
+    )
     assert rest == [1, 4, 4, 2]
-    np.testing.assert_array_equal(np.concatenate(list(read_embeddings(tmp_path, "train"))), embed(archive.splits["train"].images))
+    np.testing.assert_array_equal(
+        np.concatenate(list(read_embeddings(tmp_path, "train"))), embed(archive.splits["train"].images)
+    )
 
 
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
@@ -57,7 +69,12 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     for n in (4096, 16384):
         archive = noise(n, 28, tmp_path)
         tracemalloc.start()
-        embed_archive(archive, lambda images: images[:, :4, 0].astype(np.float32), tmp_path / str(n), lambda done, total: None)
+        embed_archive(
+            archive,
+            lambda images: images[:, :4, 0].astype(np.float32),
+            tmp_path / str(n),
+            lambda done, total: None,
+        )
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.1 * peaks[0]

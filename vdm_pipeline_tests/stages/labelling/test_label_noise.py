@@ -15,7 +15,9 @@ def clouds(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def frame(labels: np.ndarray) -> pd.DataFrame:
-    return pd.DataFrame({"image_id": [f"x_{i:06d}" for i in range(len(labels))], "auto_label": [NAMES[i] for i in labels]})
+    return pd.DataFrame(
+        {"image_id": [f"x_{i:06d}" for i in range(len(labels))], "auto_label": [NAMES[i] for i in labels]}
+    )
 
 
 def test_flipped_labels_are_found():

@@ -23,12 +23,24 @@ def test_flipped_rows_and_the_metrics_before_and_after(tmp_path):
     labels("npnn").to_csv(tmp_path / "old.csv", index=False)
     old = last_labels(tmp_path / "old.csv")
     rows = flipped(old, labels("nnpn"))
-    assert rows[["image_id", "before", "after"]].to_numpy().tolist() == [["x_1", "pneumonia", "normal"], ["x_2", "normal", "pneumonia"]]
-    assert list(rows.columns) == ["image_id", "split", "before", "after", "confidence_before", "confidence_after"]
+    assert rows[["image_id", "before", "after"]].to_numpy().tolist() == [
+        ["x_1", "pneumonia", "normal"],
+        ["x_2", "normal", "pneumonia"],
+    ]
+    assert list(rows.columns) == [
+        "image_id",
+        "split",
+        "before",
+        "after",
+        "confidence_before",
+        "confidence_after",
+    ]
     found = before_and_after(old, labels("nnpn"))
     expected = {"accuracy": (0.25, 0.75), "balanced_accuracy": (0.25, 0.75), "mcc": (-0.5774, 0.5774)}
     assert found == {
-        f"test_{name}_{when}": value for name, pair in expected.items() for when, value in zip(("before", "after"), pair, strict=True)
+        f"test_{name}_{when}": value
+        for name, pair in expected.items()
+        for when, value in zip(("before", "after"), pair, strict=True)
     }
 
 

@@ -47,12 +47,20 @@ def test_labels_of_phantoms_are_right(labeller, embeddings):
 
 
 def test_position_decides_not_words(labeller, embeddings):
-    straight, swapped = scores(labeller, embeddings, [NORMAL], [SICK]), scores(labeller, embeddings, [SICK], [NORMAL])
+    straight, swapped = (
+        scores(labeller, embeddings, [NORMAL], [SICK]),
+        scores(labeller, embeddings, [SICK], [NORMAL]),
+    )
     np.testing.assert_allclose(straight, swapped[:, ::-1], atol=1e-6)
 
 
 def test_the_word_pneumonia_in_both_prompts_does_no_harm(labeller, embeddings):
-    found = scores(labeller, embeddings, ["a chest X-ray with no evidence of pneumonia"], ["a chest X-ray with pneumonia"])
+    found = scores(
+        labeller,
+        embeddings,
+        ["a chest X-ray with no evidence of pneumonia"],
+        ["a chest X-ray with pneumonia"],
+    )
     assert np.allclose(found.sum(1), 1)
     assert found[:, 0].std() > 0
 
@@ -61,9 +69,15 @@ def test_probabilities_are_open_clips_own(labeller, embeddings):
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{FOLDER}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{FOLDER}")
     with torch.no_grad():
-        images = model.eval().encode_image(torch.stack([preprocess(Image.fromarray(f)) for f in FILMS[:5]]), normalize=True)
-        expected = (model.logit_scale.exp() * images @ model.encode_text(tokenizer([NORMAL, SICK]), normalize=True).T).softmax(1)
-    np.testing.assert_allclose(scores(labeller, embeddings[:5], [NORMAL], [SICK]), expected.numpy(), atol=1e-4)
+        images = model.eval().encode_image(
+            torch.stack([preprocess(Image.fromarray(f)) for f in FILMS[:5]]), normalize=True
+        )
+        expected = (
+            model.logit_scale.exp() * images @ model.encode_text(tokenizer([NORMAL, SICK]), normalize=True).T
+        ).softmax(1)
+    np.testing.assert_allclose(
+        scores(labeller, embeddings[:5], [NORMAL], [SICK]), expected.numpy(), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (64, 64), (224, 224), (28, 28, 3)])
@@ -108,27 +122,39 @@ def test_folder_that_is_no_open_clip_model(tmp_path):
 def with_code(folder: Path, told: dict) -> Path:
     """The labeller with a tokenizer in Python, which notes that it was run."""
     shutil.copytree(FOLDER, folder)
-    (folder / "code.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\nfrom transformers import CLIPTokenizer as Tokenizer\n")
+    (folder / "code.py").write_text(
+        f"open({str(folder / 'ran')!r}, 'w')\nfrom transformers import CLIPTokenizer as Tokenizer\n"
+    )
     tokenizer = json.loads((folder / "tokenizer_config.json").read_text()) | {"tokenizer_class": "Tokenizer"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"auto_map": {"AutoTokenizer": ["code.Tokenizer", None]}}))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(tokenizer | {"auto_map": {"AutoTokenizer": ["code.Tokenizer", None]}})
+    )
     config = json.loads((folder / "open_clip_config.json").read_text())
     config["model_cfg"]["text_cfg"] |= told
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     return folder
 
 
-@pytest.mark.parametrize("told", [{}, {"tokenizer_kwargs": {"trust_remote_code": True}}], ids=["it would ask", "it asks for trust"])
+@pytest.mark.parametrize(
+    "told", [{}, {"tokenizer_kwargs": {"trust_remote_code": True}}], ids=["it would ask", "it asks for trust"]
+)
 def test_code_that_comes_with_a_labeller_is_not_run(tmp_path, monkeypatch, told):
     """Without the refusal it would be: at once, or once somebody at the terminal agrees."""
     folder = with_code(tmp_path / "clip", told)
     monkeypatch.setattr("builtins.input", lambda _: "y")
-    with pytest.raises(ModelError, match=r"_config.json asks for code to be run \('(auto_map|trust_remote_code)'\), which is never done"):
+    with pytest.raises(
+        ModelError,
+        match=r"_config.json asks for code to be run \('(auto_map|trust_remote_code)'\), which is never done",
+    ):
         ZeroShot(folder, CPU)
     assert not (folder / "ran").exists()
 
 
 def test_negations_are_found_as_words():
-    prompts = [["no evidence of pneumonia", "a normal chest"], ["nodules", "lungs without air", "Not healthy", "notable opacity"]]
+    prompts = [
+        ["no evidence of pneumonia", "a normal chest"],
+        ["nodules", "lungs without air", "Not healthy", "notable opacity"],
+    ]
     assert [word.lower() for _, word in negations(prompts)] == ["no", "without", "not"]
 
 
@@ -150,7 +176,13 @@ def test_class_that_is_never_said_stops_where_labels_are_captions():
 
 @pytest.mark.parametrize("names", [["0", "1"], ["null", "nan"], ["false", "true"], ["1e5", "na"]])
 def test_names_of_classes_stay_texts(tmp_path, names):
-    columns = {"image_id": ["x_0", "x_1"], "auto_label": names, "ground_truth": [0, 1], "ground_truth_label": names, "split": "test"}
+    columns = {
+        "image_id": ["x_0", "x_1"],
+        "auto_label": names,
+        "ground_truth": [0, 1],
+        "ground_truth_label": names,
+        "split": "test",
+    }
     table = pd.DataFrame(columns | {"confidence_score": [0.5, np.nan], f"p_{names[0]}": [0.5, 1.0]})
     write_csv(tmp_path / "labels.csv", table)
     found = read_labels(tmp_path / "labels.csv")
@@ -164,7 +196,13 @@ def test_table_follows_the_contract(tmp_path):
     archive = Archive("toy", 8, {"test": split}, tmp_path, "", "", "unverified")
     table = label_table(archive, {"test": np.log([[0.9, 0.1], [0.7, 0.3]])}, PLAIN, ["normal", "pneumonia"])
     columns = ["image_id", "auto_label", "ground_truth", "ground_truth_label", "confidence_score", "split"]
-    assert list(table.columns) == [*columns, "p_normal", "p_pneumonia", "zero_shot_p_normal", "zero_shot_p_pneumonia"]
+    assert list(table.columns) == [
+        *columns,
+        "p_normal",
+        "p_pneumonia",
+        "zero_shot_p_normal",
+        "zero_shot_p_pneumonia",
+    ]
     row = table.iloc[1].tolist()
     assert row[:4] + row[5:6] == ["toy_test_000001", "normal", 1, "pneumonia", "test"]
     assert row[4:5] + row[6:] == pytest.approx([0.7, 0.7, 0.3, 0.7, 0.3])

@@ -29,7 +29,13 @@ try:
 except PipelineError as error:
     print(f"{type(error).__name__}: {error}")
 """
-FAST = {"HF_HUB_DOWNLOAD_TIMEOUT": "2", "HF_HUB_ETAG_TIMEOUT": "2", "no_proxy": "*", "HF_TOKEN": "hf_secret", "PYTHONPATH": str(ROOT)}
+FAST = {
+    "HF_HUB_DOWNLOAD_TIMEOUT": "2",
+    "HF_HUB_ETAG_TIMEOUT": "2",
+    "no_proxy": "*",
+    "HF_TOKEN": "hf_secret",
+    "PYTHONPATH": str(ROOT),
+}
 
 
 @dataclass
@@ -47,8 +53,16 @@ class Asker:
     def start(self, **environment: str) -> subprocess.Popen:
         """A process that asks."""
         command = [sys.executable, "-c", CLIENT, self.repository, self.commit, f"{self.name}={self.digest}"]
-        variables = os.environ | FAST | {"HF_ENDPOINT": self.hub.url, "HF_HOME": str(self.home)} | self.environment | environment
-        return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        variables = (
+            os.environ
+            | FAST
+            | {"HF_ENDPOINT": self.hub.url, "HF_HOME": str(self.home)}
+            | self.environment
+            | environment
+        )
+        return subprocess.Popen(
+            command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
 
     def ask(self, **environment: str) -> str:
         """The last line that it says."""
@@ -69,7 +83,11 @@ def fits(pattern: str, line: str) -> bool:
 def documented(heading: str) -> list[tuple[str, ...]]:
     """Rows of the table under a heading of ``docs/models.md``."""
     text = (ROOT / "docs/models.md").read_text(encoding="utf-8").split(f"## {heading}\n")[1].split("\n## ")[0]
-    rows = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in text.splitlines() if line.startswith("| ")]
+    rows = [
+        tuple(cell.strip() for cell in line.strip("|").split("|"))
+        for line in text.splitlines()
+        if line.startswith("| ")
+    ]
     return rows[1:]
 
 
@@ -86,5 +104,10 @@ def write_repository(folder: Path) -> Path:
 def fetched(line: str, repository: Path) -> bool:
     """Whether all that was asked for is in the folder that the line tells, and nothing else."""
     folder = Path(line.removeprefix("folder: "))
-    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {".fetched.json"}
-    return files == {"unet/config.json", WEIGHTS} and (folder / WEIGHTS).read_bytes() == (repository / WEIGHTS).read_bytes()
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {
+        ".fetched.json"
+    }
+    return (
+        files == {"unet/config.json", WEIGHTS}
+        and (folder / WEIGHTS).read_bytes() == (repository / WEIGHTS).read_bytes()
+    )

@@ -75,7 +75,11 @@ def load(hub: Hub, home: Path, **environment: str) -> tuple[dict[str, np.ndarray
     }
     out = home.with_suffix(".npz")
     out.unlink(missing_ok=True)
-    variables = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "no_proxy": "*", "PYTHONPATH": str(ROOT)} | environment
+    variables = (
+        os.environ
+        | {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "no_proxy": "*", "PYTHONPATH": str(ROOT)}
+        | environment
+    )
     command = [sys.executable, "-c", CLIENT, json.dumps(labelling), str(out)]
     done = subprocess.run(command, env=variables, capture_output=True, text=True)
     assert "Traceback" not in done.stderr, done.stderr
@@ -97,7 +101,9 @@ def peer(repositories: dict[str, Path]) -> tuple[np.ndarray, np.ndarray]:
     tokens = open_clip.get_tokenizer(name)([prompt for (prompt,) in PROMPTS])
     assert tokens.shape == (2, 256)
     with torch.inference_mode():
-        return model.encode_image(pixels, normalize=True).numpy(), model.encode_text(tokens, normalize=True).numpy()
+        return model.encode_image(pixels, normalize=True).numpy(), model.encode_text(
+            tokens, normalize=True
+        ).numpy()
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +121,9 @@ def test_embeddings_are_those_of_the_published_pickle(hub, repositories, home):
     folder = Path(str(found["folder"]))
     assert not list(folder.rglob("*.bin"))
     record = json.loads((folder / ".made_from.json").read_text())
-    assert record["files"]["open_clip_model.safetensors"] == file_sha256(folder / "open_clip_model.safetensors")
+    assert record["files"]["open_clip_model.safetensors"] == file_sha256(
+        folder / "open_clip_model.safetensors"
+    )
     assert record["weights"] == {PICKLE: file_sha256(repositories[CLIP] / PICKLE)}
     hub.asked.clear()
     again, said = load(hub, home)
@@ -132,7 +140,9 @@ def made(hub: Hub, home: Path) -> Path:
 
 
 def test_files_that_were_changed_are_made_again(hub, home):
-    (folder,) = {path.parent for path in (home / "assets/vdm_pipeline/labellers").rglob("*.safetensors")} or {made(hub, home)}
+    (folder,) = {path.parent for path in (home / "assets/vdm_pipeline/labellers").rglob("*.safetensors")} or {
+        made(hub, home)
+    }
     whole = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     weights, config = folder / "open_clip_model.safetensors", folder / "text/config.json"
     weights.write_bytes(whole[weights][:-1] + bytes([whole[weights][-1] ^ 1]))
@@ -180,7 +190,12 @@ def test_a_disk_that_fills_up_while_it_is_converted_is_told_and_keeps_nothing(tm
     pin = ModelPin(id=CLIP, revision=COMMIT, weights={PICKLE: file_sha256(folder / PICKLE)}, licence="MIT")
     with monkeypatch.context() as patch:
         patch.setattr("safetensors.torch.save_file", full)
-        with pytest.raises(PipelineError, match=r"The disk is full \(.*safetensors\); make room, and the next run"), disk_faults(tmp_path):
+        with (
+            pytest.raises(
+                PipelineError, match=r"The disk is full \(.*safetensors\); make room, and the next run"
+            ),
+            disk_faults(tmp_path),
+        ):
             labeller._assemble(folder, None, pin, place, print)
     assert list(place.parent.rglob("*")) == [place]
     labeller._assemble(folder, None, pin, place, print)

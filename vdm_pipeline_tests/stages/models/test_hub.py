@@ -21,7 +21,14 @@ from vdm_pipeline.io.hashing import file_sha256
 from vdm_pipeline.settings import ModelPin
 from vdm_pipeline.stages.models import hub as hub_module
 from vdm_pipeline_tests.hub import COMMIT, Fault, Hub, serving
-from vdm_pipeline_tests.stages.models.hub_requests import FAST, SIZE, WEIGHTS, Asker, fetched, write_repository
+from vdm_pipeline_tests.stages.models.hub_requests import (
+    FAST,
+    SIZE,
+    WEIGHTS,
+    Asker,
+    fetched,
+    write_repository,
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +63,10 @@ def test_the_token_is_for_the_hub_alone(asker):
     assert not any("hf_secret" in asked for asked in of_weights(asker.hub))
 
 
-@pytest.mark.parametrize(("location", "sent"), [("https://hub.test/x", True), ("http://hub.test/x", False), ("https://cdn.test/x", False)])
+@pytest.mark.parametrize(
+    ("location", "sent"),
+    [("https://hub.test/x", True), ("http://hub.test/x", False), ("https://cdn.test/x", False)],
+)
 def test_the_token_is_not_sent_in_the_clear_or_elsewhere(monkeypatch, tmp_path, location, sent):
     monkeypatch.setattr(hub_module.constants, "ENDPOINT", "https://hub.test")
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
@@ -81,7 +91,9 @@ def test_a_killed_download_is_gone_on_with(asker, repository):
     asker.hub.faults = [Fault("stall", "weights.safetensors", 1)]
     process = asker.start(HF_HUB_DOWNLOAD_TIMEOUT="60")
     until = time.monotonic() + 60
-    while time.monotonic() < until and not (asker.part().exists() and asker.part().stat().st_size > SIZE // 4):
+    while time.monotonic() < until and not (
+        asker.part().exists() and asker.part().stat().st_size > SIZE // 4
+    ):
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -151,7 +163,10 @@ def test_half_a_cache_is_completed(asker, repository):
 def test_a_wrong_pin_is_told_before_anything_is_fetched(asker, repository):
     asker.digest, right = "0" * 64, asker.digest
     told = asker.ask()
-    assert re.match(rf"ModelError: '{WEIGHTS}' of 'owner/name' at {COMMIT} has sha256 {right} at the hub, but {'0' * 64} is pinned;", told)
+    assert re.match(
+        rf"ModelError: '{WEIGHTS}' of 'owner/name' at {COMMIT} has sha256 {right} at the hub, but {'0' * 64} is pinned;",
+        told,
+    )
     assert not of_weights(asker.hub)
 
 
@@ -171,9 +186,13 @@ def test_weights_of_a_repository_are_printed_for_a_pin(repository):
     with serving({"owner/name": repository}) as hub:
         environment = os.environ | FAST | {"HF_ENDPOINT": hub.url}
         command = [sys.executable, "-m", "vdm_pipeline.stages.models"]
-        done = subprocess.run([*command, "owner/name", COMMIT], env=environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [*command, "owner/name", COMMIT], env=environment, capture_output=True, text=True, check=True
+        )
         assert f'"{WEIGHTS}" = "{file_sha256(repository / WEIGHTS)}"' in done.stdout.splitlines()
-        gone = subprocess.run([*command, "owner/gone", COMMIT], env=environment, capture_output=True, text=True)
+        gone = subprocess.run(
+            [*command, "owner/gone", COMMIT], env=environment, capture_output=True, text=True
+        )
     assert gone.returncode == 1
     assert "has no such repository" in gone.stderr
     assert "Traceback" not in gone.stderr
@@ -194,7 +213,18 @@ def test_hosts_of_no_proxy_are_asked_without_one(asker, repository):
 def secure(repository, tmp_path) -> Iterator[tuple[Asker, Path]]:
     """A hub that is asked by https, and its certificate, which nobody else trusts."""
     certificate, key = tmp_path / "own.pem", tmp_path / "key.pem"
-    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1"]
+    new = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "1",
+    ]
     named = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     subprocess.run([*new, *named, "-out", certificate, "-keyout", key], check=True, capture_output=True)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -208,7 +238,12 @@ def test_certificates_of_ssl_cert_file_alone_are_believed(secure, repository, tm
     asker, certificate = secure
     monkeypatch.setattr(download, "TRIES", 1)
     with pytest.raises(NetworkError, match=r"broke off \(.*CERTIFICATE_VERIFY_FAILED"):
-        fetch(Remote(f"{asker.hub.url}/weights/owner/name/{WEIGHTS}", tmp_path / "weights", "sha256", asker.digest), print)
+        fetch(
+            Remote(
+                f"{asker.hub.url}/weights/owner/name/{WEIGHTS}", tmp_path / "weights", "sha256", asker.digest
+            ),
+            print,
+        )
     assert not asker.hub.asked
     assert fetched(asker.ask(SSL_CERT_FILE=str(certificate)), repository)
     assert len(of_weights(asker.hub)) == 1

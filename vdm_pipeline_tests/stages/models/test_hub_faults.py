@@ -11,11 +11,24 @@ from vdm_pipeline.io.hashing import file_sha256
 from vdm_pipeline.settings import ModelPin
 from vdm_pipeline.stages.models import hub
 from vdm_pipeline_tests.hub import COMMIT, Fault, serving
-from vdm_pipeline_tests.stages.models.hub_requests import SIZE, WEIGHTS, Asker, documented, fetched, fits, write_repository
+from vdm_pipeline_tests.stages.models.hub_requests import (
+    SIZE,
+    WEIGHTS,
+    Asker,
+    documented,
+    fetched,
+    fits,
+    write_repository,
+)
 
 # What happens, the environment, what is asked for instead, and what is told. `docs/models.md` has the same table.
 FAULTS = {
-    "no network": (None, {}, {}, "NetworkError: Model 'owner/name' could not be fetched from … (ConnectError); what arrived is kept: …"),
+    "no network": (
+        None,
+        {},
+        {},
+        "NetworkError: Model 'owner/name' could not be fetched from … (ConnectError); what arrived is kept: …",
+    ),
     "the hub is down": (
         [Fault("503")],
         {},
@@ -150,7 +163,13 @@ def told(repository, tmp_path_factory) -> dict[str, tuple[str, str]]:
     folder = tmp_path_factory.mktemp("homes")
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(8))
-        return dict(zip(FAULTS, pool.map(lambda case: _first_and_second(case, repository, folder), FAULTS), strict=True))
+        return dict(
+            zip(
+                FAULTS,
+                pool.map(lambda case: _first_and_second(case, repository, folder), FAULTS),
+                strict=True,
+            )
+        )
 
 
 @pytest.mark.parametrize("case", FAULTS)
@@ -162,7 +181,8 @@ def test_a_fault_is_one_sentence_and_a_later_run_recovers(told, repository, case
 
 def test_the_document_lists_the_same_faults():
     expected = [
-        (case, f"`{row[-1].split(': ', 1)[1]}`" if "Error" in row[-1] else "nothing: it is tried again") for case, row in FAULTS.items()
+        (case, f"`{row[-1].split(': ', 1)[1]}`" if "Error" in row[-1] else "nothing: it is tried again")
+        for case, row in FAULTS.items()
     ]
     assert documented("What a hub, or the way to it, may do") == expected
 
@@ -181,7 +201,9 @@ def test_what_the_library_has_no_class_for_is_the_networks(error, tmp_path, monk
     monkeypatch.setattr(hub, "snapshot_download", broken)
     pin = ModelPin(id="owner/name", revision=COMMIT, weights={}, licence="MIT")
     with (
-        pytest.raises(NetworkError, match=r"could not be fetched from .* \(ConnectionError\); what arrived is kept"),
+        pytest.raises(
+            NetworkError, match=r"could not be fetched from .* \(ConnectionError\); what arrived is kept"
+        ),
         hub._told(pin.id, COMMIT),
     ):
         hub._fetch_descriptions(pin, tmp_path)

@@ -71,7 +71,9 @@ def test_folder_of_the_pinned_content_is_taken(folder):
 def test_folder_of_other_content_is_refused(folder):
     digest = folder_digest(folder)
     (folder / "config.json").write_text("{ }")
-    with pytest.raises(ModelError, match=f"has sha256 {folder_digest(folder)}, but {digest} is pinned") as caught:
+    with pytest.raises(
+        ModelError, match=f"has sha256 {folder_digest(folder)}, but {digest} is pinned"
+    ) as caught:
         resolve_model(pin(folder, digest))
     assert "\n" not in str(caught.value)
 

@@ -27,20 +27,35 @@ def image_plots(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, tiny, image_plots) -> ReportInputs:
-    arms = {"baseline": ("baseline", "lcm"), "generated": ("generated", "lcm"), "dpm25": ("extra/dpm25", "dpm")}
+    arms = {
+        "baseline": ("baseline", "lcm"),
+        "generated": ("generated", "lcm"),
+        "dpm25": ("extra/dpm25", "dpm"),
+    }
     for shift, (folder, scheduler) in enumerate(arms.values()):
         _arm(tmp_path / folder, shift, scheduler)
     write_json(tmp_path / "extra/arms.json", ["dpm25"])
     write_png(tmp_path / "subset/images/a.png", np.zeros((64, 64), np.uint8))
-    write_rows(tmp_path / "subset/metadata.jsonl", [{"file_name": "images/a.png", "text": HOSTILE, "ground_truth": HOSTILE}])
+    write_rows(
+        tmp_path / "subset/metadata.jsonl",
+        [{"file_name": "images/a.png", "text": HOSTILE, "ground_truth": HOSTILE}],
+    )
     for picture in ("label_plots/roc.png", "label_plots/scores.png", "lora/loss.png"):
         write_png(tmp_path / picture, np.zeros((4, 4), np.uint8))
-    suspects = {"image_id": [HOSTILE, "null"], "label": [HOSTILE, "normal"], "suggested": ["normal", "pneumonia"], "quality": [0.1, 0.2]}
+    suspects = {
+        "image_id": [HOSTILE, "null"],
+        "label": [HOSTILE, "normal"],
+        "suggested": ["normal", "pneumonia"],
+        "quality": [0.1, 0.2],
+    }
     write_csv(tmp_path / "suspects.csv", pd.DataFrame(suspects))
     faults = {"duplicate": {"train": 18, "train also in val": 8, "test": 3}}
-    write_json(tmp_path / "faults.json", {"faults": faults, "classes": {"val": {"normal": 135, "pneumonia": 389}}})
     write_json(
-        tmp_path / "summary.json", {"num_generated": 6, "models": {"base": {"id": HOSTILE, "sha256": "ab" * 32, "licence": HOSTILE}}}
+        tmp_path / "faults.json", {"faults": faults, "classes": {"val": {"normal": 135, "pneumonia": 389}}}
+    )
+    write_json(
+        tmp_path / "summary.json",
+        {"num_generated": 6, "models": {"base": {"id": HOSTILE, "sha256": "ab" * 32, "licence": HOSTILE}}},
     )
     write_json(tmp_path / "labels.json", LABELS)
     write_json(tmp_path / "images.json", filled())

@@ -41,7 +41,10 @@ def filled(extra: str = "dpm25") -> dict[str, Any]:
     arms = {arm: _arm(numbers, counts) for arm in ("real", "real_to_test", "baseline", "lora", extra)}
     return {
         "profile": "demo (phantom)",
-        "feature_spaces": {"labeller": "embeddings of the labeller, embedded:clip", "independent": "handcrafted: gradients"},
+        "feature_spaces": {
+            "labeller": "embeddings of the labeller, embedded:clip",
+            "independent": "handcrafted: gradients",
+        },
         "judge": {
             "kind": "small CNN",
             "trained_on": "real train split",
@@ -54,7 +57,11 @@ def filled(extra: str = "dpm25") -> dict[str, Any]:
         "extra": {extra: arms.pop(extra)},
         **arms,
         "paired": {
-            key: {group: {"n": 128, **_next(numbers), "p": next(numbers), "p_copied": next(numbers)} for group in GROUPS} for key in PAIRED
+            key: {
+                group: {"n": 128, **_next(numbers), "p": next(numbers), "p_copied": next(numbers)}
+                for group in GROUPS
+            }
+            for key in PAIRED
         },
         "memorization": {
             "arms": {arm: _copies(numbers, counts) for arm in ("real", "baseline", "lora", extra)},
@@ -124,9 +131,19 @@ def _arm(numbers: Iterator[float], counts: Iterator[int]) -> dict[str, Any]:
 def _copies(numbers: Iterator[float], counts: Iterator[int]) -> dict[str, Any]:
     def space() -> dict[str, Any]:
         sizes = {key: next(counts) for key in ("n", "n_train")} | {"n_held_out": 100 + next(counts)}
-        return {**sizes, **{key: _next(numbers) for key in COPIES}, "p": next(numbers), "p_copied": next(numbers)}
+        return {
+            **sizes,
+            **{key: _next(numbers) for key in COPIES},
+            "p": next(numbers),
+            "p_copied": next(numbers),
+        }
 
-    duplicates = {"exact": next(counts), "of_training": next(counts), "labeller": next(numbers) / 10, "independent": next(numbers) / 10}
+    duplicates = {
+        "exact": next(counts),
+        "of_training": next(counts),
+        "labeller": next(numbers) / 10,
+        "independent": next(numbers) / 10,
+    }
     return {"labeller": space(), "independent": space(), "duplicates": duplicates}
 
 

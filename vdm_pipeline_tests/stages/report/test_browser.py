@@ -25,9 +25,15 @@ def test_page_is_whole_and_fits(page, tab, tmp_path, width):
     tab.open(path, width)
     fetched = [told["request"]["url"] for told in tab.told("Network.requestWillBeSent")]
     assert [url for url in fetched if not url.startswith("data:")] == [path.as_uri()]
-    assert not tab.told("Log.entryAdded") and not tab.told("Runtime.exceptionThrown") and not tab.told("Page.javascriptDialogOpening")
+    assert (
+        not tab.told("Log.entryAdded")
+        and not tab.told("Runtime.exceptionThrown")
+        and not tab.told("Page.javascriptDialogOpening")
+    )
     assert tab.value("document.images.length") > 40
-    assert tab.value("[...document.images].filter(image => !image.complete || !image.naturalWidth).length") == 0
+    assert (
+        tab.value("[...document.images].filter(image => !image.complete || !image.naturalWidth).length") == 0
+    )
     assert tab.value("document.documentElement.scrollWidth") <= width
 
 
@@ -43,10 +49,22 @@ def test_page_is_there_within_a_second(page, tab, tmp_path):
 def test_policy_stops_what_escaping_would_not(page, tab, tmp_path):
     path = tmp_path / "index.html"
     hostile = "<img src=x onerror=\"document.title='ran'\"><script>document.title='ran'</script>"
-    path.write_text(page.replace("</main>", f"{hostile}<link rel=stylesheet href=http://127.0.0.1:9/></main>"), encoding="utf-8")
+    path.write_text(
+        page.replace("</main>", f"{hostile}<link rel=stylesheet href=http://127.0.0.1:9/></main>"),
+        encoding="utf-8",
+    )
     tab.open(path, 1280)
     assert tab.value("document.title") != "ran"
-    assert len([told for told in tab.told("Log.entryAdded") if "Content Security Policy" in told["entry"]["text"]]) >= 3
+    assert (
+        len(
+            [
+                told
+                for told in tab.told("Log.entryAdded")
+                if "Content Security Policy" in told["entry"]["text"]
+            ]
+        )
+        >= 3
+    )
 
 
 def test_image_is_enlarged_while_it_has_the_focus(page, tab, tmp_path):

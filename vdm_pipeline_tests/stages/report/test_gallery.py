@@ -26,7 +26,9 @@ def test_columns_share_prompt_and_seed(run):
     for label, found in strips(run).items():
         assert [strip.title for strip in found] == ["real", *folders]
         for strip in found[1:]:
-            assert [picture.short for picture in strip.pictures] == [f"seed {42 + i + 3 * NAMES.index(label)}" for i in range(3)]
+            assert [picture.short for picture in strip.pictures] == [
+                f"seed {42 + i + 3 * NAMES.index(label)}" for i in range(3)
+            ]
             for index, picture in enumerate(strip.pictures, 3 * NAMES.index(label)):
                 assert picture.uri == data_uri(read_png(folders[strip.title], f"gen_{index:03d}.png"))
                 assert picture.alt == f"{strip.title}, seed {42 + index}: {HOSTILE}"
@@ -41,16 +43,28 @@ def test_gallery_without_extra_arms_or_real_images(run):
 
 def test_large_images_are_fewer(run):
     real = {"normal": np.zeros((9, 256, 256), np.uint8), "pneumonia": np.zeros((9, 64, 64), np.uint8)}
-    assert [len(gallery(NAMES, real, run.baseline, run.generated)[name][0].pictures) for name in NAMES] == [4, 4]
+    assert [len(gallery(NAMES, real, run.baseline, run.generated)[name][0].pictures) for name in NAMES] == [
+        4,
+        4,
+    ]
     small = gallery(NAMES, {"pneumonia": real["pneumonia"]}, run.baseline, run.generated)
     assert [len(small[name][0].pictures) for name in NAMES] == [0, 8]
-    assert modest(real["normal"][0]).shape == (MODEST, MODEST) and modest(real["pneumonia"][0]).shape == (64, 64)
+    assert modest(real["normal"][0]).shape == (MODEST, MODEST) and modest(real["pneumonia"][0]).shape == (
+        64,
+        64,
+    )
     assert [row["i"] for row in spread([{"i": i} for i in range(64)], 8)] == list(range(0, 64, 8))
 
 
 @pytest.mark.parametrize(
     ("arm", "key"),
-    [("baseline", "seed"), ("baseline", "prompt"), ("baseline", "steps"), ("baseline", "scheduler"), ("extra/dpm25", "seed")],
+    [
+        ("baseline", "seed"),
+        ("baseline", "prompt"),
+        ("baseline", "steps"),
+        ("baseline", "scheduler"),
+        ("extra/dpm25", "seed"),
+    ],
 )
 def test_images_that_are_no_pair_are_refused(run, tmp_path, arm, key):
     path = tmp_path / arm / "metadata.jsonl"
@@ -70,7 +84,9 @@ def test_closest_pairs_show_three_images(run):
     assert found["labeller"][1]["train"] == data_uri(read_png(run.subset, "images/a.png"))
     images["memorization"]["closest"]["labeller"][1]["arm"] = "dpm25"
     other = closest(images, run.arms, run.subset, run.held_out)["labeller"][1]["generated"]
-    assert other == data_uri(read_png(run.extra / "dpm25", "gen_001.png")) != found["labeller"][1]["generated"]
+    assert (
+        other == data_uri(read_png(run.extra / "dpm25", "gen_001.png")) != found["labeller"][1]["generated"]
+    )
     assert closest({}, run.arms, run.subset, {}) == {}
 
 

@@ -55,13 +55,24 @@ class Parsed(HTMLParser):
 
 def test_page_loads_nothing(page):
     parsed = Parsed(page)
-    assert {tag for tag, _ in parsed.tags}.isdisjoint({"script", "link", "iframe", "object", "base", "form", "svg", "video"})
+    assert {tag for tag, _ in parsed.tags}.isdisjoint(
+        {"script", "link", "iframe", "object", "base", "form", "svg", "video"}
+    )
     for _, attributes in parsed.tags:
-        assert not [name for name in attributes if name.startswith("on") or name in ("srcset", "action", "background", "poster")]
+        assert not [
+            name
+            for name in attributes
+            if name.startswith("on") or name in ("srcset", "action", "background", "poster")
+        ]
         assert attributes.get("src", PNG).startswith(PNG)
         assert attributes.get("href", "#").startswith("#")
-    policy = next(meta["content"] for meta in parsed.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
-    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    policy = next(
+        meta["content"] for meta in parsed.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"
+    )
+    assert (
+        policy
+        == "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    )
     assert "url(" not in page and "@import" not in page
 
 
@@ -70,7 +81,9 @@ def test_every_picture_is_one(page):
     assert len(pictures) > 40
     for picture in pictures:
         assert picture["alt"]
-        Image.open(io.BytesIO(base64.b64decode(str(picture["src"]).removeprefix(PNG), validate=True))).verify()
+        Image.open(
+            io.BytesIO(base64.b64decode(str(picture["src"]).removeprefix(PNG), validate=True))
+        ).verify()
 
 
 def test_every_figure_is_there(page):
@@ -79,24 +92,46 @@ def test_every_figure_is_there(page):
     absent = [leaf for key, leaf in figures if (f"{leaf:.2g}" if key == "p" else number(leaf)) not in text]
     assert not absent
     assert "not measured" not in text.split("Image metrics")[2].split("Labels")[0]
-    names = ("dpm25", "embeddings of the labeller, embedded:clip", "gen_001.png", "held_1", "da7a5e7510000000", "2-c0de", "0123456789ab")
+    names = (
+        "dpm25",
+        "embeddings of the labeller, embedded:clip",
+        "gen_001.png",
+        "held_1",
+        "da7a5e7510000000",
+        "2-c0de",
+        "0123456789ab",
+    )
     assert all(name in text for name in names)
 
 
 def test_markup_stays_text(run, tmp_path):
     metrics = filled(HOSTILE)
-    metrics["judge"]["kind"] = metrics["feature_spaces"]["labeller"] = metrics["utility"]["classifier"] = HOSTILE
+    metrics["judge"]["kind"] = metrics["feature_spaces"]["labeller"] = metrics["utility"]["classifier"] = (
+        HOSTILE
+    )
     write_json(run.image_metrics, metrics)
     write_json(run.label_metrics, {HOSTILE: {"accuracy": 0.5, "true_labels": HOSTILE}})
     write_json(run.faults, {"faults": {HOSTILE: {HOSTILE: 1}}, "classes": {HOSTILE: {HOSTILE: 1}}})
-    write_json(run.summary, {"device": HOSTILE, "settings": {HOSTILE: HOSTILE}, "seeds": {HOSTILE: 1}, "versions": {HOSTILE: HOSTILE}})
+    write_json(
+        run.summary,
+        {
+            "device": HOSTILE,
+            "settings": {HOSTILE: HOSTILE},
+            "seeds": {HOSTILE: 1},
+            "versions": {HOSTILE: HOSTILE},
+        },
+    )
     profile = run.profile.model_copy(update={"name": HOSTILE})
-    record = run.manifests["generated_images"].model_copy(update={"data_version": HOSTILE, "inputs": {HOSTILE: HOSTILE}})
+    record = run.manifests["generated_images"].model_copy(
+        update={"data_version": HOSTILE, "inputs": {HOSTILE: HOSTILE}}
+    )
     page = rendered(dataclasses.replace(run, profile=profile, manifests={HOSTILE: record}), tmp_path)
     assert HOSTILE not in page and "<img src=x" not in page
     parsed = Parsed(page)
     assert parsed.text.count(HOSTILE) > 30
-    assert all(str(picture["src"]).startswith(PNG) and "onerror" not in picture for picture in parsed.all("img"))
+    assert all(
+        str(picture["src"]).startswith(PNG) and "onerror" not in picture for picture in parsed.all("img")
+    )
 
 
 def test_first_line_says_of_what(run, page):
@@ -105,7 +140,9 @@ def test_first_line_says_of_what(run, page):
     data = {"size": 28, "source": "file"}
     assert ran_on(Data(dataset="pneumoniamnist", **data)) == "PneumoniaMNIST, real radiographs"
     assert ran_on(Data(dataset="pathmnist", **data)) == "pathmnist, real images"
-    real = dataclasses.replace(run, profile=run.profile.model_copy(update={"data": Data(dataset="pneumoniamnist", **data)}))
+    real = dataclasses.replace(
+        run, profile=run.profile.model_copy(update={"data": Data(dataset="pneumoniamnist", **data)})
+    )
     assert "no patient data" not in rendered(real, run.summary.parent)
 
 

@@ -7,7 +7,14 @@ from vdm_pipeline.io.tables import write_json
 from vdm_pipeline.stages.report.summary import summarize
 
 METADATA = {
-    "raw_npz": {"sha256": "ab", "md5": "cd", "status": "phantom", "n": 128, "size": 64, "preview": "left out"},
+    "raw_npz": {
+        "sha256": "ab",
+        "md5": "cd",
+        "status": "phantom",
+        "n": 128,
+        "size": 64,
+        "preview": "left out",
+    },
     "generated_images": {"n": 6, "device": "a GPU"},
     "baseline_images": {"n": 5},
 }
@@ -19,9 +26,18 @@ MEMORY = {"raw_npz": 100.0, "generated_images": 900.5, "baseline_images": 800.0}
 def summary(tiny, project) -> dict:
     for name, value in (("auto_label", 0.75), ("image", 0.25)):
         write_json(project / f"results/metrics/{name}_metrics.json", {"figure": value})
-    empty = {"fingerprint": "", "code_version": "", "data_version": "", "inputs": {}, "files": {}, "settings": {}}
+    empty = {
+        "fingerprint": "",
+        "code_version": "",
+        "data_version": "",
+        "inputs": {},
+        "files": {},
+        "settings": {},
+    }
     manifests = {
-        name: Manifest(asset=name, metadata=METADATA[name], seconds=SECONDS[name], peak_memory_mb=MEMORY[name], **empty)
+        name: Manifest(
+            asset=name, metadata=METADATA[name], seconds=SECONDS[name], peak_memory_mb=MEMORY[name], **empty
+        )
         for name in METADATA
     }
     return summarize(tiny, manifests, project)
@@ -36,7 +52,11 @@ def test_counts_and_archive_are_those_of_the_manifests(summary):
     assert summary["num_generated"] == 6
     assert summary["device"] == "a GPU"
     licence = {"licence": "MIT (rendered by this package)"}
-    assert summary["data"] == {"dataset": "phantom", "sha256": "ab", "md5": "cd", "status": "phantom", "n": 128, "size": 64} | licence
+    assert (
+        summary["data"]
+        == {"dataset": "phantom", "sha256": "ab", "md5": "cd", "status": "phantom", "n": 128, "size": 64}
+        | licence
+    )
 
 
 def test_metrics_are_those_of_the_files(summary):
@@ -45,5 +65,7 @@ def test_metrics_are_those_of_the_files(summary):
 
 def test_seeds_and_models_are_those_of_the_profile(summary, tiny):
     assert summary["seeds"] == {"data": 1, "subset": 0, "training": 0, "generation": 42, "evaluation": 0}
-    assert {role: model["id"] for role, model in summary["models"].items()} == {role: pin.id for role, pin in tiny.models().items()}
+    assert {role: model["id"] for role, model in summary["models"].items()} == {
+        role: pin.id for role, pin in tiny.models().items()
+    }
     assert all(len(model["sha256"]) == 64 for model in summary["models"].values())

@@ -12,7 +12,10 @@ from vdm_pipeline_tests.stages.report.example import LABELS, NAMES, filled, metr
 
 def arms(key: str, group: str = "overall", second: bool = True, **values: dict) -> dict:
     """A metric of each arm, the same in both spaces."""
-    return {arm: {group: {key: value} | ({"independent": {key: value}} if second else {})} for arm, value in values.items()}
+    return {
+        arm: {group: {key: value} | ({"independent": {key: value}} if second else {})}
+        for arm, value in values.items()
+    }
 
 
 def kid(lora: dict) -> dict:
@@ -25,7 +28,9 @@ def test_all_that_is_measured_has_a_verdict():
     assert not any("not measured" in sentence for verdict in found for sentence in verdict.sentences)
 
 
-@pytest.mark.parametrize("images", [{}, {"lora": {"overall": {}}}, {"memorization": {"arms": {"lora": {}}}}, {"paired": None}])
+@pytest.mark.parametrize(
+    "images", [{}, {"lora": {"overall": {}}}, {"memorization": {"arms": {"lora": {}}}}, {"paired": None}]
+)
 def test_nothing_is_said_of_what_is_not_measured(images):
     found = verdicts({}, images, NAMES, 0.05)
     assert {verdict.outcome for verdict in found} == {"absent"}
@@ -36,7 +41,12 @@ def test_nothing_is_said_of_what_is_not_measured(images):
 @pytest.mark.parametrize(
     ("lora", "outcome", "says", "floor"),
     [
-        (metric(0.5), "good", "closer to real images; the real-against-real floor is 0.01 [-0.01, 0.03]", "do not reach"),
+        (
+            metric(0.5),
+            "good",
+            "closer to real images; the real-against-real floor is 0.01 [-0.01, 0.03]",
+            "do not reach",
+        ),
         (metric(0.02), "good", "closer to real images", "not told apart"),
         (metric(1.9), "open", "not clearly closer to or farther from real images", "do not reach"),
         (metric(5), "bad", "farther from real images", "do not reach"),
@@ -83,12 +93,16 @@ def test_paired_difference_needs_interval_and_p(value, p, outcome):
     ],
 )
 def test_agreement_by_class(lora, outcome, says):
-    verdict = agreement(arms("label_agreement", "normal", real=metric(0.95), baseline=metric(0.4), lora=lora), ["normal"])
+    verdict = agreement(
+        arms("label_agreement", "normal", real=metric(0.95), baseline=metric(0.4), lora=lora), ["normal"]
+    )
     assert verdict.outcome == outcome
     assert says in verdict.sentences[0]
 
 
-@pytest.mark.parametrize(("vendi", "outcome"), [(metric(5), "bad"), (metric(10.05), "good"), (metric(15), "good")])
+@pytest.mark.parametrize(
+    ("vendi", "outcome"), [(metric(5), "bad"), (metric(10.05), "good"), (metric(15), "good")]
+)
 def test_diversity_is_that_of_as_many_real_images(vendi, outcome):
     verdict = diversity(arms("diversity", real=metric(10), lora=vendi))
     assert verdict.outcome == outcome
@@ -115,17 +129,30 @@ def test_an_interval_that_is_too_wide_to_tell_is_not_good():
     assert diversity(arms("diversity", real=metric(10, 3), lora=metric(9, 4))).outcome == "open"
 
 
-@pytest.mark.parametrize(("share", "n", "outcome"), [(0.05, 200, "good"), (0.1, 200, "bad"), (0.1, 20, "good")])
+@pytest.mark.parametrize(
+    ("share", "n", "outcome"), [(0.05, 200, "good"), (0.1, 200, "bad"), (0.1, 20, "good")]
+)
 def test_more_images_alike_than_chance_are_less_diverse(share, n, outcome):
-    images = {"lora": {"overall": {"n": n}}, "memorization": {"arms": {"lora": {"duplicates": {"labeller": share}}}}}
+    images = {
+        "lora": {"overall": {"n": n}},
+        "memorization": {"arms": {"lora": {"duplicates": {"labeller": share}}}},
+    }
     verdict = diversity(images)
     assert verdict.outcome == outcome
-    assert f"{share:.0%} of the images with the LoRA lie as near to another of them as 5% of real images" in verdict.sentences[0]
+    assert (
+        f"{share:.0%} of the images with the LoRA lie as near to another of them as 5% of real images"
+        in verdict.sentences[0]
+    )
 
 
-@pytest.mark.parametrize(("lora", "outcome", "says"), [(5, "bad", "blurrier"), (15, "bad", "noisier"), (10, "good", "not told apart")])
+@pytest.mark.parametrize(
+    ("lora", "outcome", "says"),
+    [(5, "bad", "blurrier"), (15, "bad", "noisier"), (10, "good", "not told apart")],
+)
 def test_sharpness_may_err_to_either_side(lora, outcome, says):
-    verdict = sharpness(arms("sharpness", "normal", real=metric(10), baseline=metric(3), lora=metric(lora)), ["normal"])
+    verdict = sharpness(
+        arms("sharpness", "normal", real=metric(10), baseline=metric(3), lora=metric(lora)), ["normal"]
+    )
     assert verdict.outcome == outcome
     assert says in verdict.sentences[0] and "the baseline has 3 [2.9, 3.1]" in verdict.sentences[0]
 
@@ -172,12 +199,19 @@ def test_sharing_is_not_judged_by_too_few_held_out_images():
 
 def test_a_copy_in_one_space_is_a_copy():
     images = near(metric(0), 0.4)
-    images["memorization"]["arms"]["lora"]["labeller"] = near(metric(0.5), 0.001)["memorization"]["arms"]["lora"]["labeller"]
+    images["memorization"]["arms"]["lora"]["labeller"] = near(metric(0.5), 0.001)["memorization"]["arms"][
+        "lora"
+    ]["labeller"]
     assert copies(images, 0.05).outcome == "bad" and safe_to_share(images, 0.05).outcome == "bad"
 
 
 @pytest.mark.parametrize(
-    ("gain", "outcome", "says"), [(0.2, "good", "LoRA help:"), (-0.2, "bad", "LoRA harm:"), (0.05, "open", "neither clearly help nor harm")]
+    ("gain", "outcome", "says"),
+    [
+        (0.2, "good", "LoRA help:"),
+        (-0.2, "bad", "LoRA harm:"),
+        (0.05, "open", "neither clearly help nor harm"),
+    ],
 )
 def test_utility_is_judged_by_the_repeated_real_images(gain, outcome, says):
     sets = {name: {"balanced_accuracy": metric(value)} for name, value in (("real", 0.8), ("synthetic", 0.7))}
@@ -190,7 +224,10 @@ def test_utility_is_judged_by_the_repeated_real_images(gain, outcome, says):
 
 def test_labels_that_work_and_a_constant_answer():
     assert labels_work(LABELS, 2).outcome == "good"
-    assert "accuracy 0.900 against 0.625, balanced accuracy 0.88 [0.85, 0.91]" in labels_work(LABELS, 2).sentences[0]
+    assert (
+        "accuracy 0.900 against 0.625, balanced accuracy 0.88 [0.85, 0.91]"
+        in labels_work(LABELS, 2).sentences[0]
+    )
     constant = LABELS["test"] | {
         "accuracy": 0.625,
         "balanced_accuracy": 0.5,
@@ -199,7 +236,10 @@ def test_labels_that_work_and_a_constant_answer():
     }
     verdict = labels_work({"test": constant}, 2)
     assert verdict.outcome == "bad"
-    assert "do not clearly beat" in verdict.sentences[0] and "rank images better than chance" in verdict.sentences[0]
+    assert (
+        "do not clearly beat" in verdict.sentences[0]
+        and "rank images better than chance" in verdict.sentences[0]
+    )
 
 
 def test_labels_below_the_most_frequent_class_do_not_work():

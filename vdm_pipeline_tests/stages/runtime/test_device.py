@@ -38,7 +38,10 @@ def test_the_best_device_or_the_one_that_is_asked_for(has, names, wanted, picked
 @pytest.mark.parametrize(("names", "wanted"), [((), "cuda"), (("mps",), "cuda"), (("cuda",), "mps")])
 def test_one_that_is_not_there_is_a_sentence(has, names, wanted):
     has(*names)
-    with pytest.raises(PipelineError, match=f"execution.device is '{wanted}' but torch finds no {wanted.upper()} device; set it to"):
+    with pytest.raises(
+        PipelineError,
+        match=f"execution.device is '{wanted}' but torch finds no {wanted.upper()} device; set it to",
+    ):
         pick_device(wanted)
 
 
@@ -53,13 +56,20 @@ def test_one_that_is_not_there_is_a_sentence(has, names, wanted):
     ],
 )
 def test_half_precision_is_for_devices_that_have_it(monkeypatch, kind, native, dtype):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native and not including_emulation)
-    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda major, minor: native and (major, minor) == (14, 0))
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: native and not including_emulation
+    )
+    monkeypatch.setattr(
+        torch.backends.mps, "is_macos_or_newer", lambda major, minor: native and (major, minor) == (14, 0)
+    )
     assert pick_dtype(torch.device(kind)) == dtype
 
 
 def test_facts_of_a_cpu():
-    assert device_facts(torch.device("cpu")) == {"device": f"CPU, {torch.get_num_threads()} threads", "dtype": "float32"}
+    assert device_facts(torch.device("cpu")) == {
+        "device": f"CPU, {torch.get_num_threads()} threads",
+        "dtype": "float32",
+    }
 
 
 def test_facts_of_a_gpu(monkeypatch):

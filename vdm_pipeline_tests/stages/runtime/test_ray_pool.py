@@ -42,12 +42,18 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     told = pytest.MonkeyPatch()  # undone below: nothing of it is left for other tests
-    for key, value in {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64, "RAY_USAGE_STATS_ENABLED": "0"}.items():
+    for key, value in {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": "0" * 64,
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }.items():
         told.setenv(key, value)
     options = ["--head", f"--port={port}", "--num-cpus=2", "--include-dashboard=false", "--block"]
     said = tmp_path_factory.mktemp("ray") / "head.log"
     with said.open("w") as log:
-        head = subprocess.Popen([sys.executable, "-m", "ray.scripts.scripts", "start", *options], stdout=log, stderr=log)
+        head = subprocess.Popen(
+            [sys.executable, "-m", "ray.scripts.scripts", "start", *options], stdout=log, stderr=log
+        )
     end = time.monotonic() + 120
     while not (address := re.search(r"--address='([^']+)'", said.read_text())):
         assert head.poll() is None and time.monotonic() < end, said.read_text()
@@ -60,7 +66,9 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def on(profile: Profile, cluster: Cluster) -> Profile:
-    return profile.model_copy(update={"execution": profile.execution.model_copy(update={"engine": "ray", "ray": cluster})})
+    return profile.model_copy(
+        update={"execution": profile.execution.model_copy(update={"engine": "ray", "ray": cluster})}
+    )
 
 
 class Killer:
@@ -88,7 +96,9 @@ def archive(tmp_path_factory) -> tuple[Path, dict]:
     return obtain_archive(data, tmp_path_factory.mktemp("data"), lambda line: None), data
 
 
-def embedded(profile: Profile, archive, folder: Path, log: Log, progress: Callable[[int, int], None]) -> dict[str, bytes]:
+def embedded(
+    profile: Profile, archive, folder: Path, log: Log, progress: Callable[[int, int], None]
+) -> dict[str, bytes]:
     path, data = archive
     asked = Embedding(path, data, profile.classes.names, EMBEDDED / "clip", folder, profile.execution)
     embed_images(asked, log, progress)
@@ -121,8 +131,14 @@ def test_images_are_those_of_the_local_engine_though_a_worker_is_killed(tiny, ou
     (job.folder / "gen_003.png").unlink()
     generate(job, killer.log, killer.progress)
     assert contents(job.folder) == whole
-    assert [name for name, then in times.items() if (job.folder / name).stat().st_mtime_ns != then] == ["gen_003.png"]
-    generate(job.model_copy(update={"execution": on(tiny, Cluster(address="127.0.0.1:9")).execution}), killer.log, killer.progress)
+    assert [name for name, then in times.items() if (job.folder / name).stat().st_mtime_ns != then] == [
+        "gen_003.png"
+    ]
+    generate(
+        job.model_copy(update={"execution": on(tiny, Cluster(address="127.0.0.1:9")).execution}),
+        killer.log,
+        killer.progress,
+    )
 
 
 def test_a_workers_fault_is_its_sentence(tiny, ours, tmp_path):
@@ -174,7 +190,9 @@ spread(make, [3, 4, 5], Execution(ray=Cluster(workers=2)), print, print)
 
 def test_a_cluster_of_our_own_ends_with_the_work_and_obeys_nobody_else():
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "OMP_"))}
-    done = subprocess.run([sys.executable, "-c", OWN], capture_output=True, text=True, env=environment, timeout=180)
+    done = subprocess.run(
+        [sys.executable, "-c", OWN], capture_output=True, text=True, env=environment, timeout=180
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     said = done.stdout.splitlines()
     assert {f"unit {unit}, threads 1, statistics 0" for unit in (3, 4, 5)} <= set(said)
@@ -185,7 +203,9 @@ def test_a_cluster_of_our_own_ends_with_the_work_and_obeys_nobody_else():
 
 
 def test_no_cluster_is_a_sentence():
-    with pytest.raises(PipelineError, match=r"^execution\.ray\.address is '127\.0\.0\.1:9', where no Ray cluster answers"):
+    with pytest.raises(
+        PipelineError, match=r"^execution\.ray\.address is '127\.0\.0\.1:9', where no Ray cluster answers"
+    ):
         spread(_fails, [1], Execution(ray=Cluster(address="127.0.0.1:9")), print, lambda images: None)
 
 
@@ -196,9 +216,15 @@ def test_auto_without_a_cluster_is_a_sentence_though_one_left_its_address(tmp_pa
     (tmp_path / "ray").mkdir()
     if left:
         (tmp_path / "ray/ray_current_cluster").write_text(left)
-    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)  # another test's cluster may run beside this one
-    monkeypatch.setattr("ray.init", lambda **given: pytest.fail("Ray is asked, which takes minutes to give it up"))
-    with pytest.raises(PipelineError, match=r"^execution\.ray\.address is 'auto', where no Ray cluster answers"):
+    monkeypatch.setattr(
+        "ray._private.services.find_gcs_addresses", set
+    )  # another test's cluster may run beside this one
+    monkeypatch.setattr(
+        "ray.init", lambda **given: pytest.fail("Ray is asked, which takes minutes to give it up")
+    )
+    with pytest.raises(
+        PipelineError, match=r"^execution\.ray\.address is 'auto', where no Ray cluster answers"
+    ):
         spread(_fails, [1], Execution(ray=Cluster(address="auto")), print, lambda images: None)
 
 
@@ -207,22 +233,30 @@ def test_a_cluster_of_our_own_without_a_token_is_not_started(monkeypatch):
 
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     monkeypatch.setattr(ray, "init", lambda **given: pytest.fail("Ray is started"))
-    with pytest.raises(PipelineError, match=r"^Ray was imported before the token of a cluster of our own was made"):
+    with pytest.raises(
+        PipelineError, match=r"^Ray was imported before the token of a cluster of our own was made"
+    ):
         spread(_fails, [1], Execution(ray=Cluster(workers=1)), print, lambda images: None)
 
 
 def test_what_the_cluster_lacks_is_told():
     lines, wanted = [], {"CPU": 4.0, "GPU": 2.0}
     module._tell_what_lacks({"CPU": 2.0, "GPU": 1.0}, wanted, lines.append, own=False)
-    assert lines == ["The Ray cluster has free 2 CPU of 4 and 1 GPU of 2 that execution.ray asks for; the work waits for the rest."]
-    with pytest.raises(PipelineError, match=r"^This machine has 0 GPU of 2 that execution\.ray asks for; lower workers, cpus or gpus\.$"):
+    assert lines == [
+        "The Ray cluster has free 2 CPU of 4 and 1 GPU of 2 that execution.ray asks for; the work waits for the rest."
+    ]
+    with pytest.raises(
+        PipelineError,
+        match=r"^This machine has 0 GPU of 2 that execution\.ray asks for; lower workers, cpus or gpus\.$",
+    ):
         module._tell_what_lacks({"CPU": 4.0}, wanted, lines.append, own=True)
 
 
 def test_more_cores_than_there_are_is_a_sentence():
     asked = Execution(ray=Cluster(workers=500, cpus=2))
     with pytest.raises(
-        PipelineError, match=r"^This machine has \d+ cores of the 1000 that execution\.ray asks for; lower workers or cpus\.$"
+        PipelineError,
+        match=r"^This machine has \d+ cores of the 1000 that execution\.ray asks for; lower workers or cpus\.$",
     ):
         spread(_fails, range(500), asked, print, lambda images: None)
 
@@ -254,7 +288,9 @@ spread(make, range(1000), Execution(ray=Cluster(workers=1)), print, lambda image
 
 
 def test_a_signal_reaches_whoever_asked_and_ends_the_cluster():
-    process = subprocess.Popen([sys.executable, "-c", STOPPED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     worker = next(int(line.split()[-1]) for line in process.stdout or () if line.startswith("Ray worker on "))
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
@@ -266,5 +302,8 @@ def test_a_signal_reaches_whoever_asked_and_ends_the_cluster():
 def test_without_ray_it_is_a_sentence(tiny, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     job: Job = make_job(on(tiny, Cluster()), tmp_path / "x")
-    with pytest.raises(PipelineError, match=r"^execution\.engine is 'ray', which is not installed; pip install 'vdm_pipeline\[ray\]'"):
+    with pytest.raises(
+        PipelineError,
+        match=r"^execution\.engine is 'ray', which is not installed; pip install 'vdm_pipeline\[ray\]'",
+    ):
         generate(job, print, lambda *counts: None)

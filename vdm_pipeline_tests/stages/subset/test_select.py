@@ -15,7 +15,13 @@ from vdm_pipeline.stages.data.archive import Archive, Split
 from vdm_pipeline.stages.data.quality import find_faults
 from vdm_pipeline.stages.labelling.calibration import Calibration
 from vdm_pipeline.stages.labelling.labels import label_table
-from vdm_pipeline.stages.subset.select import choose, choose_held_out, left_out_ids, relevant_and_diverse, write_subset
+from vdm_pipeline.stages.subset.select import (
+    choose,
+    choose_held_out,
+    left_out_ids,
+    relevant_and_diverse,
+    write_subset,
+)
 
 N = 60
 NAMES = ("normal", "pneumonia")
@@ -46,7 +52,9 @@ def table(archive) -> pd.DataFrame:
         top = rng.uniform(0.55, 0.99, len(part))
         probabilities[name] = np.where(np.eye(2)[said] == 1, top[:, None], 1 - top[:, None])
     plain = Calibration("none", "argmax", 1.0, (0.0, 0.0), (0.5, 0.5))
-    return label_table(archive, {name: np.log(values) for name, values in probabilities.items()}, plain, NAMES)
+    return label_table(
+        archive, {name: np.log(values) for name, values in probabilities.items()}, plain, NAMES
+    )
 
 
 def rows(chosen: pd.DataFrame) -> list[int]:
@@ -85,9 +93,17 @@ def test_copies_and_held_out_images_are_left_out(left_out):
 
 def test_what_the_profile_lists_is_left_out_and_held_out_images_always():
     columns = ["image_id", "split", "fault", "twin", "twin_split"]
-    rows = [("a", "train", "duplicate", "b", "train"), ("c", "train", "duplicate", "d", "val"), ("e", "train", "blank", None, None)]
+    rows = [
+        ("a", "train", "duplicate", "b", "train"),
+        ("c", "train", "duplicate", "d", "val"),
+        ("e", "train", "blank", None, None),
+    ]
     faults, suspects = pd.DataFrame(rows, columns=columns), pd.DataFrame({"image_id": ["s"]})
-    for kinds, expected in (((), {"c"}), (("blank",), {"c", "e"}), (("duplicate", "suspect"), {"a", "c", "s"})):
+    for kinds, expected in (
+        ((), {"c"}),
+        (("blank",), {"c", "e"}),
+        (("duplicate", "suspect"), {"a", "c", "s"}),
+    ):
         assert left_out_ids(faults, suspects, Subset(per_class=1, exclude=kinds)) == expected
 
 
@@ -113,7 +129,10 @@ def test_each_step_takes_the_best_of_brute_force():
     found = relevant_and_diverse(confidence, vectors, 12, diversity=0.4).tolist()
     for step, row in enumerate(found):
         rank = confidence * 40 / 39
-        values = [0.6 * rank[i] - 0.4 * max((float(vectors[i] @ vectors[j]) for j in found[:step]), default=0) for i in range(40)]
+        values = [
+            0.6 * rank[i] - 0.4 * max((float(vectors[i] @ vectors[j]) for j in found[:step]), default=0)
+            for i in range(40)
+        ]
         rest = [i for i in range(40) if i not in found[:step]]
         assert values[row] == pytest.approx(max(values[i] for i in rest), abs=1e-6)
 
@@ -127,7 +146,9 @@ def test_balanced_from_train_and_without_copies(archive, chosen_from, source):
     images = archive.splits["train"].images[rows(chosen)]
     content = {image.tobytes() for image in images}
     assert len(content) == 18
-    assert not content & {image.tobytes() for part in ("val", "test") for image in archive.splits[part].images}
+    assert not content & {
+        image.tobytes() for part in ("val", "test") for image in archive.splits[part].images
+    }
 
 
 def test_the_label_that_was_asked_for_chooses(chosen_from):
@@ -149,14 +170,18 @@ def test_automatic_labels_come_from_the_more_confident_half(table, left_out, cho
 
 
 def test_same_seed_same_subset_and_another_seed_another(chosen_from):
-    first, again, other = (chosen_from(per_class=8, seed=seed, captions_from="ground_truth") for seed in (0, 0, 1))
+    first, again, other = (
+        chosen_from(per_class=8, seed=seed, captions_from="ground_truth") for seed in (0, 0, 1)
+    )
     pd.testing.assert_frame_equal(first, again)
     assert rows(first) != rows(other)
 
 
 @pytest.mark.parametrize(("source", "per_class"), [("auto_label", 20), ("ground_truth", 29)])
 def test_too_few_images_is_a_sentence(chosen_from, source, per_class):
-    with pytest.raises(PipelineError, match=rf"subset.per_class is {per_class}, but only \d+ usable train images .* normal") as caught:
+    with pytest.raises(
+        PipelineError, match=rf"subset.per_class is {per_class}, but only \d+ usable train images .* normal"
+    ) as caught:
         chosen_from(per_class=per_class, captions_from=source)
     assert "\n" not in str(caught.value)
 
@@ -170,8 +195,12 @@ def test_written_folder_is_an_imagefolder_with_the_captions(archive, chosen_from
     chosen = chosen_from(per_class=6)
     written = write_subset(tmp_path, chosen, archive, "train", tiny.classes)
     assert read_rows(tmp_path / "metadata.jsonl") == written
-    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.png")) == sorted(row["file_name"] for row in written)
-    np.testing.assert_array_equal(read_folder(tmp_path, written), archive.splits["train"].images[rows(chosen)])
+    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.png")) == sorted(
+        row["file_name"] for row in written
+    )
+    np.testing.assert_array_equal(
+        read_folder(tmp_path, written), archive.splits["train"].images[rows(chosen)]
+    )
     for row, source in zip(written, chosen.to_dict("records"), strict=True):
         assert set(row) == {"file_name", "text", "image_id", "label", "ground_truth", "confidence_score"}
         assert row["text"] == tiny.classes.caption(NAMES.index(row["label"]))
@@ -197,6 +226,11 @@ def test_held_out_images_are_of_val_and_have_no_copy_in_train(archive, table, ti
     wanted = {"auto_label": "auto_label", "ground_truth": "ground_truth_label"}[label]
     assert (held_out["label"] == held_out[wanted]).all()
     counts = held_out["label"].value_counts()
-    there = table[(table["split"] == "val") & (table["image_id"] != "thing_val_000007")][wanted].value_counts()
+    there = table[(table["split"] == "val") & (table["image_id"] != "thing_val_000007")][
+        wanted
+    ].value_counts()
     assert {name: int(counts[name]) for name in NAMES} == {name: min(9, int(there[name])) for name in NAMES}
-    assert choose_held_out(table, faults, subset, tiny.classes)["image_id"].tolist() == held_out["image_id"].tolist()
+    assert (
+        choose_held_out(table, faults, subset, tiny.classes)["image_id"].tolist()
+        == held_out["image_id"].tolist()
+    )

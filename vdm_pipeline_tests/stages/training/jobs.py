@@ -27,10 +27,15 @@ def write_examples(folder: Path, images: np.ndarray = IMAGES, captions: list[str
     names = [f"images/{index}.png" for index in range(len(images))]
     for name, image in zip(names, images, strict=True):
         write_png(folder / name, image)
-    write_rows(folder / "metadata.jsonl", [{"file_name": name, "text": text} for name, text in zip(names, captions, strict=True)])
+    write_rows(
+        folder / "metadata.jsonl",
+        [{"file_name": name, "text": text} for name, text in zip(names, captions, strict=True)],
+    )
 
 
-def make_job(profile: Profile, root: Path, *, training: dict | None = None, execution: dict | None = None) -> Job:
+def make_job(
+    profile: Profile, root: Path, *, training: dict | None = None, execution: dict | None = None
+) -> Job:
     """A job in ``root``; other keys of its sections by ``training`` and ``execution``."""
     if not (root / "subset").exists():
         write_examples(root / "subset")
@@ -45,7 +50,9 @@ def make_job(profile: Profile, root: Path, *, training: dict | None = None, exec
         state=root / "state",
         out=root / "out",
         training=profile.training.model_validate({**profile.training.model_dump(), **(training or {})}),
-        execution=profile.execution.model_validate({**profile.execution.model_dump(), **quick, **(execution or {})}),
+        execution=profile.execution.model_validate(
+            {**profile.execution.model_dump(), **quick, **(execution or {})}
+        ),
         note={"data_version": "d"},
     )
 

@@ -41,7 +41,11 @@ def in_process(monkeypatch) -> list:
 @pytest.mark.parametrize("kind", KINDS, ids=["LoRA", "rsLoRA", "DoRA", "convolutions"])
 def test_diffusers_and_peft_read_what_we_trained(tiny, tmp_path, in_process, kind):
     """A rank that is not alpha, so that a scale that got lost would show."""
-    path = trained(tiny, tmp_path / "run", training={"rank": 2, "alpha": 5.0, "max_train_steps": 4, "learning_rate": 0.05, **kind})
+    path = trained(
+        tiny,
+        tmp_path / "run",
+        training={"rank": 2, "alpha": 5.0, "max_train_steps": 4, "learning_rate": 0.05, **kind},
+    )
     by_diffusers = load_unet_with_adapters(BASE, [Adapter("ours", path.parent, 1.0)])
     np.testing.assert_allclose(answer(by_diffusers), in_process[0], atol=2e-4)
 
@@ -51,7 +55,9 @@ def test_diffusers_and_peft_read_what_we_trained(tiny, tmp_path, in_process, kin
         facts = json.loads(file.metadata()["lora_adapter_metadata"])
     by_peft = load_part(BASE, "unet")
     by_peft.add_adapter(LoraConfig(**{key.removeprefix("unet."): value for key, value in facts.items()}))
-    result = set_peft_model_state_dict(by_peft, {name.removeprefix("unet."): value for name, value in load_file(path).items()})
+    result = set_peft_model_state_dict(
+        by_peft, {name.removeprefix("unet."): value for name, value in load_file(path).items()}
+    )
     assert not result.unexpected_keys
     np.testing.assert_allclose(answer(by_peft), in_process[0], atol=2e-4)
     assert np.abs(answer(load_part(BASE, "unet")) - in_process[0]).max() > 1e-2
@@ -59,20 +65,29 @@ def test_diffusers_and_peft_read_what_we_trained(tiny, tmp_path, in_process, kin
 
 def test_adapter_mixes_with_lcm_and_says_where_it_comes_from(tiny, tmp_path):
     path = trained(tiny, tmp_path / "lora", training={"alpha": 4.0, "rank": 2})
-    unet = load_unet_with_adapters(BASE, [Adapter("lcm", EMBEDDED / "lcm_lora", 1.0), Adapter("x", path.parent, 1.0)])
+    unet = load_unet_with_adapters(
+        BASE, [Adapter("lcm", EMBEDDED / "lcm_lora", 1.0), Adapter("x", path.parent, 1.0)]
+    )
     assert (unet.peft_config["x"].r, unet.peft_config["x"].lora_alpha) == (2, 4.0)
     layer = unet.down_blocks[0].attentions[0].transformer_blocks[0].attn1.to_q
     assert layer.scaling["x"] == 2.0
     with safe_open(path, "pt") as file:
         assert file.metadata()["data_version"] == "d"
-        matrix = file.get_tensor("unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_B.weight")
+        matrix = file.get_tensor(
+            "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_B.weight"
+        )
     assert torch.equal(layer.lora_B["x"].weight, matrix)
     assert matrix.abs().sum() > 0
 
 
 def test_loss_falls_on_a_handful_of_images(tiny, tmp_path):
     changes = {"max_train_steps": 60, "batch_size": 8, "learning_rate": 5e-3}
-    path = trained(tiny, tmp_path / "fit", training=changes, execution={"log_every": 20, "checkpoint_every": 60, "validate_every": 20})
+    path = trained(
+        tiny,
+        tmp_path / "fit",
+        training=changes,
+        execution={"log_every": 20, "checkpoint_every": 60, "validate_every": 20},
+    )
     rows = [row.split(",") for row in (path.parent / "training_log.csv").read_text().splitlines()[1:]]
     assert float(rows[-1][1]) < float(rows[0][1])
     assert float(rows[-1][2]) < float(rows[0][2])

@@ -76,7 +76,10 @@ def test_a_full_disk_is_a_sentence_and_the_last_checkpoints_stay(store, monkeypa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module, "write_tensors", full)
-    with pytest.raises(PipelineError, match=r"checkpoint of step 20 cannot be written to .* \(.*No space left on device\); make room"):
+    with pytest.raises(
+        PipelineError,
+        match=r"checkpoint of step 20 cannot be written to .* \(.*No space left on device\); make room",
+    ):
         store.save(20, {"x": torch.zeros(3)})
     assert steps(store) == [10, 15]
 
@@ -130,12 +133,23 @@ def test_several_optimizers_keep_apart(tmp_path):
     for seed, pair in enumerate(pairs.values()):
         train(*pair, range(seed, seed + 3))
     copies = {name: fresh(5) for name in pairs}
-    named = [{f"{n}.{k}": v for n, (net, _) in group.items() for k, v in weights(net).items()} for group in (pairs, copies)]
-    scatter(gather(named[0], {n: pair[1] for n, pair in pairs.items()}), named[1], {n: pair[1] for n, pair in copies.items()})
+    named = [
+        {f"{n}.{k}": v for n, (net, _) in group.items() for k, v in weights(net).items()}
+        for group in (pairs, copies)
+    ]
+    scatter(
+        gather(named[0], {n: pair[1] for n, pair in pairs.items()}),
+        named[1],
+        {n: pair[1] for n, pair in copies.items()},
+    )
     for name in pairs:
         old, new = (group[name][1].state_dict()["state"] for group in (pairs, copies))
         assert old.keys() == new.keys()
-        assert all(torch.equal(old[index][key], new[index][key]) for index in old for key in ("step", "exp_avg", "exp_avg_sq"))
+        assert all(
+            torch.equal(old[index][key], new[index][key])
+            for index in old
+            for key in ("step", "exp_avg", "exp_avg_sq")
+        )
 
 
 def test_another_network_is_refused():

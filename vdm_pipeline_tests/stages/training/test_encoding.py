@@ -15,7 +15,9 @@ from vdm_pipeline_tests.stages.training.jobs import BASE, CAPTIONS, IMAGES
 CPU = torch.device("cpu")
 
 
-def encode(cache: Path, images: np.ndarray = IMAGES, base: Path = BASE, size: int = 64, flip: bool = False) -> tuple[Encoded, int]:
+def encode(
+    cache: Path, images: np.ndarray = IMAGES, base: Path = BASE, size: int = 64, flip: bool = False
+) -> tuple[Encoded, int]:
     """What the encoder gives, and how many latents it took from the cache."""
     lines: list[str] = []
     encoder = Encoder(base, cache, size, device=CPU, dtype=torch.float32)
@@ -40,7 +42,11 @@ def test_what_was_kept_is_what_was_made(tmp_path):
     first, kept_first = encode(tmp_path)
     second, kept_second = encode(tmp_path)
     assert (kept_first, kept_second) == (0, 8)
-    assert torch.equal(first.mean, second.mean) and torch.equal(first.std, second.std) and torch.equal(first.text, second.text)
+    assert (
+        torch.equal(first.mean, second.mean)
+        and torch.equal(first.std, second.std)
+        and torch.equal(first.text, second.text)
+    )
 
 
 @pytest.mark.parametrize("lost", [1, 3, 7])
@@ -51,7 +57,11 @@ def test_a_cache_that_was_filled_in_part_gives_the_same_bits(tmp_path, lost):
         path.unlink()
     again, kept = encode(tmp_path)
     assert kept == 8 - lost
-    assert torch.equal(whole.mean, again.mean) and torch.equal(whole.std, again.std) and torch.equal(whole.text, again.text)
+    assert (
+        torch.equal(whole.mean, again.mean)
+        and torch.equal(whole.std, again.std)
+        and torch.equal(whole.text, again.text)
+    )
 
 
 def test_mirrored_images_are_encoded_not_mirrored_latents(tmp_path):
@@ -98,7 +108,11 @@ def test_another_text_encoder_gives_another_text(tmp_path):
     assert not torch.equal(first.text, second.text)
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:40], lambda data: data[:-1] + bytes([data[-1] ^ 0x40])], ids=["cut", "one bit"])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: data[:40], lambda data: data[:-1] + bytes([data[-1] ^ 0x40])],
+    ids=["cut", "one bit"],
+)
 def test_a_damaged_file_is_made_again(tmp_path, damage):
     first, _ = encode(tmp_path)
     for path in tmp_path.rglob("*.safetensors"):

@@ -27,12 +27,19 @@ def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float
 def test_two_processes_give_the_weights_of_one(tiny, tmp_path):
     one = load_file(trained(tiny, tmp_path / "one", training={"batch_size": 5}))
     (tmp_path / "two").mkdir()
-    job = make_job(tiny, tmp_path / "two", training={"batch_size": 5}, execution={"num_processes": 2, "micro_batch_size": 2})
+    job = make_job(
+        tiny,
+        tmp_path / "two",
+        training={"batch_size": 5},
+        execution={"num_processes": 2, "micro_batch_size": 2},
+    )
     lines: list[str] = []
     run_training(job, lines.append)
     two = load_file(job.out / LORA_WEIGHTS)
     assert apart(one, two) < 1e-5
-    assert distance(one, two) < 1e-2 * distance(one, start(tiny.training)), "and most of an adapter is where it started"
+    assert distance(one, two) < 1e-2 * distance(one, start(tiny.training)), (
+        "and most of an adapter is where it started"
+    )
     assert sum(line.startswith("step 6/6: loss") for line in lines) == 1
     logs = [(tmp_path / name / "out/training_log.csv").read_text().splitlines() for name in ("one", "two")]
     losses = [[float(row.split(",")[1]) for row in rows[1:]] for rows in logs]
@@ -46,7 +53,9 @@ def test_a_workers_fault_is_its_sentence(tiny, tmp_path):
 
 
 def test_a_worker_that_dies_is_told_with_its_last_lines(tiny, tmp_path):
-    job = make_job(tiny, tmp_path, execution={"num_processes": 2}).model_copy(update={"base": tmp_path / "nowhere"})
+    job = make_job(tiny, tmp_path, execution={"num_processes": 2}).model_copy(
+        update={"base": tmp_path / "nowhere"}
+    )
     (job.state).mkdir(parents=True)
     with pytest.raises(PipelineError, match=r"nowhere"):
         run_training(job, lambda line: None)
@@ -71,7 +80,12 @@ def test_two_killed_processes_go_on_to_the_weights_of_one(tiny, tmp_path):
     training = {"batch_size": 5, "max_train_steps": 12}
     one = load_file(trained(tiny, tmp_path / "one", training=training))
     (tmp_path / "two").mkdir()
-    job = make_job(tiny, tmp_path / "two", training=training, execution={"num_processes": 2, "micro_batch_size": 2, "log_every": 1})
+    job = make_job(
+        tiny,
+        tmp_path / "two",
+        training=training,
+        execution={"num_processes": 2, "micro_batch_size": 2, "log_every": 1},
+    )
     launcher = launched(job, tmp_path / "job.json", "step 4/12:")
     family = psutil.Process(launcher.pid).children(recursive=True)
     for process in (launcher, *family):
@@ -100,5 +114,8 @@ def test_a_tracker_that_is_not_installed_is_a_sentence(tiny, tmp_path, monkeypat
     from vdm_pipeline.stages.training import loop
 
     monkeypatch.setattr(loop.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(PipelineError, match=r"execution\.tracker is 'tensorboard', which is not installed; pip install tensorboard"):
+    with pytest.raises(
+        PipelineError,
+        match=r"execution\.tracker is 'tensorboard', which is not installed; pip install tensorboard",
+    ):
         run_training(make_job(tiny, tmp_path, execution={"tracker": "tensorboard"}), lambda line: None)

@@ -34,7 +34,9 @@ def test_training_equals_a_plain_loop_with_the_rates_of_the_schedule(tiny, tmp_p
     training = tiny.training.model_copy(update=changes)
     unet = load_part(BASE, "unet")
     named = add_lora(unet, training)
-    data = Encoder(BASE, tmp_path / "cache", 64, CPU, torch.float32).encode(IMAGES, CAPTIONS, flip=False, log=silent)
+    data = Encoder(BASE, tmp_path / "cache", 64, CPU, torch.float32).encode(
+        IMAGES, CAPTIONS, flip=False, log=silent
+    )
     objective = Objective(load_part(BASE, "scheduler"), training, CPU)
     optimizer = torch.optim.AdamW(named.values(), weight_decay=training.weight_decay)
     for step, share in enumerate([0.5, 1, 1, 0.1]):
@@ -77,7 +79,9 @@ def test_a_broken_gradient_moves_nothing_and_training_goes_on(tiny, tmp_path, mo
     def broken_at_the_third_step(self, unet, data, randomness):
         losses = good(self, unet, data, randomness)
         calls.append(len(randomness.rows))
-        return losses * float("nan") if calls.count(4) == 3 else losses  # steps have four images, the FLOP count one
+        return (
+            losses * float("nan") if calls.count(4) == 3 else losses
+        )  # steps have four images, the FLOP count one
 
     seen: list[dict[str, torch.Tensor]] = []
     monkeypatch.setattr(Objective, "losses", broken_at_the_third_step)
@@ -93,7 +97,11 @@ def test_a_broken_gradient_moves_nothing_and_training_goes_on(tiny, tmp_path, mo
 
     path = trained(tiny, tmp_path / "run", log=look, execution=quick)
     after_two, after_three = seen[2], seen[3]  # the checkpoint of a step is written after its line
-    weights = [name for name in after_two if name.startswith(("weight/", "optimizer/")) and "skipped" not in name and "bad" not in name]
+    weights = [
+        name
+        for name in after_two
+        if name.startswith(("weight/", "optimizer/")) and "skipped" not in name and "bad" not in name
+    ]
     assert len(weights) > 10
     assert all(torch.equal(after_two[name], after_three[name]) for name in weights)
     assert all(torch.isfinite(value).all() for value in load_file(path).values())
@@ -101,7 +109,9 @@ def test_a_broken_gradient_moves_nothing_and_training_goes_on(tiny, tmp_path, mo
     assert not torch.equal(seen[4][weights[0]], after_three[weights[0]])
 
 
-def test_gradients_that_stay_broken_end_the_training_and_the_last_good_checkpoint_stays(tiny, tmp_path, monkeypatch):
+def test_gradients_that_stay_broken_end_the_training_and_the_last_good_checkpoint_stays(
+    tiny, tmp_path, monkeypatch
+):
     good, calls = Objective.losses, []
 
     def broken_from_the_fourth_step(self, unet, data, randomness):
@@ -109,7 +119,10 @@ def test_gradients_that_stay_broken_end_the_training_and_the_last_good_checkpoin
         return good(self, unet, data, randomness) * (float("nan") if calls.count(4) >= 4 else 1.0)
 
     monkeypatch.setattr(Objective, "losses", broken_from_the_fourth_step)
-    with pytest.raises(PipelineError, match=r"gradients of 3 steps in a row up to step 6 are not finite; lower training\.learning_rate"):
+    with pytest.raises(
+        PipelineError,
+        match=r"gradients of 3 steps in a row up to step 6 are not finite; lower training\.learning_rate",
+    ):
         trained(tiny, tmp_path / "run", training={"max_nonfinite_steps": 2})
     assert not list((tmp_path / "run/out").glob("*.safetensors"))
     kept = [load_file(path) for path in sorted((tmp_path / "run/state").glob("step_*"))]
@@ -170,7 +183,10 @@ def test_memory_that_does_not_hold_one_image_is_a_sentence(tiny, tmp_path, monke
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Objective, "losses", none_fits)
-    with pytest.raises(PipelineError, match=r"1 images at a time do not fit the GPU's memory; set a smaller execution\.micro_batch"):
+    with pytest.raises(
+        PipelineError,
+        match=r"1 images at a time do not fit the GPU's memory; set a smaller execution\.micro_batch",
+    ):
         trained(tiny, tmp_path / "run")
 
 
@@ -187,8 +203,13 @@ def test_running_mean_is_that_of_the_weights(tiny, tmp_path):
 def test_running_mean_weighs_each_step_by_the_decay(tiny, tmp_path):
     """Mean after two steps: d² of the start, d(1 - d) of the first step's weights, 1 - d of the second's."""
     constant = {"lr_scheduler": "constant", "lr_warmup_steps": 0}
-    first, second = (load_file(trained(tiny, tmp_path / f"{n}", training=constant | {"max_train_steps": n})) for n in (1, 2))
-    mean = load_file(trained(tiny, tmp_path / "mean", training=constant | {"max_train_steps": 2, "ema_decay": 0.6}))
+    first, second = (
+        load_file(trained(tiny, tmp_path / f"{n}", training=constant | {"max_train_steps": n}))
+        for n in (1, 2)
+    )
+    mean = load_file(
+        trained(tiny, tmp_path / "mean", training=constant | {"max_train_steps": 2, "ema_decay": 0.6})
+    )
     origin = start(tiny.training)
     expected = {name: 0.36 * origin[name] + 0.24 * first[name] + 0.4 * second[name] for name in origin}
     assert distance(mean, expected) < 1e-3 * distance(second, origin)
@@ -197,11 +218,17 @@ def test_running_mean_weighs_each_step_by_the_decay(tiny, tmp_path):
 def test_validation_loss_and_sheet_are_those_of_the_mean_that_is_saved(tiny, tmp_path):
     """With a decay near 1 the saved adapter is the fresh one, whose loss and pictures do not depend on the training."""
     ways = {}
-    for name, changes in {"still": {"learning_rate": 1e-9}, "mean": {"ema_decay": 1 - 1e-6}, "moved": {}}.items():
+    for name, changes in {
+        "still": {"learning_rate": 1e-9},
+        "mean": {"ema_decay": 1 - 1e-6},
+        "moved": {},
+    }.items():
         trained(tiny, tmp_path / name, training=changes)
         last = (tmp_path / name / "out/training_log.csv").read_text().splitlines()[-1].split(",")
         ways[name] = float(last[2]), (tmp_path / name / "out/samples/step_000006.png").read_bytes()
-    assert ways["mean"][0] == pytest.approx(ways["still"][0], rel=1e-5) and ways["moved"][0] != pytest.approx(ways["still"][0], rel=1e-3)
+    assert ways["mean"][0] == pytest.approx(ways["still"][0], rel=1e-5) and ways["moved"][0] != pytest.approx(
+        ways["still"][0], rel=1e-3
+    )
     assert ways["mean"][1] != ways["moved"][1]
 
 
@@ -229,7 +256,9 @@ def test_gradient_checkpointing_changes_nothing(tiny, tmp_path, monkeypatch):
     plain = load_file(trained(tiny, tmp_path / "plain"))
     asked = []
     enable = UNet2DConditionModel.enable_gradient_checkpointing
-    monkeypatch.setattr(UNet2DConditionModel, "enable_gradient_checkpointing", lambda unet: (asked.append(unet), enable(unet)))
+    monkeypatch.setattr(
+        UNet2DConditionModel, "enable_gradient_checkpointing", lambda unet: (asked.append(unet), enable(unet))
+    )
     saved = load_file(trained(tiny, tmp_path / "saved", execution={"gradient_checkpointing": True}))
     assert len(asked) == 1
     assert distance(plain, saved) < 1e-3 * distance(plain, start(tiny.training))

@@ -5,12 +5,12 @@ import itertools
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import signal
 import pytest
 from safetensors.torch import load_file
 
@@ -100,26 +100,42 @@ def test_more_steps_go_on_where_the_rate_does_not_know_the_end(tiny, tmp_path):
     lines: list[str] = []
     more = trained(tiny, tmp_path / "more", log=lines.append, training=constant | {"max_train_steps": 9})
     assert "going on from step 6 of 9" in lines
-    assert {key: value.tolist() for key, value in load_file(more).items()} == {k: v.tolist() for k, v in load_file(whole).items()}
+    assert {key: value.tolist() for key, value in load_file(more).items()} == {
+        k: v.tolist() for k, v in load_file(whole).items()
+    }
 
 
 def test_fewer_steps_do_not_take_a_checkpoint_past_their_end(tiny, tmp_path):
     constant = {"lr_scheduler": "constant"}
     trained(tiny, tmp_path / "run", training=constant)
     fewer = trained(tiny, tmp_path / "run", training=constant | {"max_train_steps": 4})
-    assert fewer.read_bytes() == trained(tiny, tmp_path / "alone", training=constant | {"max_train_steps": 4}).read_bytes()
+    assert (
+        fewer.read_bytes()
+        == trained(tiny, tmp_path / "alone", training=constant | {"max_train_steps": 4}).read_bytes()
+    )
 
 
 def test_fewer_steps_keep_their_own_checkpoints(tiny, tmp_path):
     """What a longer training left lies past their end and must not push theirs out."""
     constant = {"lr_scheduler": "constant"}
-    trained(tiny, tmp_path / "run", training=constant | {"max_train_steps": 9}, execution={"checkpoint_every": 1})
+    trained(
+        tiny, tmp_path / "run", training=constant | {"max_train_steps": 9}, execution={"checkpoint_every": 1}
+    )
     with pytest.raises(Killed):
-        trained(tiny, tmp_path / "run", log=kill_at(6), training=constant | {"max_train_steps": 7}, execution={"checkpoint_every": 1})
+        trained(
+            tiny,
+            tmp_path / "run",
+            log=kill_at(6),
+            training=constant | {"max_train_steps": 7},
+            execution={"checkpoint_every": 1},
+        )
     lines: list[str] = []
     fewer = trained(tiny, tmp_path / "run", log=lines.append, training=constant | {"max_train_steps": 7})
     assert "going on from step 5 of 7" in lines
-    assert fewer.read_bytes() == trained(tiny, tmp_path / "alone", training=constant | {"max_train_steps": 7}).read_bytes()
+    assert (
+        fewer.read_bytes()
+        == trained(tiny, tmp_path / "alone", training=constant | {"max_train_steps": 7}).read_bytes()
+    )
     assert [path.name for path in (tmp_path / "run/out/samples").iterdir()] == ["step_000007.png"]
 
 
@@ -135,7 +151,9 @@ def test_sheets_that_a_kill_prevented_are_made_and_later_ones_forgotten(tiny, tm
     with pytest.raises(Killed):
         trained(tiny, tmp_path / "run", execution=every)
     trained(tiny, tmp_path / "run", execution=every)
-    assert sorted(path.name for path in (tmp_path / "run/out/samples").iterdir()) == [f"step_00000{n}.png" for n in (2, 4, 6)]
+    assert sorted(path.name for path in (tmp_path / "run/out/samples").iterdir()) == [
+        f"step_00000{n}.png" for n in (2, 4, 6)
+    ]
 
 
 def test_a_lost_log_is_begun_anew(tiny, tmp_path):
@@ -169,7 +187,8 @@ def test_only_trainings_that_share_their_steps_share_a_key(tiny):
     assert key(constant) == key(constant.model_copy(update={"max_train_steps": 99}))
     assert key(training) != key(training.model_copy(update={"max_train_steps": 99}))
     others = [
-        constant.model_copy(update={name: value}) for name, value in {"seed": 1, "rank": 2, "learning_rate": 1e-5, "batch_size": 3}.items()
+        constant.model_copy(update={name: value})
+        for name, value in {"seed": 1, "rank": 2, "learning_rate": 1e-5, "batch_size": 3}.items()
     ]
     assert len({key(constant), key(constant, data="e"), key(constant, base="c"), *map(key, others)}) == 7
 
@@ -178,12 +197,16 @@ def test_a_full_disk_ends_in_a_sentence_and_the_next_run_goes_on(tiny, tmp_path)
     """On a real small disk, where this process may make one."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], capture_output=True, check=False
+    )
     if mounted.returncode:
         pytest.skip("no right to mount a tmpfs")
     try:
         whole = trained(tiny, tmp_path / "whole")
-        job = make_job(tiny, tmp_path / "whole").model_copy(update={"state": disk / "state", "out": tmp_path / "out"})
+        job = make_job(tiny, tmp_path / "whole").model_copy(
+            update={"state": disk / "state", "out": tmp_path / "out"}
+        )
         (tmp_path / "out").mkdir()
 
         def fill_after_step_three(line: str) -> None:
@@ -205,7 +228,9 @@ def test_a_full_disk_ends_in_a_sentence_and_the_next_run_goes_on(tiny, tmp_path)
 @pytest.mark.slow
 def test_killed_processes_end_in_the_same_bytes(tiny, tmp_path):
     """A process of its own, killed at random moments, then left alone. The benchmark ``kills`` does it 200 times."""
-    whole = trained(tiny, tmp_path / "whole", training={"max_train_steps": 40}, execution={"checkpoint_every": 1})
+    whole = trained(
+        tiny, tmp_path / "whole", training={"max_train_steps": 40}, execution={"checkpoint_every": 1}
+    )
     job_file = job_in(tiny, tmp_path / "run")
     rng = random.Random(7)
     for sent in (signal.SIGKILL, signal.SIGTERM):

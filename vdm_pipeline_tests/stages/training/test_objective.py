@@ -21,7 +21,9 @@ class FakeUNet:
     def __init__(self, answer: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
         self.answer, self.seen = answer, []
 
-    def __call__(self, noisy: torch.Tensor, steps: torch.Tensor, text: torch.Tensor, return_dict: bool) -> tuple[torch.Tensor]:
+    def __call__(
+        self, noisy: torch.Tensor, steps: torch.Tensor, text: torch.Tensor, return_dict: bool
+    ) -> tuple[torch.Tensor]:
         assert not return_dict
         self.seen.append((noisy, steps, text))
         return (self.answer(noisy, steps),)
@@ -58,7 +60,9 @@ def test_loss_is_the_distance_from_noise_or_velocity(tiny, kind):
     def half_a_unit_off(noisy: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
         alphas_cumprod, share = signal_and_noise(steps)
         noise = (noisy - alphas_cumprod * data.mean[randomness.rows]) / share
-        return 0.5 + (noise if kind == "epsilon" else alphas_cumprod * noise - share * data.mean[randomness.rows])
+        return 0.5 + (
+            noise if kind == "epsilon" else alphas_cumprod * noise - share * data.mean[randomness.rows]
+        )
 
     losses = objective(training, kind).losses(FakeUNet(half_a_unit_off), data, randomness)
     torch.testing.assert_close(losses, torch.full((16,), 0.25), rtol=1e-3, atol=0)
@@ -86,14 +90,19 @@ def test_every_image_goes_with_its_own_caption(tiny):
 
 
 def test_mirrored_images_have_the_latents_of_mirrored_pixels(tiny):
-    training, data = tiny.training.model_copy(update={"batch_size": 16, "random_flip": True}), encoded(copies=2)
+    training, data = (
+        tiny.training.model_copy(update={"batch_size": 16, "random_flip": True}),
+        encoded(copies=2),
+    )
     randomness = drawn(data, training)
     assert 0 < int(randomness.mirrored.sum()) < 16
     unet = FakeUNet(lambda noisy, steps: noisy)
     objective(training).losses(unet, data, randomness)
     alphas_cumprod, share = signal_and_noise(randomness.timesteps)
     latents = (unet.seen[0][0] - share * randomness.noise) / alphas_cumprod
-    expected = torch.stack([data.mean[16 * int(m) + r] for m, r in zip(randomness.mirrored, randomness.rows, strict=True)])
+    expected = torch.stack(
+        [data.mean[16 * int(m) + r] for m, r in zip(randomness.mirrored, randomness.rows, strict=True)]
+    )
     near = randomness.timesteps < 800  # later, little of the latent is left to compare
     torch.testing.assert_close(latents[near], expected[near], rtol=1e-3, atol=1e-3)
 
@@ -106,7 +115,9 @@ def test_noise_offset_moves_whole_channels(tiny):
     objective(training.model_copy(update={"noise_offset": 0.0})).losses(plain, data, randomness)
     _, share = signal_and_noise(randomness.timesteps)
     moved = unet.seen[0][0] - plain.seen[0][0]
-    torch.testing.assert_close(moved, (share * 0.5 * randomness.offset).expand_as(moved), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        moved, (share * 0.5 * randomness.offset).expand_as(moved), rtol=1e-3, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
@@ -117,5 +128,7 @@ def test_min_snr_weights_are_diffusers_own(tiny, kind):
     training = tiny.training.model_copy(update={"snr_gamma": 5.0})
     steps = torch.tensor([0, 10, 200, 500, 999])
     snr = compute_snr(load_part(BASE, "scheduler"), steps)
-    expected = torch.stack([snr, 5.0 * torch.ones_like(snr)], dim=1).min(dim=1)[0] / (snr if kind == "epsilon" else snr + 1)
+    expected = torch.stack([snr, 5.0 * torch.ones_like(snr)], dim=1).min(dim=1)[0] / (
+        snr if kind == "epsilon" else snr + 1
+    )
     torch.testing.assert_close(objective(training, kind).weights(steps), expected, rtol=1e-5, atol=1e-7)

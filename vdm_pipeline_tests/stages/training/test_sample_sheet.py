@@ -18,11 +18,17 @@ from vdm_pipeline_tests.stages.training.jobs import BASE, CAPTIONS, IMAGES, sile
 def sheets(tmp_path_factory) -> dict[str, np.ndarray]:
     """The two rows of sheets that were drawn all at once, in parts of five, and with the captions exchanged."""
     root: Path = tmp_path_factory.mktemp("sheets")
-    data = Encoder(BASE, root / "cache", 64, torch.device("cpu"), torch.float32).encode(IMAGES, CAPTIONS, flip=False, log=silent)
+    data = Encoder(BASE, root / "cache", 64, torch.device("cpu"), torch.float32).encode(
+        IMAGES, CAPTIONS, flip=False, log=silent
+    )
     parts = [load_part(BASE, name) for name in ("unet", "vae", "scheduler")]
     exchanged = dataclasses.replace(data, text=data.text.flip(0))
     rows = {}
-    for name, (given, micro) in {"whole": (data, 12), "parts": (data, 5), "exchanged": (exchanged, 12)}.items():
+    for name, (given, micro) in {
+        "whole": (data, 12),
+        "parts": (data, 5),
+        "exchanged": (exchanged, 12),
+    }.items():
         sample_sheet(*parts, given, micro, root / f"{name}.png")
         sheet = np.asarray(Image.open(root / f"{name}.png")).astype(int)
         rows[name] = np.stack([sheet[:64], sheet[-64:]])

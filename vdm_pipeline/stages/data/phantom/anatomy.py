@@ -43,7 +43,9 @@ def _body(patient: Patient, x: Array, y: Array) -> Array:
     """Torso and neck: an elliptic cross-section whose half width follows the outline of shoulders and neck."""
     chest = 14.2 * patient.width + patient.fat
     rise = 1 / (1 + np.exp(-(y - patient.shoulder) / 0.9))
-    half_width = 5.2 + 0.3 * patient.fat + (chest - 5.2 + 1.8 * np.exp(-((y - patient.shoulder - 3) ** 2) / 40)) * rise
+    half_width = (
+        5.2 + 0.3 * patient.fat + (chest - 5.2 + 1.8 * np.exp(-((y - patient.shoulder - 3) ** 2) / 40)) * rise
+    )
     half_depth = (patient.depth + 0.5 * patient.fat) * (0.62 + 0.38 * rise)
     inside = 1 - (x / half_width) ** 2
     return 2 * half_depth * np.sqrt(np.maximum(inside, 0))
@@ -87,7 +89,12 @@ def _heart(patient: Patient, x: Array, y: Array) -> Interval:
 
 def _right_heart(patient: Patient, x: Array, y: Array) -> Interval:
     k = patient.heart
-    return ellipsoid(x, y, (-0.6 + _turn(patient, -3.0), 5.6 + 0.5 * patient.inspiration, np.float32(-2.0)), (4.0 * k, 5.4 * k, 6.0 * k))
+    return ellipsoid(
+        x,
+        y,
+        (-0.6 + _turn(patient, -3.0), 5.6 + 0.5 * patient.inspiration, np.float32(-2.0)),
+        (4.0 * k, 5.4 * k, 6.0 * k),
+    )
 
 
 def _mediastinum(patient: Patient, x: Array, y: Array) -> Interval:
@@ -156,7 +163,9 @@ def _ribs(patient: Patient, x: Array, row: Array, y: Array) -> Array:
             ends = np.clip((0.84 * np.pi - phi) / 0.5, 0, 1) * np.clip((cage - sideways) / 0.6, 0, 1)
             bone = patient.rib_density * (0.6 if front else 1.0) * ends * (sideways > 1.5)
             across = np.abs(slope_x) / in_plane
-            total[:, band] += tube((y[:, band] - centre) * across, patient.rib_radius) * (bone / foreshortening)
+            total[:, band] += tube((y[:, band] - centre) * across, patient.rib_radius) * (
+                bone / foreshortening
+            )
     return total
 
 

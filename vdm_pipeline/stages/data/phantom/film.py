@@ -18,7 +18,9 @@ OVERSAMPLED_BELOW = 128
 """Below this size each pixel is the mean of 2 x 2 rays, against aliased ribs."""
 
 
-def render(seed: int, indices: NDArray[np.int64], pneumonia: NDArray[np.bool_], size: int) -> NDArray[np.uint8]:
+def render(
+    seed: int, indices: NDArray[np.int64], pneumonia: NDArray[np.bool_], size: int
+) -> NDArray[np.uint8]:
     """Render the films ``indices`` of the series ``seed``, shape ``[n, size, size]``, uint8.
 
     Each film depends on its own (seed, index, pneumonia, size) alone, not on its neighbours or the number of threads.
@@ -27,12 +29,17 @@ def render(seed: int, indices: NDArray[np.int64], pneumonia: NDArray[np.bool_], 
         raise ValueError(f"size is {size} pixels; a phantom needs at least 16")
     starts = range(0, len(indices), CHUNK)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        jobs = [pool.submit(_render_chunk, seed, indices[i : i + CHUNK], pneumonia[i : i + CHUNK], size) for i in starts]
+        jobs = [
+            pool.submit(_render_chunk, seed, indices[i : i + CHUNK], pneumonia[i : i + CHUNK], size)
+            for i in starts
+        ]
         chunks = [job.result() for job in jobs]
     return np.concatenate(chunks) if chunks else np.zeros((0, size, size), np.uint8)
 
 
-def _render_chunk(seed: int, indices: NDArray[np.int64], pneumonia: NDArray[np.bool_], size: int) -> NDArray[np.uint8]:
+def _render_chunk(
+    seed: int, indices: NDArray[np.int64], pneumonia: NDArray[np.bool_], size: int
+) -> NDArray[np.uint8]:
     patients = stack([draw_patient(seed, int(i), bool(p)) for i, p in zip(indices, pneumonia, strict=True)])
     rays = size * 2 if size < OVERSAMPLED_BELOW else size
     x, row = _pixel_grid(patients, rays)

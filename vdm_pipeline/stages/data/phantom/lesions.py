@@ -22,7 +22,9 @@ SHARE_LEFT = 0.535
 
 MAX_LESIONS = len(COUNT_PROBABILITY)
 _COUNTS = np.arange(1, MAX_LESIONS + 1)
-FIRST_LEFT = (SHARE_LEFT * (COUNT_PROBABILITY @ _COUNTS) - COUNT_PROBABILITY @ (_COUNTS // 2)) / COUNT_PROBABILITY[::2].sum()
+FIRST_LEFT = (
+    SHARE_LEFT * (COUNT_PROBABILITY @ _COUNTS) - COUNT_PROBABILITY @ (_COUNTS // 2)
+) / COUNT_PROBABILITY[::2].sum()
 """Chance of a film's first opacity to stand left, so that `SHARE_LEFT` of all do: an even count has half of them on each side."""
 
 

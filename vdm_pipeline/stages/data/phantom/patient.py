@@ -43,7 +43,9 @@ class Patient:
     window_centre: float
     window_width: float
     vessels: NDArray[np.float64]  # [VESSELS, 4]: side, angle, length, radius
-    blobs: NDArray[np.float64]  # [MAX_LESIONS * BLOBS, 6]: x, y (share of the field), a, b (ditto), depth, density
+    blobs: NDArray[
+        np.float64
+    ]  # [MAX_LESIONS * BLOBS, 6]: x, y (share of the field), a, b (ditto), depth, density
     noise_seed: int  # once stacked: one a film
 
 

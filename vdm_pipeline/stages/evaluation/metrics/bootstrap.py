@@ -12,7 +12,9 @@ Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 
-def intervals(truth: Labels, predicted: Labels, probabilities: Floats, bins: int, resamples: int, seed: int) -> dict[str, list[float]]:
+def intervals(
+    truth: Labels, predicted: Labels, probabilities: Floats, bins: int, resamples: int, seed: int
+) -> dict[str, list[float]]:
     """95 % percentile intervals by metric, over images drawn with replacement; a draw that lacks a class is drawn again.
 
     ``truth`` and ``predicted`` are ``[n]``, ``probabilities`` ``[n, classes]``. Metrics that need both a positive and a
@@ -43,7 +45,9 @@ def _draws(truth: Labels, resamples: int, seed: int) -> Iterator[Floats]:
         yield weights
 
 
-def weighted_metrics(truth: Labels, predicted: Labels, probabilities: Floats, bins: int, weights: Floats) -> dict[str, Floats]:
+def weighted_metrics(
+    truth: Labels, predicted: Labels, probabilities: Floats, bins: int, weights: Floats
+) -> dict[str, Floats]:
     """Each metric under each row of ``weights`` ``[r, n]``: arrays ``[r]``. With weights of one they are scikit-learn's own."""
     classes = probabilities.shape[1]
     matrix = _sums(weights, truth * classes + predicted, classes**2).reshape(-1, classes, classes)

@@ -23,7 +23,9 @@ def vendi_score(x: NDArray[np.float64]) -> float:
     From 1 (all the same) to n (nothing in common); it grows with n (Friedman and Dieng, 2023).
     """
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
-    gram = unit @ unit.T if len(x) <= x.shape[1] else unit.T @ unit  # both have the same eigenvalues but for zeros
+    gram = (
+        unit @ unit.T if len(x) <= x.shape[1] else unit.T @ unit
+    )  # both have the same eigenvalues but for zeros
     values = np.linalg.eigvalsh(gram / len(x))
     values = values[values > 0]
     return float(np.exp(-(values * np.log(values)).sum()))
@@ -31,11 +33,17 @@ def vendi_score(x: NDArray[np.float64]) -> float:
 
 def scales(side: int) -> int:
     """How many scales of MS-SSIM fit on images of a side, with windows of 11 pixels; 0 where not even one does."""
-    fitting = [m for m in range(1, len(WEIGHTS) + 1) if side // max(1, (m - 1) ** 2) >= WINDOW and side // 2 ** (m - 1) > WINDOW // 2]
+    fitting = [
+        m
+        for m in range(1, len(WEIGHTS) + 1)
+        if side // max(1, (m - 1) ** 2) >= WINDOW and side // 2 ** (m - 1) > WINDOW // 2
+    ]
     return max(fitting, default=0)
 
 
-def ms_ssim_within(images: NDArray[np.uint8], labels: NDArray[np.int64], resamples: int, seed: int) -> dict[str, Any] | None:
+def ms_ssim_within(
+    images: NDArray[np.uint8], labels: NDArray[np.int64], resamples: int, seed: int
+) -> dict[str, Any] | None:
     """Mean MS-SSIM of random pairs of the same class, each image in one pair at most, with a bootstrap interval over pairs.
 
     1: all the same; lower is more diverse. ``images`` are uint8 ``[n, h, w]`` or ``[n, h, w, 3]``, ``labels`` ``[n]``. None
@@ -51,8 +59,15 @@ def ms_ssim_within(images: NDArray[np.uint8], labels: NDArray[np.int64], resampl
     betas = tuple(weight / sum(used) for weight in used)
     found = []
     for start in range(0, len(pairs), AT_ONCE):
-        one, other = (torch.from_numpy(to_grey(images[rows]) / np.float32(255))[:, None] for rows in pairs[start : start + AT_ONCE].T)
-        found.append(ms_ssim(one, other, data_range=1.0, betas=betas, reduction="none", normalize="relu").double().numpy())
+        one, other = (
+            torch.from_numpy(to_grey(images[rows]) / np.float32(255))[:, None]
+            for rows in pairs[start : start + AT_ONCE].T
+        )
+        found.append(
+            ms_ssim(one, other, data_range=1.0, betas=betas, reduction="none", normalize="relu")
+            .double()
+            .numpy()
+        )
     return mean_with_interval(np.concatenate(found), resamples, seed)
 
 

@@ -15,10 +15,19 @@ Rows = NDArray[np.intp]
 
 
 def with_interval(
-    measure: Callable[[Rows, Rows], float], n: int, m: int, *, seed: int, low: float = -np.inf, high: float = np.inf, blocks: int = BLOCKS
+    measure: Callable[[Rows, Rows], float],
+    n: int,
+    m: int,
+    *,
+    seed: int,
+    low: float = -np.inf,
+    high: float = np.inf,
+    blocks: int = BLOCKS,
 ) -> dict[str, Any]:
     """One figure as `with_intervals` has it, kept within ``[low, high]``."""
-    return with_intervals(lambda x, y: {"it": measure(x, y)}, n, m, seed=seed, bounds={"it": (low, high)}, blocks=blocks)["it"]
+    return with_intervals(
+        lambda x, y: {"it": measure(x, y)}, n, m, seed=seed, bounds={"it": (low, high)}, blocks=blocks
+    )["it"]
 
 
 def with_intervals(
@@ -42,9 +51,14 @@ def with_intervals(
     width = _quantile(min(len(without) for without in (without_x, without_y) if without))
     found = {}
     for name, value in whole.items():
-        half = width * np.sqrt(sum(spread([figures[name] for figures in without]) for without in (without_x, without_y)))
+        half = width * np.sqrt(
+            sum(spread([figures[name] for figures in without]) for without in (without_x, without_y))
+        )
         low, high = bounds[name]
-        found[name] = {"value": float(value), "ci95": [max(low, float(value - half)), min(high, float(value + half))]}
+        found[name] = {
+            "value": float(value),
+            "ci95": [max(low, float(value - half)), min(high, float(value + half))],
+        }
     return found
 
 

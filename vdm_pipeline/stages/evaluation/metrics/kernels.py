@@ -45,7 +45,15 @@ def squared_mmd(x: Floats, y: Floats, kernel: Kernel) -> dict[str, Any]:
     row_x, row_y = within_x.sum(1) - np.diag(within_x), within_y.sum(1) - np.diag(within_y)
     sum_x, sum_y, sum_xy = row_x.sum(), row_y.sum(), across.sum()
     value = sum_x / (n * (n - 1)) + sum_y / (m * (m - 1)) - 2 * sum_xy / (n * m)
-    without_x = (sum_x - 2 * row_x) / ((n - 1) * (n - 2)) + sum_y / (m * (m - 1)) - 2 * (sum_xy - across.sum(1)) / ((n - 1) * m)
-    without_y = sum_x / (n * (n - 1)) + (sum_y - 2 * row_y) / ((m - 1) * (m - 2)) - 2 * (sum_xy - across.sum(0)) / (n * (m - 1))
+    without_x = (
+        (sum_x - 2 * row_x) / ((n - 1) * (n - 2))
+        + sum_y / (m * (m - 1))
+        - 2 * (sum_xy - across.sum(1)) / ((n - 1) * m)
+    )
+    without_y = (
+        sum_x / (n * (n - 1))
+        + (sum_y - 2 * row_y) / ((m - 1) * (m - 2))
+        - 2 * (sum_xy - across.sum(0)) / (n * (m - 1))
+    )
     half = Z95 * float(np.sqrt((n - 1) * without_x.var() + (m - 1) * without_y.var()))
     return {"value": float(value), "ci95": [float(value) - half, float(value) + half]}

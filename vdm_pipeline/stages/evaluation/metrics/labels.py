@@ -16,7 +16,9 @@ BINS = 15
 """Bins of the expected calibration error (Guo et al., 2017)."""
 
 
-def label_report(table: "pd.DataFrame", class_names: Sequence[str], resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
+def label_report(
+    table: "pd.DataFrame", class_names: Sequence[str], resamples: int = 1000, seed: int = 0
+) -> dict[str, Any]:
     """Metrics of every split and overall, each with its 95 % interval under ``<metric>_ci95``.
 
     ``uncalibrated`` repeats them for the model's own probabilities and their argmax; the splits stand under their names.
@@ -43,18 +45,27 @@ def true_labels_for(labelling: Labelling, captions_from: str) -> dict[str, str]:
         "platt": f"they taught temperature and bias{cut}, so this split's calibrated figures flatter",
     }
     return {
-        "train": "they chose and captioned the subset" if captions_from == "ground_truth" else "they measure, and chose nothing",
+        "train": "they chose and captioned the subset"
+        if captions_from == "ground_truth"
+        else "they measure, and chose nothing",
         "val": val[labelling.calibration],
         "test": "they measure, and nothing else",
-        "overall": "all splits together" + ("" if labelling.calibration != "platt" else ", val and its flattering figures among them"),
+        "overall": "all splits together"
+        + ("" if labelling.calibration != "platt" else ", val and its flattering figures among them"),
     }
 
 
-def as_used(table: "pd.DataFrame", class_names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+def as_used(
+    table: "pd.DataFrame", class_names: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """True labels ``[n]``, labels as they are used ``[n]``, and their probabilities ``[n, classes]``."""
     index = {name: label for label, name in enumerate(class_names)}
     labels = table["auto_label"].map(index).to_numpy(np.int64)
-    return table["ground_truth"].to_numpy(np.int64), labels, table[[f"p_{name}" for name in class_names]].to_numpy(np.float64)
+    return (
+        table["ground_truth"].to_numpy(np.int64),
+        labels,
+        table[[f"p_{name}" for name in class_names]].to_numpy(np.float64),
+    )
 
 
 def plain(table: "pd.DataFrame", class_names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -87,11 +98,17 @@ def score(
     f1 = {"average": "binary"} if binary else {"average": "macro", "labels": every}
     values = {
         "accuracy": float(metrics.accuracy_score(truth, predicted)),
-        "balanced_accuracy": float(np.mean([matrix[c, c] / matrix[c].sum() for c in every if matrix[c].sum()])),
+        "balanced_accuracy": float(
+            np.mean([matrix[c, c] / matrix[c].sum() for c in every if matrix[c].sum()])
+        ),
         "f1": float(metrics.f1_score(truth, predicted, zero_division=0, **f1)),
         "mcc": float(metrics.matthews_corrcoef(truth, predicted)),
         "roc_auc": float(metrics.roc_auc_score(truth, ranked, multi_class="ovr")) if defined else None,
-        "average_precision": float(metrics.average_precision_score(one_hot[:, 1] if binary else one_hot, ranked)) if defined else None,
+        "average_precision": float(
+            metrics.average_precision_score(one_hot[:, 1] if binary else one_hot, ranked)
+        )
+        if defined
+        else None,
         "ece": calibration_error(probabilities[np.arange(len(truth)), predicted], predicted == truth),
         "brier": float(np.mean(np.sum((probabilities - one_hot) ** 2, axis=1)) / (2 if binary else 1)),
     }
@@ -116,4 +133,7 @@ def _named_matrix(matrix: NDArray[np.int64], class_names: Sequence[str]) -> dict
     if len(class_names) == 2:
         (tn, fp), (fn, tp) = matrix.tolist()
         return {"tn": tn, "fp": fp, "fn": fn, "tp": tp}
-    return {true: dict(zip(class_names, row, strict=True)) for true, row in zip(class_names, matrix.tolist(), strict=True)}
+    return {
+        true: dict(zip(class_names, row, strict=True))
+        for true, row in zip(class_names, matrix.tolist(), strict=True)
+    }

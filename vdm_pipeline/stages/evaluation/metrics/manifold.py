@@ -34,12 +34,18 @@ class Manifolds:
     def of(cls, real: Floats, generated: Floats) -> "Manifolds":
         """From features ``[n, d]`` and ``[m, d]``; raises ``ValueError`` below 6 rows a set."""
         if min(len(real), len(generated)) < LEAST:
-            raise ValueError(f"{NEIGHBOURS} neighbours need {LEAST} images a set; there are {len(real)} and {len(generated)}")
+            raise ValueError(
+                f"{NEIGHBOURS} neighbours need {LEAST} images a set; there are {len(real)} and {len(generated)}"
+            )
         return cls(distances(real, real), distances(generated, generated), distances(real, generated))
 
     def rows(self, real: Rows, generated: Rows) -> "Manifolds":
         """A part of both sets."""
-        return Manifolds(self.real[np.ix_(real, real)], self.generated[np.ix_(generated, generated)], self.across[np.ix_(real, generated)])
+        return Manifolds(
+            self.real[np.ix_(real, real)],
+            self.generated[np.ix_(generated, generated)],
+            self.across[np.ix_(real, generated)],
+        )
 
     @cached_property
     def real_reach(self) -> Floats:

@@ -13,7 +13,11 @@ Floats = NDArray[np.float64]
 def paired_difference(before: Floats, after: Floats, resamples: int, seed: int) -> dict[str, Any]:
     """Mean of ``after - before``, both ``[n]``, with a bootstrap interval over pairs and the p-value of a sign-flip test."""
     difference = after - before
-    return {"n": len(difference), **mean_with_interval(difference, resamples, seed), "p": sign_flip_p(difference, resamples, seed)}
+    return {
+        "n": len(difference),
+        **mean_with_interval(difference, resamples, seed),
+        "p": sign_flip_p(difference, resamples, seed),
+    }
 
 
 def sign_flip_p(difference: Floats, resamples: int, seed: int) -> float:

@@ -61,7 +61,10 @@ def in_half_widths(metric: Metric) -> dict[str, Any] | None:
 def _kid(report: Mapping[str, Any], space: str, title: str, class_names: Sequence[str]) -> "Figure | None":
     """Arms down, groups side by side; linear around 0, where the floor lies, and logarithmic beyond."""
     arms = _arms(report)
-    series = {group: [_set_metric(arm, group, space, "kid") for arm in arms.values()] for group in _groups(class_names)}
+    series = {
+        group: [_set_metric(arm, group, space, "kid") for arm in arms.values()]
+        for group in _groups(class_names)
+    }
     figure = _dots(f"KID, {title}", "KID: lower is closer to real", list(arms), series)
     if figure:
         ends = [abs(end) for found in series.values() for metric in found if metric for end in metric["ci95"]]
@@ -72,14 +75,24 @@ def _kid(report: Mapping[str, Any], space: str, title: str, class_names: Sequenc
 
 def _neighbours(report: Mapping[str, Any], space: str, title: str) -> "Figure | None":
     arms = _arms(report)
-    series = {name: [_set_metric(arm, "overall", space, metric) for metric in SHARES] for name, arm in arms.items()}
+    series = {
+        name: [_set_metric(arm, "overall", space, metric) for metric in SHARES] for name, arm in arms.items()
+    }
     return _dots(f"Among neighbours, {title}", "higher is closer to real", list(SHARES), series)
 
 
 def _paired(report: Mapping[str, Any], class_names: Sequence[str]) -> "Figure | None":
     """Every metric in half-widths of its interval: the interval holds 0 where the dot lies within one of 0."""
-    series = {group: [in_half_widths(_at(report, "paired", metric, group)) for metric in PAIRED] for group in _groups(class_names)}
-    figure = _dots("LoRA minus baseline, pair by pair", "difference, in half-widths of its 95 % interval", list(PAIRED.values()), series)
+    series = {
+        group: [in_half_widths(_at(report, "paired", metric, group)) for metric in PAIRED]
+        for group in _groups(class_names)
+    }
+    figure = _dots(
+        "LoRA minus baseline, pair by pair",
+        "difference, in half-widths of its 95 % interval",
+        list(PAIRED.values()),
+        series,
+    )
     if figure:
         figure.axes[0].set_xscale("symlog", linthresh=2)
         figure.axes[0].axvline(0, color=GREY, lw=0.8)
@@ -102,7 +115,9 @@ def _copies(report: Mapping[str, Any], space: str, title: str) -> "Figure | None
 
 def _utility(report: Mapping[str, Any], class_names: Sequence[str]) -> "Figure | None":
     series = {"": [_at(report, "utility", "sets", name, "balanced_accuracy") for name in SETS]}
-    figure = _dots("Classifier on real test images, by training set", "balanced accuracy", list(SETS.values()), series)
+    figure = _dots(
+        "Classifier on real test images, by training set", "balanced accuracy", list(SETS.values()), series
+    )
     if figure:
         figure.axes[0].axvline(1 / len(class_names), color=GREY, lw=0.8, ls="--")
     return figure
@@ -117,17 +132,34 @@ def _dots(title: str, x: str, rows: Sequence[str], series: Mapping[str, Sequence
     axes.title.set_fontsize(10)
     step = 0.7 / len(shown)
     for index, (name, metrics) in enumerate(shown.items()):
-        places = [row + (index - (len(shown) - 1) / 2) * step for row, there in enumerate(_there(metrics)) if there]
+        places = [
+            row + (index - (len(shown) - 1) / 2) * step for row, there in enumerate(_there(metrics)) if there
+        ]
         values = [metric for metric in metrics if metric and metric.get("value") is not None]
         ends = list(zip(*(_reach(metric) for metric in values), strict=True))
         colour = COLOURS[index % len(COLOURS)]
-        axes.errorbar([metric["value"] for metric in values], places, xerr=ends, fmt="o", ms=3.5, lw=1.2, color=colour, label=name)
+        axes.errorbar(
+            [metric["value"] for metric in values],
+            places,
+            xerr=ends,
+            fmt="o",
+            ms=3.5,
+            lw=1.2,
+            color=colour,
+            label=name,
+        )
     axes.set_yticks(range(len(rows)), rows, fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="x", labelsize=8)
     axes.xaxis.label.set_fontsize(8)
     if len(shown) > 1:
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(3, len(shown)), frameon=False, fontsize=8)
+        figure.legend(
+            *axes.get_legend_handles_labels(),
+            loc="outside lower center",
+            ncols=min(3, len(shown)),
+            frameon=False,
+            fontsize=8,
+        )
     return figure
 
 

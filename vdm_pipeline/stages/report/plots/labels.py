@@ -39,7 +39,12 @@ def _roc(test: "pd.DataFrame", class_names: Sequence[str]) -> "Figure | None":
     for label in there:
         false, true, _ = roc_curve(truth == label, probabilities[:, label])
         area = roc_auc_score(truth == label, probabilities[:, label])
-        axes.plot(false, true, label=f"{class_names[label]}, AUC {area:.3f}", **({"color": BLUE} if len(there) == 1 else {}))
+        axes.plot(
+            false,
+            true,
+            label=f"{class_names[label]}, AUC {area:.3f}",
+            **({"color": BLUE} if len(there) == 1 else {}),
+        )
     axes.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls="--")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
@@ -48,7 +53,9 @@ def _roc(test: "pd.DataFrame", class_names: Sequence[str]) -> "Figure | None":
 def _reliability(test: "pd.DataFrame", class_names: Sequence[str]) -> "Figure":
     """Share that is right against confidence, bin by bin, of the labels as they are used and of the plain argmax."""
     truth, used, probabilities = as_used(test, class_names)
-    figure, axes = axes_of("Labels on test: reliability", "confidence of the label", "share that is right", square=True)
+    figure, axes = axes_of(
+        "Labels on test: reliability", "confidence of the label", "share that is right", square=True
+    )
     axes.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls="--")
     for title, predicted, values, colour in (
         ("plain argmax", *plain(test, class_names), ORANGE),
@@ -94,7 +101,10 @@ def _scores(test: "pd.DataFrame", class_names: Sequence[str]) -> "Figure":
     truth, used, probabilities = as_used(test, class_names)
     if len(class_names) == 2:
         figure, axes = axes_of("Labels on test: scores", f"probability of {class_names[1]}", "test images")
-        groups, names = [probabilities[truth == label, 1] for label in (0, 1)], [f"truly {name}" for name in class_names]
+        groups, names = (
+            [probabilities[truth == label, 1] for label in (0, 1)],
+            [f"truly {name}" for name in class_names],
+        )
     else:
         figure, axes = axes_of("Labels on test: confidence", "confidence of the label", "test images")
         confidence = probabilities[np.arange(len(truth)), used]

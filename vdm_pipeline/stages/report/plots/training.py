@@ -18,6 +18,12 @@ def loss_figure(training_log: Path) -> "Figure":
     axes.plot(log["step"], log["loss"], color=BLUE, label="training, mean since the point before")
     validated = log.dropna(subset="validation_loss")
     if len(validated):
-        axes.plot(validated["step"], validated["validation_loss"], color=ORANGE, marker=".", label="held-out images, fixed noise")
+        axes.plot(
+            validated["step"],
+            validated["validation_loss"],
+            color=ORANGE,
+            marker=".",
+            label="held-out images, fixed noise",
+        )
     axes.legend(frameon=False, fontsize=8)
     return figure

@@ -9,7 +9,9 @@ from vdm_pipeline.stages.report.verdicts.use import copies, safe_to_share, usefu
 from vdm_pipeline.stages.report.verdicts.verdict import Verdict
 
 
-def verdicts(labels: Mapping[str, Any], images: Mapping[str, Any], class_names: Sequence[str], max_copied: float) -> list[Verdict]:
+def verdicts(
+    labels: Mapping[str, Any], images: Mapping[str, Any], class_names: Sequence[str], max_copied: float
+) -> list[Verdict]:
     """From the two metric files; ``max_copied`` is that of the profile's checks."""
     return [
         safe_to_share(images, max_copied),

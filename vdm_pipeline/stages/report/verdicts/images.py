@@ -6,7 +6,16 @@ from typing import Any
 from scipy.stats import binomtest
 
 from vdm_pipeline.stages.report.verdicts.verdict import Outcome, Verdict, gathered
-from vdm_pipeline.stages.report.wording import NOT_MEASURED, below, bound, chance, find, has_value, interval, share
+from vdm_pipeline.stages.report.wording import (
+    NOT_MEASURED,
+    below,
+    bound,
+    chance,
+    find,
+    has_value,
+    interval,
+    share,
+)
 
 SPACES = {"labeller": "In the labeller's space", "independent": "In the independent space"}
 ALPHA = 0.05
@@ -28,7 +37,11 @@ SPREADS = (
 
 def distance(images: Mapping[str, Any]) -> Verdict:
     """KID with and without the LoRA, in both spaces, beside the floor."""
-    return gathered("Closer to real images", "images", [_distance(images, space, title) for space, title in SPACES.items()])
+    return gathered(
+        "Closer to real images",
+        "images",
+        [_distance(images, space, title) for space, title in SPACES.items()],
+    )
 
 
 def _distance(images: Mapping[str, Any], space: str, title: str) -> tuple[Outcome, str]:
@@ -47,7 +60,11 @@ def _distance(images: Mapping[str, Any], space: str, title: str) -> tuple[Outcom
 def _against_floor(lora: Mapping[str, Any], real: Mapping[str, Any] | None) -> str:
     if real is None or not has_value(real):
         return ""
-    return ", which the images do not reach" if below(real, lora) else ", from which the images are not told apart"
+    return (
+        ", which the images do not reach"
+        if below(real, lora)
+        else ", from which the images are not told apart"
+    )
 
 
 def paired(images: Mapping[str, Any]) -> Verdict:
@@ -73,7 +90,9 @@ def agreement(images: Mapping[str, Any], class_names: Sequence[str]) -> Verdict:
 
 
 def _agreement(images: Mapping[str, Any], name: str) -> tuple[Outcome, str]:
-    lora, baseline, real = (find(images, arm, name, "label_agreement") for arm in ("lora", "baseline", "real"))
+    lora, baseline, real = (
+        find(images, arm, name, "label_agreement") for arm in ("lora", "baseline", "real")
+    )
     if not has_value(lora) or not has_value(baseline):
         return "absent", f"Whether images asked to be {name} look so to the judge: {NOT_MEASURED}."
     worse = below(lora, baseline)
@@ -92,13 +111,18 @@ def _agreement(images: Mapping[str, Any], name: str) -> tuple[Outcome, str]:
 
 def diversity(images: Mapping[str, Any]) -> Verdict:
     """Against as many real images: fewer kinds, gaps, or images that are alike."""
-    parts = [_diversity(images, *what) for what in SPREADS] + [_alike(images, space, title) for space, title in SPACES.items()]
+    parts = [_diversity(images, *what) for what in SPREADS] + [
+        _alike(images, space, title) for space, title in SPACES.items()
+    ]
     return gathered("Diversity against real images", "images", parts)
 
 
 def _alike(images: Mapping[str, Any], space: str, title: str) -> tuple[Outcome, str]:
     """Images that lie nearer to another generated one than 95 % of real ones lie to another real one."""
-    found, n = find(images, "memorization", "arms", "lora", "duplicates", space), find(images, "lora", "overall", "n")
+    found, n = (
+        find(images, "memorization", "arms", "lora", "duplicates", space),
+        find(images, "lora", "overall", "n"),
+    )
     if found is None or not n:
         return "absent", f"{title}, images that are alike: {NOT_MEASURED}."
     p = binomtest(round(found * n), n, ALIKE, alternative="greater").pvalue
@@ -106,19 +130,25 @@ def _alike(images: Mapping[str, Any], space: str, title: str) -> tuple[Outcome, 
     return ("bad", f"{told}: they are more alike.") if p < ALIKE_SURE else ("good", f"{told}.")
 
 
-def _diversity(images: Mapping[str, Any], key: str, space: str, wanted: str, what: str) -> tuple[Outcome, str]:
+def _diversity(
+    images: Mapping[str, Any], key: str, space: str, wanted: str, what: str
+) -> tuple[Outcome, str]:
     lora, real = (_of_set(images, arm, space, key) for arm in ("lora", "real"))
     if not has_value(lora) or not has_value(real):
         return "absent", f"{_capital(what)}: {NOT_MEASURED}."
     less, more = (below(lora, real), below(real, lora))[:: 1 if wanted == "higher" else -1]
     says = "less diverse" if less else "more varied" if more else "not told apart"
-    told = f"{_capital(what)}: {interval(lora)} with the LoRA, {interval(real)} of as many real images; {says}."
+    told = (
+        f"{_capital(what)}: {interval(lora)} with the LoRA, {interval(real)} of as many real images; {says}."
+    )
     return ("bad" if less else "good" if more or _close(lora, real) else "open"), told
 
 
 def sharpness(images: Mapping[str, Any], class_names: Sequence[str]) -> Verdict:
     """Blurred or noisy, against real images of the same class and size; over all classes their differences would hide it."""
-    return gathered("Sharpness against real images", "images", [_sharpness(images, name) for name in class_names])
+    return gathered(
+        "Sharpness against real images", "images", [_sharpness(images, name) for name in class_names]
+    )
 
 
 def _sharpness(images: Mapping[str, Any], name: str) -> tuple[Outcome, str]:
@@ -126,7 +156,13 @@ def _sharpness(images: Mapping[str, Any], name: str) -> tuple[Outcome, str]:
     if not has_value(lora) or not has_value(real):
         return "absent", f"Sharpness of {name} images against real ones: {NOT_MEASURED}."
     blurred, harsh = below(lora, real), below(real, lora)
-    says = "blurrier than real ones" if blurred else "sharper or noisier than real ones" if harsh else "not told apart from real ones"
+    says = (
+        "blurrier than real ones"
+        if blurred
+        else "sharper or noisier than real ones"
+        if harsh
+        else "not told apart from real ones"
+    )
     told = f"{_capital(name)} images with the LoRA are {says}: {interval(lora)} against {interval(real)}"
     told += f"; the baseline has {interval(baseline)}."
     return ("bad" if blurred or harsh else "good" if _close(lora, real) else "open"), told

@@ -12,9 +12,13 @@ TOPIC, PLACE = "Automatic labels", "labels"
 def labels_work(labels: Mapping[str, Any], n_classes: int) -> Verdict:
     """On test: the interval of the balanced accuracy against guessing, and the accuracy against the most frequent class."""
     test = find(labels, "test") or {}
-    balanced, majority, accuracy = (test.get(key) for key in ("balanced_accuracy", "majority_baseline_accuracy", "accuracy"))
+    balanced, majority, accuracy = (
+        test.get(key) for key in ("balanced_accuracy", "majority_baseline_accuracy", "accuracy")
+    )
     if balanced is None or majority is None or accuracy is None:
-        return Verdict(TOPIC, "absent", (f"Whether the labels beat a constant answer: {NOT_MEASURED}.",), PLACE)
+        return Verdict(
+            TOPIC, "absent", (f"Whether the labels beat a constant answer: {NOT_MEASURED}.",), PLACE
+        )
     low = (test.get("balanced_accuracy_ci95") or [balanced])[0]
     good = accuracy > majority and low > 1 / n_classes
     outcome: Outcome = "good" if good else "bad"

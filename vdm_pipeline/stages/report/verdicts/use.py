@@ -10,7 +10,11 @@ from vdm_pipeline.stages.report.verdicts.verdict import Outcome, Verdict, gather
 from vdm_pipeline.stages.report.wording import NOT_MEASURED, bound, chance, find, has_value, interval, share
 
 SPACES = {"labeller": "labeller's space", "independent": "independent space"}
-SHARING: dict[str, tuple[str, Outcome]] = {"none": ("yes", "good"), "some": ("no", "bad"), "unclear": ("not clear", "open")}
+SHARING: dict[str, tuple[str, Outcome]] = {
+    "none": ("yes", "good"),
+    "some": ("no", "bad"),
+    "unclear": ("not clear", "open"),
+}
 CAVEAT = "This looks for near copies of training images; it proves no anonymity, and the licences below still bind."
 ALPHA = 0.01
 
@@ -20,9 +24,19 @@ def safe_to_share(images: Mapping[str, Any], max_copied: float) -> Verdict:
     try:
         found = copies_found(images["memorization"], max_copied)
     except (KeyError, TypeError, ValueError):
-        return Verdict(f"Safe to share: {NOT_MEASURED}", "absent", (f"Whether images copy training images: {NOT_MEASURED}.",), "copies")
+        return Verdict(
+            f"Safe to share: {NOT_MEASURED}",
+            "absent",
+            (f"Whether images copy training images: {NOT_MEASURED}.",),
+            "copies",
+        )
     says, outcome = SHARING[found.state]
-    return Verdict(f"Safe to share: {says}", outcome, (f"{found.sentence[0].upper()}{found.sentence[1:]}.", CAVEAT), "copies")
+    return Verdict(
+        f"Safe to share: {says}",
+        outcome,
+        (f"{found.sentence[0].upper()}{found.sentence[1:]}.", CAVEAT),
+        "copies",
+    )
 
 
 def copies(images: Mapping[str, Any], max_copied: float) -> Verdict:
@@ -38,7 +52,13 @@ def _copies(images: Mapping[str, Any], space: str, title: str, max_copied: float
     if not has_value(copied) or p is None or find(lora, "p_copied") is None:
         return "absent", f"Copies of training images, in the {title}: {NOT_MEASURED}."
     too_many = copies_too_many(lora, max_copied)
-    outcome: Outcome = "bad" if too_many else "open" if bound(copied, 0) > 0 or copied["value"] > max_copied or p < ALPHA else "good"
+    outcome: Outcome = (
+        "bad"
+        if too_many
+        else "open"
+        if bound(copied, 0) > 0 or copied["value"] > max_copied or p < ALPHA
+        else "good"
+    )
     says = {
         "bad": "There are more copies of training images than chance explains",
         "open": "The images lean towards the training images",
@@ -56,11 +76,19 @@ def useful(images: Mapping[str, Any]) -> Verdict:
     """What synthetic images add for a classifier, beyond what repeating the real ones does."""
     gain, alone = (find(images, "utility", "gains", key) for key in ("real_twice", "real"))
     if not has_value(gain):
-        return Verdict("Useful for training", "absent", (f"Whether images help to train a classifier: {NOT_MEASURED}.",), "utility")
+        return Verdict(
+            "Useful for training",
+            "absent",
+            (f"Whether images help to train a classifier: {NOT_MEASURED}.",),
+            "utility",
+        )
     both = [bound(gain, 0) > 0, not has_value(alone) or bound(alone, 0) > 0]
     outcome: Outcome = "good" if all(both) else "bad" if bound(gain, 1) < 0 else "open"
     says = {"good": "help", "bad": "harm", "open": "neither clearly help nor harm"}[outcome]
-    sets = {key: interval(find(images, "utility", "sets", key, "balanced_accuracy")) for key in ("synthetic", "real")}
+    sets = {
+        key: interval(find(images, "utility", "sets", key, "balanced_accuracy"))
+        for key in ("synthetic", "real")
+    }
     return Verdict(
         "Useful for training",
         outcome,

@@ -31,4 +31,6 @@ def together(outcomes: Iterable[Outcome]) -> Outcome:
 def gathered(topic: str, place: str, parts: Iterable[tuple[Outcome, str]]) -> Verdict:
     """One verdict from several sentences with an outcome each; the worst news come first."""
     parts = sorted(parts, key=lambda part: ("bad", "mixed", "open", "good", "absent").index(part[0]))
-    return Verdict(topic, together(outcome for outcome, _ in parts), tuple(sentence for _, sentence in parts), place)
+    return Verdict(
+        topic, together(outcome for outcome, _ in parts), tuple(sentence for _, sentence in parts), place
+    )

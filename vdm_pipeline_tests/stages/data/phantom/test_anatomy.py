@@ -43,7 +43,9 @@ def marched_lungs(p: Patient) -> tuple[np.ndarray, np.ndarray]:
     """Depth of both lungs ``[y, x]``, and how much of it lies in mediastinum and dome at once, which `_lungs` neglects."""
     depth, neglected, k = np.zeros((32, 32)), np.zeros((32, 32)), p.heart
     mediastinum = inside(p, (turn(p, -1), -1, 0), (2.9, 19, 8.5))
-    heart = inside(p, (2.6 + turn(p, -3), 6.4 + 0.5 * p.inspiration, -2.5), (6.6 * k, 4.9 * k, 6.2 * k), p.heart_tilt)
+    heart = inside(
+        p, (2.6 + turn(p, -3), 6.4 + 0.5 * p.inspiration, -2.5), (6.6 * k, 4.9 * k, 6.2 * k), p.heart_tilt
+    )
     right_heart = inside(p, (-0.6 + turn(p, -3), 5.6 + 0.5 * p.inspiration, -2), (4 * k, 5.4 * k, 6 * k))
     for side, organ, top in ((-1, right_heart, 16.6 + p.inspiration), (1, heart, 17.5 + p.inspiration)):
         centre = (side * 7 * p.width + turn(p, 0.5), 1.6, 0.5)
@@ -79,7 +81,9 @@ def marched_integral(p: Patient, texture: np.ndarray) -> np.ndarray:
     soft -= (1 - p.lung_density * (1 + 0.16 * texture)) * air
     soft += 0.9 * marched_vessels(p, air)
     soft -= length(rod(X[0] - turn(p, 1) + 0 * y, 0.85)) / (1 + np.exp((y + 4.5) / 0.5))
-    soft -= length(inside(p, (5.6, 12.4 + p.inspiration, 0), (2.6 * p.gas + 0.01, 1.5 * p.gas + 0.01, 3 * p.gas)))
+    soft -= length(
+        inside(p, (5.6, 12.4 + p.inspiration, 0), (2.6 * p.gas + 0.01, 1.5 * p.gas + 0.01, 3 * p.gas))
+    )
     discs = 0.72 + 0.28 * np.tanh(3 * np.cos(2 * np.pi * y / 2.7) + 1.5)
     bone = 0.3 * discs * length(rod(X[0] - turn(p, 6) + 0 * y, 1.75))
     out = np.abs(X[0] - turn(p, -8))
@@ -114,7 +118,9 @@ def test_depth_of_the_lungs(index):
 @pytest.mark.parametrize("index", PATIENTS)
 def test_the_whole_line_integral(index):
     texture = np.random.default_rng(index).standard_normal((32, 32))
-    off = np.abs(integral(person(index), texture) - marched_integral(person(index), texture)) > 0.206 * 6 * STEP
+    off = (
+        np.abs(integral(person(index), texture) - marched_integral(person(index), texture)) > 0.206 * 6 * STEP
+    )
     off &= marched_lungs(person(index))[1] == 0
     assert not off.any()
 

@@ -40,7 +40,9 @@ def test_a_film_does_not_depend_on_its_neighbours(films, order):
 @pytest.mark.parametrize("threads", [1, 3])
 def test_nor_on_threads_or_chunks(films, monkeypatch, threads):
     monkeypatch.setattr("os.cpu_count", lambda: threads)
-    np.testing.assert_array_equal(np.concatenate(list(render_in_chunks(5, np.arange(11), SICK, 32, chunk=4))), films)
+    np.testing.assert_array_equal(
+        np.concatenate(list(render_in_chunks(5, np.arange(11), SICK, 32, chunk=4))), films
+    )
 
 
 def test_films_of_other_patients_and_series_differ(films):
@@ -92,7 +94,9 @@ def test_pneumonia_adds_attenuation_in_the_lungs_and_nowhere_else(index):
 def test_on_the_film_the_consolidation_is_brighter_than_the_lung_around_it():
     gains = []
     for index in range(8):
-        healthy, sick = (render(5, np.array([index]), np.array([ill]), 64)[0].astype(float) for ill in (False, True))
+        healthy, sick = (
+            render(5, np.array([index]), np.array([ill]), 64)[0].astype(float) for ill in (False, True)
+        )
         added = attenuation(index, True) - attenuation(index, False)
         core, rest = added > added.max() / 2, (lungs(index) > 3) & (added < 0.01)
         gains.append((sick - healthy)[core].mean() - (sick - healthy)[rest].mean())
@@ -108,7 +112,10 @@ def test_lungs_are_dark_and_the_mediastinum_is_bright():
 
 def test_the_heart_stands_on_the_right_of_the_image():
     mirrored = [lungs(index)[34:44] for index in range(6)]
-    right, left = (np.mean([half.mean() for half in halves]) for halves in zip(*((m[:, :32], m[:, 32:]) for m in mirrored), strict=True))
+    right, left = (
+        np.mean([half.mean() for half in halves])
+        for halves in zip(*((m[:, :32], m[:, 32:]) for m in mirrored), strict=True)
+    )
     assert left < right  # the left lung, on the image's right, gives way to the heart
 
 

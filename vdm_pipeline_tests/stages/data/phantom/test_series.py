@@ -10,7 +10,9 @@ from vdm_pipeline.stages.data.phantom import series
 from vdm_pipeline.stages.data.phantom.film import render
 from vdm_pipeline.stages.data.phantom.series import is_rendered_from, render_archive
 
-DATA = Data(dataset="phantom", size=28, source="phantom", train=12, val=5, test=7, pneumonia_share=0.25, seed=3)
+DATA = Data(
+    dataset="phantom", size=28, source="phantom", train=12, val=5, test=7, pneumonia_share=0.25, seed=3
+)
 
 
 def rendered(path, **changes) -> dict[str, np.ndarray]:
@@ -21,7 +23,9 @@ def rendered(path, **changes) -> dict[str, np.ndarray]:
 
 def test_format_counts_and_shares(tmp_path):
     arrays = rendered(tmp_path / "p.npz")
-    assert list(arrays) == [f"{split}_{part}" for split in ("train", "val", "test") for part in ("images", "labels")]
+    assert list(arrays) == [
+        f"{split}_{part}" for split in ("train", "val", "test") for part in ("images", "labels")
+    ]
     for split, count, sick in (("train", 12, 3), ("val", 5, 1), ("test", 7, 2)):
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
         assert (images.shape, images.dtype) == ((count, 28, 28), np.uint8)
@@ -39,7 +43,11 @@ def test_labels_belong_to_their_films(tmp_path):
 
 def test_classes_come_in_an_order_of_the_seed(tmp_path):
     data = DATA.model_copy(update={"pneumonia_share": 0.5})
-    orders = {series.split_labels(data.model_copy(update={"seed": seed}), split, 40).tobytes() for seed in (0, 1) for split in (0, 1)}
+    orders = {
+        series.split_labels(data.model_copy(update={"seed": seed}), split, 40).tobytes()
+        for seed in (0, 1)
+        for split in (0, 1)
+    }
     assert len(orders) == 4
     first = series.split_labels(data, 0, 40)
     np.testing.assert_array_equal(first, series.split_labels(data, 0, 40))
@@ -88,6 +96,8 @@ def test_progress_is_told(tmp_path):
 
 @pytest.mark.parametrize("share", [0.0, 1.0, 0.01])
 def test_a_train_split_of_one_class_is_refused_before_rendering(tmp_path, share):
-    with pytest.raises(ArchiveError, match=r"data.pneumonia_share = .* leaves train without a class; set a share"):
+    with pytest.raises(
+        ArchiveError, match=r"data.pneumonia_share = .* leaves train without a class; set a share"
+    ):
         rendered(tmp_path / "p.npz", pneumonia_share=share)
     assert not any(tmp_path.iterdir())

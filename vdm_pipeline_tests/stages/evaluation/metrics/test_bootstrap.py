@@ -21,7 +21,9 @@ def noisy(n: int, classes: int, digits: int, seed: int) -> tuple[np.ndarray, np.
     return truth, predicted, probabilities
 
 
-def peer(truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> dict[str, float]:
+def peer(
+    truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray, weights: np.ndarray
+) -> dict[str, float]:
     classes = probabilities.shape[1]
     one_hot, average = np.eye(classes)[truth], "binary" if classes == 2 else "macro"
     ranked = [1] if classes == 2 else range(classes)
@@ -34,9 +36,12 @@ def peer(truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray, we
         "f1": metrics.f1_score(truth, predicted, average=average, sample_weight=weights),
         "mcc": metrics.matthews_corrcoef(truth, predicted, sample_weight=weights),
         "roc_auc": np.mean([metrics.roc_auc_score(y, p, sample_weight=weights) for y, p in binary]),
-        "average_precision": np.mean([metrics.average_precision_score(y, p, sample_weight=weights) for y, p in binary]),
+        "average_precision": np.mean(
+            [metrics.average_precision_score(y, p, sample_weight=weights) for y, p in binary]
+        ),
         "ece": calibration_error(confidence, predicted[drawn] == truth[drawn]),
-        "brier": np.average(((probabilities - one_hot) ** 2).sum(1), weights=weights) / (2 if classes == 2 else 1),
+        "brier": np.average(((probabilities - one_hot) ** 2).sum(1), weights=weights)
+        / (2 if classes == 2 else 1),
     }
 
 
@@ -85,7 +90,9 @@ def test_intervals_cover_the_truth_as_often_as_they_say(name):
     for seed in range(100):
         low, high = intervals(*labelled(rng.choice(whole_truth, 250)), 15, 200, seed)[name]
         covered += low <= true_value <= high
-    assert covered >= 88  # of 100 at 95 %; an interval within the classes covers the accuracy half of the time
+    assert (
+        covered >= 88
+    )  # of 100 at 95 %; an interval within the classes covers the accuracy half of the time
 
 
 def test_a_rare_class_is_in_every_draw():

@@ -8,14 +8,21 @@ from torchmetrics.functional.image import multiscale_structural_similarity_index
 
 from vdm_pipeline.stages.data.grey import to_grey
 from vdm_pipeline.stages.evaluation.metrics import diversity
-from vdm_pipeline.stages.evaluation.metrics.diversity import ms_ssim_within, same_class_pairs, scales, vendi_score
+from vdm_pipeline.stages.evaluation.metrics.diversity import (
+    ms_ssim_within,
+    same_class_pairs,
+    scales,
+    vendi_score,
+)
 from vdm_pipeline.stages.evaluation.metrics.images import mean_with_interval
 from vdm_pipeline_tests.stages.evaluation.metrics.samples import features
 
 WEIGHTS = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])
 
 
-@pytest.mark.parametrize(("n", "d"), [(30, 64), (64, 64), (90, 16)], ids=["few images", "as many", "few features"])
+@pytest.mark.parametrize(
+    ("n", "d"), [(30, 64), (64, 64), (90, 16)], ids=["few images", "as many", "few features"]
+)
 def test_vendi_against_the_definition(n, d):
     x = 3 * features(n, d, shift=1)
     cosines = np.array([[a @ b / np.sqrt((a @ a) * (b @ b)) for b in x] for a in x])
@@ -101,7 +108,9 @@ def test_similarity_of_a_pair_against_torchmetrics_with_its_own_weights():
 def test_similarity_is_1_of_the_same_image_and_falls_with_noise_to_0_of_the_opposite():
     image = textures(1, 64)[0]
     rng = np.random.default_rng(0)
-    little, much = (np.clip(image + rng.normal(0, sigma, image.shape), 0, 255).astype(np.uint8) for sigma in (10, 100))
+    little, much = (
+        np.clip(image + rng.normal(0, sigma, image.shape), 0, 255).astype(np.uint8) for sigma in (10, 100)
+    )
     assert of_pair(image, image) == pytest.approx(1)
     assert 1 > of_pair(image, little) > 0.95 > 0.6 > of_pair(image, much) > 0
     assert of_pair(image, 255 - image) == 0
@@ -128,7 +137,10 @@ def test_similarity_within_takes_so_many_pairs_at_most(monkeypatch):
 
 
 def test_similarity_of_colour_is_that_of_its_grey():
-    colour = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 3), dtype=np.uint8) // 2 + textures(4, 28)[..., None] // 2
+    colour = (
+        np.random.default_rng(0).integers(0, 256, (4, 28, 28, 3), dtype=np.uint8) // 2
+        + textures(4, 28)[..., None] // 2
+    )
     labels = np.zeros(4, np.int64)
     assert ms_ssim_within(colour, labels, 10, 0) == ms_ssim_within(to_grey(colour), labels, 10, 0)
 
@@ -166,12 +178,16 @@ def test_pairs_are_random_and_repeatable():
     assert np.abs(pairs[:, 0] - pairs[:, 1]).mean() > 5
 
 
-@pytest.mark.parametrize(("side", "expected"), [(10, 0), (28, 2), (64, 3), (128, 4), (224, 5), (256, 5), (512, 5)])
+@pytest.mark.parametrize(
+    ("side", "expected"), [(10, 0), (28, 2), (64, 3), (128, 4), (224, 5), (256, 5), (512, 5)]
+)
 def test_scales_of_the_usual_sizes(side, expected):
     assert scales(side) == expected
 
 
-@pytest.mark.parametrize("sides", [range(5, 26), range(40, 46), (90, 91, 98, 99), (160, 161, 175, 176)], ids=str)
+@pytest.mark.parametrize(
+    "sides", [range(5, 26), range(40, 46), (90, 91, 98, 99), (160, 161, 175, 176)], ids=str
+)
 def test_scales_are_the_most_that_torchmetrics_accepts(sides):
     def accepted(side: int, used: int) -> bool:
         image = torch.rand(1, 1, side, side)

@@ -20,21 +20,29 @@ sizes = pytest.mark.parametrize(
 @sizes
 def test_distance_against_torchmetrics(n, m, d):
     x, y = features(n, d), features(m, d, seed=1, shift=1)
-    moments = [torch.from_numpy(np.asarray(part)) for rows in (x, y) for part in (rows.mean(0), np.cov(rows, rowvar=False))]
+    moments = [
+        torch.from_numpy(np.asarray(part))
+        for rows in (x, y)
+        for part in (rows.mean(0), np.cov(rows, rowvar=False))
+    ]
     assert frechet_distance(x, y) == pytest.approx(float(_compute_fid(*moments)), abs=1e-4)
 
 
 @sizes
 def test_distance_against_torch_fidelity(n, m, d):
     x, y = features(n, d), features(m, d, seed=1, shift=1)
-    theirs = fid_statistics_to_metric(*(fid_features_to_statistics(torch.from_numpy(rows)) for rows in (x, y)), verbose=False)
+    theirs = fid_statistics_to_metric(
+        *(fid_features_to_statistics(torch.from_numpy(rows)) for rows in (x, y)), verbose=False
+    )
     assert frechet_distance(x, y) == pytest.approx(theirs[KEY_METRIC_FID], abs=1e-4)
 
 
 def test_distance_against_the_root_of_the_covariances():
     x, y = features(90, 8), features(70, 8, seed=1, shift=1)
     one, other = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
-    expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(one + other - 2 * linalg.sqrtm(one @ other).real)
+    expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(
+        one + other - 2 * linalg.sqrtm(one @ other).real
+    )
     assert frechet_distance(x, y) == pytest.approx(expected)
 
 
@@ -58,7 +66,8 @@ def test_a_set_is_0_from_itself_and_a_moved_copy_as_far_as_it_moved(d):
 
 def test_few_images_of_the_same_distribution_look_far_apart():
     few, more, many = (
-        np.mean([frechet_distance(features(n, seed=2 * i), features(n, seed=2 * i + 1)) for i in range(3)]) for n in (50, 200, 2048)
+        np.mean([frechet_distance(features(n, seed=2 * i), features(n, seed=2 * i + 1)) for i in range(3)])
+        for n in (50, 200, 2048)
     )
     moved = frechet_distance(features(2048), features(2048, seed=1, shift=1))
     assert few > 3 * more > 9 * many > 0

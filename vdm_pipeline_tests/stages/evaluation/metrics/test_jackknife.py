@@ -51,7 +51,10 @@ def test_each_row_is_left_out_once_while_the_other_set_is_whole(n, m):
     with_interval(measure, n, m, seed=3)
     every = (list(range(n)), list(range(m)))
     assert calls[0] == every
-    out = [tuple(sorted(set(whole) - set(kept)) for whole, kept in zip(every, call, strict=True)) for call in calls[1:]]
+    out = [
+        tuple(sorted(set(whole) - set(kept)) for whole, kept in zip(every, call, strict=True))
+        for call in calls[1:]
+    ]
     of_x, of_y = [x for x, y in out if x and not y], [y for x, y in out if y and not x]
     assert [len(of_x), len(of_y)] == [min(20, n), min(20, m)]
     assert len(of_x) + len(of_y) == len(out)
@@ -84,7 +87,11 @@ def test_interval_covers_a_difference_of_means():
     for seed in range(400):
         rng = np.random.default_rng(seed)
         x, y = rng.normal(1, 2, 60), rng.exponential(1, 45)
-        intervals.append(with_interval(lambda mine, theirs, x=x, y=y: x[mine].mean() - y[theirs].mean(), 60, 45, seed=seed)["ci95"])
+        intervals.append(
+            with_interval(
+                lambda mine, theirs, x=x, y=y: x[mine].mean() - y[theirs].mean(), 60, 45, seed=seed
+            )["ci95"]
+        )
     assert 0.91 <= share_within(intervals, 0) <= 0.985
 
 
@@ -102,5 +109,7 @@ def vendi(seed: int) -> dict:
 def test_interval_is_as_wide_as_the_figure_differs_from_sample_to_sample(figure):
     found = [figure(seed) for seed in range(120)]
     values = np.array([each["value"] for each in found])
-    assert np.mean([half(each) for each in found]) == pytest.approx(stats.t.ppf(0.975, 19) * values.std(), rel=0.2)
+    assert np.mean([half(each) for each in found]) == pytest.approx(
+        stats.t.ppf(0.975, 19) * values.std(), rel=0.2
+    )
     assert 0.88 <= share_within([each["ci95"] for each in found], values.mean()) <= 0.99

@@ -60,8 +60,12 @@ def test_kernels_against_scikit_learn():
     x, y = features(20), features(30, seed=1)
     np.testing.assert_allclose(polynomial_kernel(x, y), pairwise.polynomial_kernel(x, y, degree=3, coef0=1))
     unit_x, unit_y = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (x, y))
-    np.testing.assert_allclose(gaussian_kernel(x, y), 1000 * pairwise.rbf_kernel(unit_x, unit_y, gamma=1 / 200))
-    np.testing.assert_allclose(gaussian_kernel(2 * x, 3 * y), 1000 * pairwise.rbf_kernel(2 * unit_x, 3 * unit_y, gamma=1 / 200))
+    np.testing.assert_allclose(
+        gaussian_kernel(x, y), 1000 * pairwise.rbf_kernel(unit_x, unit_y, gamma=1 / 200)
+    )
+    np.testing.assert_allclose(
+        gaussian_kernel(2 * x, 3 * y), 1000 * pairwise.rbf_kernel(2 * unit_x, 3 * unit_y, gamma=1 / 200)
+    )
 
 
 def test_kid_against_torchmetrics():
@@ -73,7 +77,9 @@ def test_kid_against_torchmetrics():
 @pytest.mark.parametrize("seed", range(3))
 def test_both_against_torch_fidelity(seed):
     x, y = features(40, seed=2 * seed), features(40, seed=2 * seed + 1, shift=seed / 2)
-    kid = kernel_mmd(x, y, kid_kernel="poly", kid_kernel_poly_degree=3, kid_kernel_poly_gamma=None, kid_kernel_poly_coef0=1)
+    kid = kernel_mmd(
+        x, y, kid_kernel="poly", kid_kernel_poly_degree=3, kid_kernel_poly_gamma=None, kid_kernel_poly_coef0=1
+    )
     assert squared_mmd(x, y, polynomial_kernel)["value"] == pytest.approx(kid)
     cmmd = 1000 * kernel_mmd(x / 8, y / 8, kid_kernel="rbf", kid_kernel_rbf_sigma=10)
     assert squared_mmd(x, y, gaussian_kernel)["value"] == pytest.approx(cmmd)
@@ -89,7 +95,9 @@ def test_case_worked_by_hand():
 @both
 @pytest.mark.parametrize(("n", "repeats"), [(50, 200), (200, 40), (1000, 10)])
 def test_sets_that_do_not_differ_are_0_apart_on_average(kernel, n, repeats):
-    found = [squared_mmd(features(n, seed=2 * i), features(n, seed=2 * i + 1), kernel) for i in range(repeats)]
+    found = [
+        squared_mmd(features(n, seed=2 * i), features(n, seed=2 * i + 1), kernel) for i in range(repeats)
+    ]
     values = np.array([each["value"] for each in found])
     assert abs(values.mean()) < 3 * values.std() / repeats**0.5
     assert values.min() < 0 < values.max()
@@ -107,8 +115,13 @@ def test_distance_grows_with_the_shift(kernel):
 
 @both
 def test_interval_covers_the_distance(kernel):
-    truth = squared_mmd(features(3000, 16, seed=1000), features(3000, 16, seed=1001, shift=1), kernel)["value"]
-    found = [squared_mmd(features(40, 16, seed=2 * i), features(50, 16, seed=2 * i + 1, shift=1), kernel) for i in range(200)]
+    truth = squared_mmd(features(3000, 16, seed=1000), features(3000, 16, seed=1001, shift=1), kernel)[
+        "value"
+    ]
+    found = [
+        squared_mmd(features(40, 16, seed=2 * i), features(50, 16, seed=2 * i + 1, shift=1), kernel)
+        for i in range(200)
+    ]
     assert 0.86 <= share_within([each["ci95"] for each in found], truth) < 1
 
 

@@ -19,7 +19,11 @@ def pair(p: np.ndarray) -> np.ndarray:
 
 
 def frame(
-    truth: np.ndarray, probabilities: np.ndarray, split: list[str], names: tuple[str, ...], plain: np.ndarray | None = None
+    truth: np.ndarray,
+    probabilities: np.ndarray,
+    split: list[str],
+    names: tuple[str, ...],
+    plain: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Labels are the argmax of ``probabilities``; ``plain`` are the model's own, the same unless given."""
     plain = probabilities if plain is None else plain
@@ -45,7 +49,9 @@ def brute_ece(confidence: np.ndarray, right: np.ndarray) -> float:
         rows = [i for i, c in enumerate(confidence) if low <= c < high or (bin_ == 14 and c == 1)]
         if rows:
             accuracy = sum(bool(right[i]) for i in rows) / len(rows)
-            total += len(rows) / len(confidence) * abs(accuracy - sum(confidence[i] for i in rows) / len(rows))
+            total += (
+                len(rows) / len(confidence) * abs(accuracy - sum(confidence[i] for i in rows) / len(rows))
+            )
     return total
 
 
@@ -98,12 +104,17 @@ def test_three_classes():
     probabilities = rng.dirichlet(np.ones(3), 7) * 0.5 + 0.5 * np.eye(3)[[0, 1, 1, 1, 2, 2, 0]]
     result = scored(truth, probabilities, names)
     predicted = probabilities.argmax(1)
-    assert result["accuracy"] == pytest.approx(np.mean([t == p for t, p in zip(truth, predicted, strict=True)]))
+    assert result["accuracy"] == pytest.approx(
+        np.mean([t == p for t, p in zip(truth, predicted, strict=True)])
+    )
     recalls = [np.mean(predicted[truth == c] == c) for c in range(3)]
     assert result["balanced_accuracy"] == pytest.approx(np.mean(recalls))
     one_against_rest = [brute_auc((truth == c).astype(int), probabilities[:, c]) for c in range(3)]
     assert result["roc_auc"] == pytest.approx(np.mean(one_against_rest))
-    f1 = [2 * np.sum((predicted == c) & (truth == c)) / (np.sum(predicted == c) + np.sum(truth == c)) for c in range(3)]
+    f1 = [
+        2 * np.sum((predicted == c) & (truth == c)) / (np.sum(predicted == c) + np.sum(truth == c))
+        for c in range(3)
+    ]
     assert result["f1"] == pytest.approx(np.mean(f1))
     squares = [sum((probabilities[i, c] - (truth[i] == c)) ** 2 for c in range(3)) for i in range(7)]
     assert result["brier"] == pytest.approx(np.mean(squares))
@@ -119,7 +130,9 @@ def test_three_classes():
 def test_split_of_one_class_has_no_auc(only):
     truth = np.concatenate([TRUTH, np.full(3, only)])
     probabilities = pair(np.concatenate([P1, [0.2, 0.7, 0.4]]))
-    report = label_report(frame(truth, probabilities, ["train"] * 6 + ["test"] * 3, NAMES), NAMES, resamples=20)
+    report = label_report(
+        frame(truth, probabilities, ["train"] * 6 + ["test"] * 3, NAMES), NAMES, resamples=20
+    )
     assert report["test"]["roc_auc"] is None
     assert report["test"]["roc_auc_ci95"] is None
     assert report["test"]["accuracy"] == pytest.approx([2 / 3, 1 / 3][only])
@@ -129,7 +142,9 @@ def test_split_of_one_class_has_no_auc(only):
 def test_labels_need_not_be_the_argmax():
     result = score(TRUTH, np.array([0, 0, 1, 1, 1, 1]), pair(P1), NAMES, resamples=20)
     assert result["confusion_matrix"] == {"tn": 2, "fp": 1, "fn": 0, "tp": 3}
-    assert result["ece"] == pytest.approx(brute_ece(np.array([0.9, 0.6, 0.8, 0.3, 0.6, 0.9]), np.array([1, 1, 0, 1, 1, 1])))
+    assert result["ece"] == pytest.approx(
+        brute_ece(np.array([0.9, 0.6, 0.8, 0.3, 0.6, 0.9]), np.array([1, 1, 0, 1, 1, 1]))
+    )
 
 
 def test_report_scores_each_split_by_its_own_rows():
@@ -138,10 +153,20 @@ def test_report_scores_each_split_by_its_own_rows():
     split = ["train"] * 40 + ["val"] * 20 + ["test"] * 30
     report = label_report(frame(truth, probabilities, split, NAMES, plain), NAMES, resamples=50, seed=1)
     assert list(report) == ["train", "val", "test", "overall"]
-    for name, rows in (("train", slice(0, 40)), ("val", slice(40, 60)), ("test", slice(60, 90)), ("overall", slice(0, 90))):
-        for found, values in ((report[name], probabilities[rows]), (report[name]["uncalibrated"], plain[rows])):
+    for name, rows in (
+        ("train", slice(0, 40)),
+        ("val", slice(40, 60)),
+        ("test", slice(60, 90)),
+        ("overall", slice(0, 90)),
+    ):
+        for found, values in (
+            (report[name], probabilities[rows]),
+            (report[name]["uncalibrated"], plain[rows]),
+        ):
             alone = score(truth[rows], values.argmax(1), values, NAMES, resamples=50, seed=1)
             assert {key: found[key] for key in alone} == alone
             low, high = found["roc_auc_ci95"]
             assert low < found["roc_auc"] < high
-    assert report == label_report(frame(truth, probabilities, split, NAMES, plain), NAMES, resamples=50, seed=1)
+    assert report == label_report(
+        frame(truth, probabilities, split, NAMES, plain), NAMES, resamples=50, seed=1
+    )

@@ -18,7 +18,12 @@ def noisy(n: int, d: int, noise: float) -> np.ndarray:
 
 def figures(real: np.ndarray, generated: np.ndarray) -> dict[str, float]:
     found = Manifolds.of(real, generated)
-    return {"precision": found.precision(), "recall": found.recall(), "density": found.density(), "coverage": found.coverage()}
+    return {
+        "precision": found.precision(),
+        "recall": found.recall(),
+        "density": found.density(),
+        "coverage": found.coverage(),
+    }
 
 
 def brute_figures(real: np.ndarray, generated: np.ndarray) -> dict[str, float]:
@@ -37,7 +42,10 @@ def brute_figures(real: np.ndarray, generated: np.ndarray) -> dict[str, float]:
     }
 
 
-@pytest.mark.parametrize(("n", "m", "d", "noise"), [(60, 60, 8, 0), (80, 50, 64, 1), (50, 80, 3, 2), (7, 7, 4, 0), (200, 30, 16, 0.5)])
+@pytest.mark.parametrize(
+    ("n", "m", "d", "noise"),
+    [(60, 60, 8, 0), (80, 50, 64, 1), (50, 80, 3, 2), (7, 7, 4, 0), (200, 30, 16, 0.5)],
+)
 def test_figures_against_prdc(n, m, d, noise):
     real, generated = features(n, d), noisy(m, d, noise)
     assert figures(real, generated) == pytest.approx(compute_prdc(real, generated, K))
@@ -67,10 +75,16 @@ def test_figures_against_loops():
 
 @pytest.mark.parametrize(("last", "recall"), [(40, 6 / 12), (60, 1)])
 def test_case_worked_by_hand(last, recall):
-    real = np.array([0, 1, 2, 3, 4, 5, 100, 101, 102, 103, 104, 105.0])[:, None]  # reach 5, 4, 3, 3, 4, 5 in each half
-    generated = np.array([-4.5, 2.5, 8.5, 20, 30, last])[:, None]  # reach to the farthest: 44.5 of the last at 40, 64.5 at 60
+    real = np.array([0, 1, 2, 3, 4, 5, 100, 101, 102, 103, 104, 105.0])[
+        :, None
+    ]  # reach 5, 4, 3, 3, 4, 5 in each half
+    generated = np.array([-4.5, 2.5, 8.5, 20, 30, last])[
+        :, None
+    ]  # reach to the farthest: 44.5 of the last at 40, 64.5 at 60
     # Within reach of a real one: -4.5 of one, 2.5 of six, 8.5 of one.
-    assert figures(real, generated) == pytest.approx({"precision": 3 / 6, "recall": recall, "density": 8 / 6 / K, "coverage": 6 / 12})
+    assert figures(real, generated) == pytest.approx(
+        {"precision": 3 / 6, "recall": recall, "density": 8 / 6 / K, "coverage": 6 / 12}
+    )
 
 
 def test_a_generator_that_repeats_one_image_has_precision_but_neither_recall_nor_coverage():
@@ -93,7 +107,9 @@ def test_a_noisy_generator_has_recall_but_little_precision():
 
 def test_the_same_distribution_has_a_density_of_1_and_the_coverage_that_is_expected():
     found = [figures(features(200, seed=2 * i), features(200, seed=2 * i + 1)) for i in range(20)]
-    expected = 1 - np.prod([(200 - i) / (400 - 1 - i) for i in range(1, K + 1)])  # Naeem et al., 2020, lemma 2
+    expected = 1 - np.prod(
+        [(200 - i) / (400 - 1 - i) for i in range(1, K + 1)]
+    )  # Naeem et al., 2020, lemma 2
     assert np.mean([each["density"] for each in found]) == pytest.approx(1, abs=0.05)
     assert np.mean([each["coverage"] for each in found]) == pytest.approx(expected, abs=0.02)
 
@@ -101,7 +117,9 @@ def test_the_same_distribution_has_a_density_of_1_and_the_coverage_that_is_expec
 def test_a_copy_of_the_real_set_is_precise_and_complete():
     real = features(50)
     # Each has itself and the 4 nearest others within reach; the 5th lies on the border, which is out of it.
-    assert figures(real, real.copy()) == pytest.approx({"precision": 1, "recall": 1, "density": 1, "coverage": 1})
+    assert figures(real, real.copy()) == pytest.approx(
+        {"precision": 1, "recall": 1, "density": 1, "coverage": 1}
+    )
 
 
 def test_distances_are_euclidean_and_exactly_0_between_equal_rows():
@@ -113,8 +131,15 @@ def test_distances_are_euclidean_and_exactly_0_between_equal_rows():
 def test_a_part_is_what_it_is_by_itself():
     real, generated = features(40, 8), features(30, 8, seed=1, shift=1)
     some, others = np.array([1, 5, 6, 9, 12, 20, 31, 39]), np.array([29, 0, 3, 4, 8, 17, 11])
-    part, alone = Manifolds.of(real, generated).rows(some, others), Manifolds.of(real[some], generated[others])
-    for found, expected in ((part.real, alone.real), (part.generated, alone.generated), (part.across, alone.across)):
+    part, alone = (
+        Manifolds.of(real, generated).rows(some, others),
+        Manifolds.of(real[some], generated[others]),
+    )
+    for found, expected in (
+        (part.real, alone.real),
+        (part.generated, alone.generated),
+        (part.across, alone.across),
+    ):
         np.testing.assert_array_equal(found, expected)
 
 

@@ -25,21 +25,29 @@ def drawn(n: int, shift: float, seed: int) -> np.ndarray:
 def test_p_against_every_flip(shift, seed):
     difference = drawn(10, shift, seed)
     exact = brute_p(difference)
-    assert sign_flip_p(difference, 40_000, seed) == pytest.approx(exact, abs=4 * (exact * (1 - exact) / 40_000) ** 0.5 + 1e-4)
+    assert sign_flip_p(difference, 40_000, seed) == pytest.approx(
+        exact, abs=4 * (exact * (1 - exact) / 40_000) ** 0.5 + 1e-4
+    )
 
 
 @pytest.mark.parametrize("right", range(5, 11))
 def test_p_of_equal_differences_is_the_sign_test(right):
     difference = np.repeat([0.1, -0.1], [right, 10 - right])
     exact = stats.binomtest(right, 10).pvalue
-    assert sign_flip_p(difference, 40_000, 0) == pytest.approx(exact, abs=4 * (exact * (1 - exact) / 40_000) ** 0.5 + 1e-4)
+    assert sign_flip_p(difference, 40_000, 0) == pytest.approx(
+        exact, abs=4 * (exact * (1 - exact) / 40_000) ** 0.5 + 1e-4
+    )
 
 
 @pytest.mark.parametrize("shift", [0, 0.3, -0.6])
 def test_p_against_scipy(shift):
     difference = drawn(11, shift, 5)
-    exact = stats.permutation_test((difference,), np.mean, permutation_type="samples", n_resamples=np.inf).pvalue
-    assert sign_flip_p(difference, 40_000, 0) == pytest.approx(exact, abs=4 * (exact * (1 - exact) / 40_000) ** 0.5 + 1e-4)
+    exact = stats.permutation_test(
+        (difference,), np.mean, permutation_type="samples", n_resamples=np.inf
+    ).pvalue
+    assert sign_flip_p(difference, 40_000, 0) == pytest.approx(
+        exact, abs=4 * (exact * (1 - exact) / 40_000) ** 0.5 + 1e-4
+    )
 
 
 def test_p_is_never_0():
@@ -48,7 +56,14 @@ def test_p_is_never_0():
 
 
 @pytest.mark.parametrize(
-    "tenths", [[0, 0, 0], [1, -1, 0], [1, 0, -3, -1, 0, 3, 0, 0], [0, 3, 0, 0, -1, -1, 1, -2], [0, -3, 1, 3, 1, 2, -1, -3]]
+    "tenths",
+    [
+        [0, 0, 0],
+        [1, -1, 0],
+        [1, 0, -3, -1, 0, 3, 0, 0],
+        [0, 3, 0, 0, -1, -1, 1, -2],
+        [0, -3, 1, 3, 1, 2, -1, -3],
+    ],
 )
 def test_p_is_1_where_the_differences_cancel(tenths):
     assert sign_flip_p(np.array(tenths) / 10, 1000, 0) == 1
@@ -74,7 +89,9 @@ def test_p_falls_with_the_difference_whatever_its_sign_and_scale():
 def test_difference_is_what_came_after_less_what_was_before():
     before, after = drawn(80, 0, 0), drawn(80, 0.5, 1)
     found = paired_difference(before, after, 4000, 0)
-    theirs = stats.bootstrap((after - before,), np.mean, method="percentile", n_resamples=4000, rng=1).confidence_interval
+    theirs = stats.bootstrap(
+        (after - before,), np.mean, method="percentile", n_resamples=4000, rng=1
+    ).confidence_interval
     assert found["n"] == 80
     assert found["value"] == pytest.approx(after.mean() - before.mean())
     assert found["ci95"] == pytest.approx([theirs.low, theirs.high], abs=0.03)

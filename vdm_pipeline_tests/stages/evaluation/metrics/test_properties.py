@@ -26,7 +26,9 @@ OF_TWO = DISTANCES | {
     "coverage": lambda x, y: {"value": Manifolds.of(x, y).coverage()},
 }
 LABELS = np.array([0, 1, 0, 1, 0, 0])
-SIZES = pytest.mark.parametrize(("n", "m", "d"), [(40, 30, 64), (40, 30, 8)], ids=["few images", "few features"])
+SIZES = pytest.mark.parametrize(
+    ("n", "m", "d"), [(40, 30, 64), (40, 30, 8)], ids=["few images", "few features"]
+)
 
 
 def numbers(found: dict) -> list[float]:
@@ -51,7 +53,9 @@ def test_recall_is_precision_with_the_sets_exchanged():
 def test_order_of_the_images_does_not_matter(name, n, m, d):
     rng = np.random.default_rng(0)
     x, y = features(n, d), features(m, d, seed=1, shift=1)
-    assert numbers(OF_TWO[name](rng.permutation(x), rng.permutation(y))) == pytest.approx(numbers(OF_TWO[name](x, y)))
+    assert numbers(OF_TWO[name](rng.permutation(x), rng.permutation(y))) == pytest.approx(
+        numbers(OF_TWO[name](x, y))
+    )
     assert vendi_score(rng.permutation(x)) == pytest.approx(vendi_score(x))
 
 

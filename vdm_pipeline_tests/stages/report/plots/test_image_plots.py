@@ -32,17 +32,31 @@ def test_dots_are_the_values_of_the_file():
     figures = image_figures(report, NAMES)
     arms = [*(report[arm] for arm in ("real", "baseline", "lora")), *report["extra"].values()]
     for group in GROUPS:
-        np.testing.assert_array_equal(drawn(figures["kid_labeller"])[group], [arm[group]["kid"]["value"] for arm in arms])
-        np.testing.assert_array_equal(drawn(figures["kid_independent"])[group], [arm[group]["independent"]["kid"]["value"] for arm in arms])
+        np.testing.assert_array_equal(
+            drawn(figures["kid_labeller"])[group], [arm[group]["kid"]["value"] for arm in arms]
+        )
+        np.testing.assert_array_equal(
+            drawn(figures["kid_independent"])[group],
+            [arm[group]["independent"]["kid"]["value"] for arm in arms],
+        )
     found = drawn(figures["copies_labeller"])["near a training image"]
-    np.testing.assert_array_equal(found, [arm["labeller"]["share_near_train"]["value"] for arm in report["memorization"]["arms"].values()])
+    np.testing.assert_array_equal(
+        found,
+        [arm["labeller"]["share_near_train"]["value"] for arm in report["memorization"]["arms"].values()],
+    )
     assert len(drawn(figures["neighbours_labeller"])) == 4
     (sets,) = drawn(figures["utility"]).values()
     assert set(sets) == {found["balanced_accuracy"]["value"] for found in report["utility"]["sets"].values()}
 
 
 @pytest.mark.parametrize(
-    "report", [{}, {"lora": {"overall": {"kid": None}}}, {"extra": None, "memorization": None, "paired": {}}, without_values(filled())]
+    "report",
+    [
+        {},
+        {"lora": {"overall": {"kid": None}}},
+        {"extra": None, "memorization": None, "paired": {}},
+        without_values(filled()),
+    ],
 )
 def test_nothing_is_drawn_of_nothing(report):
     assert image_figures(report, NAMES) == {}
@@ -52,7 +66,11 @@ def test_metrics_that_lack_some_values_leave_gaps():
     report = filled()
     report["baseline"]["normal"]["kid"] = None
     found = drawn(image_figures(report, NAMES)["kid_labeller"])
-    assert {name: len(values) for name, values in found.items()} == {"overall": 4, "normal": 3, "pneumonia": 4}
+    assert {name: len(values) for name, values in found.items()} == {
+        "overall": 4,
+        "normal": 3,
+        "pneumonia": 4,
+    }
 
 
 def test_many_classes_and_arms_still_fit():

@@ -13,9 +13,14 @@ def table(n_classes: int, n: int = 120, present: int | None = None) -> pd.DataFr
     rng = np.random.default_rng(0)
     names = [f"c{i}" for i in range(n_classes)]
     truth = np.arange(n) % (present or n_classes)
-    p = rng.dirichlet(np.ones(n_classes), n) + 1.5 * np.eye(n_classes)[truth] * (rng.random(n) < 0.75)[:, None]
+    p = (
+        rng.dirichlet(np.ones(n_classes), n)
+        + 1.5 * np.eye(n_classes)[truth] * (rng.random(n) < 0.75)[:, None]
+    )
     p /= p.sum(axis=1, keepdims=True)
-    made = pd.DataFrame({"split": "test", "ground_truth": truth, "auto_label": [names[i] for i in p.argmax(1)]})
+    made = pd.DataFrame(
+        {"split": "test", "ground_truth": truth, "auto_label": [names[i] for i in p.argmax(1)]}
+    )
     for prefix in ("p", "zero_shot_p"):
         made = made.assign(**{f"{prefix}_{name}": p[:, i] for i, name in enumerate(names)})
     return made

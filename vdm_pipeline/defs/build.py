@@ -1,0 +1,42 @@
+"""All definitions for one profile in one project folder."""
+
+from collections.abc import Callable
+
+import dagster as dg
+
+from vdm_pipeline.defs.assets import ASSETS
+from vdm_pipeline.defs.automation import on_change, relabel_schedule, rematerialize_on_change
+from vdm_pipeline.defs.checks import ASSET_CHECKS
+from vdm_pipeline.defs.executors import executor_from_environment
+from vdm_pipeline.defs.project_resource import project_resource
+from vdm_pipeline.defs.run_monitoring import orphaned_runs_sensor
+from vdm_pipeline.graph import code_version
+from vdm_pipeline.incremental.project import Project
+from vdm_pipeline.incremental.store import Store
+from vdm_pipeline.settings import Profile
+
+
+def build_definitions(
+    profile: Profile, store: Store, profile_changed: Callable[[], bool] = lambda: False
+) -> dg.Definitions:
+    """Assets, checks, schedule, sensors, resource and executor.
+
+    ``profile_changed`` tells the daemon whether the profile was edited since. Raises `PipelineError` for an
+    unknown name in ``$VDM_FORCE`` or ``$VDM_EXECUTOR``.
+    """
+    project = Project(profile, store)
+    project.forced()  # reports a misspelt asset in $VDM_FORCE before anything runs
+    condition = on_change(project, profile_changed)
+
+    def add_versions(spec: dg.AssetSpec) -> dg.AssetSpec:
+        version = code_version(spec.key.to_user_string(), profile)
+        return spec.replace_attributes(code_version=version, automation_condition=condition)
+
+    return dg.Definitions(
+        assets=dg.map_asset_specs(add_versions, [asset(profile) for asset in ASSETS]),
+        asset_checks=ASSET_CHECKS,
+        schedules=[relabel_schedule(profile)],
+        sensors=[orphaned_runs_sensor(store), rematerialize_on_change()],
+        resources={"project": project_resource(project)},
+        executor=executor_from_environment(),
+    )
