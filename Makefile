@@ -4,23 +4,23 @@ PORT ?= 3000
 
 BIN := .venv/bin
 MODULE := vdm_pipeline.definitions
-# Each `dagster` command announces that `dg` supersedes it; say it once, here.
+# Each `dagster` command announces that `dg` supersedes it.
 DAGSTER := PYTHONWARNINGS='ignore:Function' $(BIN)/dagster
 
-# The instance of the root dagster.yaml, whatever the shell says.
+# Use the instance of the root dagster.yaml, whatever the shell sets.
 export DAGSTER_HOME =
 unexport DAGSTER_MODULE_NAME
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-services demo run ui test check clean
+.PHONY: help install install-services demo run ui test check lint types imports clean
 
 help:
 	@echo 'make demo    install, run offline on rendered phantoms, write results/report/index.html'
 	@echo 'make run     the same with the profile that VDM_PROFILE names'
 	@echo 'make ui      Dagster UI on http://127.0.0.1:3000, or another PORT'
 	@echo 'make test    tests with coverage; PYTEST_ARGS="-k npz" for some'
-	@echo 'make check   lint, format and types'
+	@echo 'make check   lint, format, types and import rules'
 	@echo 'make clean   remove caches; data/, results/ and .venv/ stay'
 
 install: .venv/.installed
@@ -31,7 +31,7 @@ install: .venv/.installed
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
 	@touch $@
 
-# What the container image is made of: without tools for tests, without pip, and without a tie to this folder.
+# For the container image: no test tools, no pip, no editable install.
 install-services:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --no-cache-dir -c constraints.txt '.[k8s,postgres,ray]'
@@ -45,7 +45,7 @@ run: .venv/.installed
 	$(DAGSTER) asset materialize -m $(MODULE) --select '*report'
 	@echo 'The report: results/report/index.html'
 
-# With a home of its own, Dagster keeps nothing in the user's.
+# With its own home, Dagster writes nothing to the user's.
 ui: export DAGSTER_HOME = $(CURDIR)
 ui: .venv/.installed
 	$(DAGSTER) dev -m $(MODULE) -h 127.0.0.1 -p $(PORT)
@@ -53,11 +53,18 @@ ui: .venv/.installed
 test: .venv/.installed
 	$(BIN)/python -m pytest -q --cov $(PYTEST_ARGS)
 
-check: .venv/.installed
+check: lint types imports
+
+lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: .venv/.installed
 	$(BIN)/mypy
 
+imports: .venv/.installed
+	$(BIN)/lint-imports --no-logo
+
 clean:
-	rm -rf .coverage .mypy_cache .pytest_cache .ruff_cache build *.egg-info .tmp_dagster_home_* .logs_queue logs
+	rm -rf .coverage .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build *.egg-info .tmp_dagster_home_* .logs_queue logs
 	find vdm_pipeline vdm_pipeline_tests -name __pycache__ -type d -prune -exec rm -rf {} +

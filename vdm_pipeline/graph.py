@@ -1,4 +1,4 @@
-"""The one table of the pipeline: every asset and every check, what it reads, and which settings change its result."""
+"""The one table of the pipeline: all assets and checks, their inputs, and the settings they depend on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

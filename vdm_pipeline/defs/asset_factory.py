@@ -27,8 +27,9 @@ def pipeline_asset(
 ) -> Callable[[Work], AssetFactory]:
     """Decorator: the asset of the function's name, with the inputs that `vdm_pipeline.graph` lists.
 
-    Assets that use GPUs share the pool ``gpu``, so one step uses a GPU at a time. ``supports_ray``: the work can
-    run on the workers of a Ray cluster. ``low_priority``: Dagster starts it after all other ready steps.
+    Assets that use GPUs share the pool ``gpu``, so one step uses a GPU at a time.
+    ``supports_ray``: the work can run on the workers of a Ray cluster.
+    ``low_priority``: Dagster starts the asset after all other ready steps.
     """
 
     def decorate(work: Work) -> AssetFactory:
@@ -79,7 +80,7 @@ def _build_asset(
 def _gpu_tags(execution: Execution, gpus: GpuUse, *, supports_ray: bool) -> dict[str, Any]:
     """GPUs that a step requests from Kubernetes or Ray, where it is a pod or a job.
 
-    None on a device other than CUDA. None where Ray's workers have the GPUs: the waiting step would hold them.
+    None without CUDA. None where Ray's workers use the GPUs: the waiting step would hold them.
     """
     if execution.device in ("cpu", "mps") or (supports_ray and execution.engine == "ray"):
         return {}

@@ -1,4 +1,4 @@
-"""What Dagster's daemon starts: re-labelling on a schedule, and stale assets. Both are off until enabled in the UI."""
+"""What Dagster's daemon starts: scheduled re-labelling, and stale assets. Enable each in the UI."""
 
 import warnings
 from collections.abc import Callable
@@ -77,7 +77,7 @@ class NoActiveRuns(dg.AutomationCondition):
 
 
 def _has_active_run(instance: dg.DagsterInstance) -> bool:
-    """Whether a run of our assets is queued or running, even one that does not hold the project folder yet."""
+    """Whether a run of our assets is queued or running, even if it does not hold the folder yet."""
     assets = {dg.AssetKey(name) for name in STAGES}
     runs = instance.get_runs(dg.RunsFilter(statuses=ACTIVE))
     return any(assets & (run.asset_selection or set()) for run in runs)

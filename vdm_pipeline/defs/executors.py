@@ -31,7 +31,7 @@ def executor_from_environment() -> dg.ExecutorDefinition:
 
 
 def _k8s() -> dg.ExecutorDefinition:
-    """One pod a step, one at a time: a run computes one step at a time, so no pod holds a GPU while it waits."""
+    """One pod a step, one at a time, so that no waiting pod holds a GPU."""
     from dagster_k8s import k8s_job_executor
 
     return k8s_job_executor.configured({"max_concurrent": 1}, name="k8s")

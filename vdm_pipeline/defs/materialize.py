@@ -14,9 +14,9 @@ from vdm_pipeline.errors import NetworkError, PipelineError, StaleAssetError
 from vdm_pipeline.graph import STAGES, code_version, has_current_stage_version, lineage
 from vdm_pipeline.incremental.project import Project, Upstream
 from vdm_pipeline.incremental.staleness import attempt_state, up_to_date_manifest
-from vdm_pipeline.io.disk import disk_faults
+from vdm_pipeline.io.disk import translate_disk_errors
 from vdm_pipeline.io.manifest import Manifest, data_version
-from vdm_pipeline.io.memory import forget_peak, peak_resident_mb
+from vdm_pipeline.io.memory import peak_resident_mb, reset_peak_memory
 
 
 class Work(Protocol):
@@ -44,11 +44,11 @@ def materialize(
 ) -> Iterator[dg.MaterializeResult]:
     """Skip the asset if it is up to date; else do ``work`` and publish its outputs.
 
-    A `PipelineError` becomes a `dagster.Failure` with its sentence, and the outputs of the last materialization
-    stay. Only network errors are retried. Yields nothing for an asset that waits for the next click in the UI.
+    A `PipelineError` becomes a `dagster.Failure` with its sentence; the outputs of the last materialization
+    stay. Only network errors are retried. An asset that waits for the next click in the UI yields nothing.
     """
     try:
-        with disk_faults(project.store.root):
+        with translate_disk_errors(project.store.root):
             yield _materialize(context, project, work)
     except PipelineError as error:
         if isinstance(error, StaleAssetError) and _is_one_of_several_clicks(context):
@@ -65,8 +65,8 @@ def materialize(
 def _is_one_of_several_clicks(context: dg.AssetExecutionContext) -> bool:
     """Whether the UI's run computed an ancestor of this asset, but did not select all assets in between.
 
-    Dagster marks as unsynced only the assets whose own settings changed, not yet those downstream of them. Its
-    button therefore takes several clicks, and the report must not fail in the first.
+    Dagster marks an asset as unsynced when its own settings or direct inputs changed, not earlier. Its button
+    therefore takes several clicks, and the report must not fail in the first.
     """
     ancestors = lineage(context.asset_key.to_user_string())
     return FROM_UI in context.run.tags and bool(_computed_in_run(context) & ancestors)
@@ -99,7 +99,7 @@ def _compute(project: Project, asset: str, work: Callable[[Path], dict[str, Any]
     outputs = [str(path.relative_to(project.store.root)) for path in project.paths(asset).values()]
     fingerprint, inputs = project.fingerprint(asset), project.input_versions(asset)
     staging = project.store.staging(asset, outputs, fingerprint) if stage.outputs else project.store.root
-    forget_peak()
+    reset_peak_memory()
     start = time.perf_counter()
     with _unchanged_inputs(project, asset, staging) if stage.inputs else nullcontext():
         metadata = work(staging)

@@ -1,4 +1,4 @@
-"""Runs whose process was killed. Dagster still counts them, so they would hold the GPU pool and the queue for ever."""
+"""Runs whose process was killed. Dagster still counts them, so they would block the pool and the queue."""
 
 import os
 import socket
@@ -46,7 +46,7 @@ def _free_slots_of_finished_runs(instance: dg.DagsterInstance) -> None:
 
 
 def _is_orphaned(instance: dg.DagsterInstance, run_id: str) -> bool:
-    """Whether the run has known processes and none is alive. A later process with the same id does not count."""
+    """Whether the run has known processes and none is alive. Reused process ids do not count."""
     processes, on_this_host = [], set()
     for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
         metadata = entry.get_dagster_event().engine_event_data.metadata

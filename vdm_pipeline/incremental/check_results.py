@@ -1,4 +1,4 @@
-"""The last results of an asset's checks. A check of the same data under the same settings does not run again."""
+"""The last results of an asset's checks. They are reused while the data and the settings stay the same."""
 
 from pathlib import Path
 from typing import Any, Literal

@@ -117,7 +117,8 @@ class Project:
                     f"Check {failure.check} has not run on the current {asset}; run: {command}"
                 )
             raise PipelineError(
-                f"Check {failure.check} of {asset} failed: {failure.sentence}. Fix the cause, then run: {command}"
+                f"Check {failure.check} of {asset} failed: {failure.sentence}. "
+                f"Fix the cause, then run: {command}"
             )
 
     def asset_handle(self, asset: str) -> AssetHandle:

@@ -31,8 +31,8 @@ def up_to_date_manifest(project: Project, asset: str) -> Manifest | None:
 def stale_assets(project: Project) -> set[str]:
     """Assets to compute or check now, and all that may change with them.
 
-    Leaves out what failed in its current state, was cancelled by hand, or was killed `MAX_ATTEMPTS` times; what
-    a missing or blocked input makes impossible; and an archive that is absent or still being written.
+    Leaves out assets that failed in their current state, were cancelled by hand, or were killed
+    `MAX_ATTEMPTS` times; assets with a missing or blocked input; and an archive that is absent or growing.
     """
     stale: set[str] = set()
     up_to_date = {asset for asset in STAGES if up_to_date_manifest(project, asset)}

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.incremental.check_results import CheckResult, read_check_results, write_check_results
 from vdm_pipeline.io.atomic import remove_leftovers, replace_path, write_text
-from vdm_pipeline.io.disk import check_room, disk_faults
+from vdm_pipeline.io.disk import check_free_space, translate_disk_errors
 from vdm_pipeline.io.hashing import file_sha256
 from vdm_pipeline.io.lock import lock_holder, locked
 from vdm_pipeline.io.manifest import Manifest, read_manifest, write_manifest
@@ -66,7 +66,8 @@ class Store:
             link = next((part for part in (self.root / name).parents if part.is_symlink()), None)
             if link:
                 raise PipelineError(
-                    f"{link} is a link that leads out of the project folder; remove it, or put the folder itself there."
+                    f"{link} is a link that leads out of the project folder; "
+                    "remove it, or put the folder itself there."
                 )
             raise PipelineError(f"'{name}' leaves the project folder {self.root}; use a path inside it.")
         return path
@@ -81,7 +82,8 @@ class Store:
             path = path / part
             if path.is_symlink():
                 raise PipelineError(
-                    f"{path} is a link to {os.readlink(path)!r}, but the pipeline needs its own folder there; remove it."
+                    f"{path} is a link to {os.readlink(path)!r}, "
+                    "but the pipeline needs its own folder there; remove it."
                 )
         return path
 
@@ -165,8 +167,8 @@ class Store:
             return None
 
     def assert_writable(self) -> None:
-        """Raise `PipelineError` while no attempt can be recorded: unrecorded work would be retried for ever."""
-        with disk_faults(self.root):
+        """Raise `PipelineError` if attempts cannot be recorded: unrecorded work would be retried for ever."""
+        with translate_disk_errors(self.root):
             self.start_attempt("write_test", "")
             self.clear_attempt("write_test")
 
@@ -191,9 +193,9 @@ class Store:
             log(f"{holder} is running in {folder}; waiting until it ends.")
 
         with ExitStack() as stack:
-            with disk_faults(folder):
+            with translate_disk_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-                check_room(folder)
+                check_free_space(folder)
                 stack.enter_context(locked(path, {"run": run_id, "process": os.getpid()}, on_wait))
             yield
 

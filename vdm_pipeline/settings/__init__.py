@@ -1,22 +1,23 @@
-"""What is asked for: a profile, one frozen section a stage. Everything that changes a result stands here."""
+"""The settings of a run: a profile with one frozen section a stage.
 
-from vdm_pipeline.settings.base import ModelPin, Section
-from vdm_pipeline.settings.profile import DEFAULT_PROFILE, PROFILES, Profile, fingerprint, load_profile
-from vdm_pipeline.settings.running import Automation, Checks, Cluster, Execution
-from vdm_pipeline.settings.sections import (
-    Classes,
-    Data,
-    Evaluation,
-    ExtraArm,
-    Faults,
-    Generation,
-    Labelling,
-    Subset,
-    Training,
-)
+Every value that changes a result is here.
+"""
+
+from vdm_pipeline.settings.base import Section
+from vdm_pipeline.settings.data import Classes, Data, Faults
+from vdm_pipeline.settings.evaluation import Checks, Evaluation
+from vdm_pipeline.settings.execution import Automation, Cluster, Execution
+from vdm_pipeline.settings.fingerprint import fingerprint
+from vdm_pipeline.settings.generation import ExtraArm, Generation
+from vdm_pipeline.settings.labelling import Labelling
+from vdm_pipeline.settings.load import DEFAULT_PROFILE, PROFILES, load_profile
+from vdm_pipeline.settings.model_pin import EMBEDDED, ModelPin
+from vdm_pipeline.settings.profile import Profile
+from vdm_pipeline.settings.training import Subset, Training
 
 __all__ = [
     "DEFAULT_PROFILE",
+    "EMBEDDED",
     "PROFILES",
     "Automation",
     "Checks",

@@ -13,7 +13,7 @@ from vdm_pipeline.graph import CHECKS, CheckSpec
 from vdm_pipeline.incremental.check_results import CheckResult
 from vdm_pipeline.incremental.project import AssetHandle, Project, Upstream
 from vdm_pipeline.incremental.staleness import check_state
-from vdm_pipeline.io.disk import disk_faults
+from vdm_pipeline.io.disk import translate_disk_errors
 
 if TYPE_CHECKING:
     from vdm_pipeline.stages.check_outcome import CheckOutcome
@@ -78,7 +78,10 @@ def build_asset_checks(asset: str, checks: Sequence[Check]) -> dg.AssetChecksDef
         forced = project.forced(asset, context.run.tags)
         state = check_state(project, asset)
         try:
-            with disk_faults(project.store.root), attempt(context, project, f"{asset}_checks", state):
+            with (
+                translate_disk_errors(project.store.root),
+                attempt(context, project, f"{asset}_checks", state),
+            ):
                 yield from _results(project, [check for check in checks if check.name in selected], forced)
         except PipelineError as error:
             raise dg.Failure(str(error), allow_retries=False) from None

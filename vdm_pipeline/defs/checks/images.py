@@ -72,12 +72,12 @@ def images_are_grey(project: Project, folder: Path, rows: Rows) -> "CheckOutcome
 def prompts_are_captions(project: Project, upstream: Upstream) -> "CheckOutcome":
     """Every prompt is a caption that the adapter learnt, and fits the text encoder."""
     from vdm_pipeline.stages.generation.check_outcomes import prompts_fit
-    from vdm_pipeline.stages.models.diffusion import load_part
+    from vdm_pipeline.stages.models.diffusion import load_component
     from vdm_pipeline.stages.models.pins import resolve_model
 
     prompts = [row["prompt"] for row in metadata_rows(upstream["generated_images"])]
     captions = [row["text"] for row in metadata_rows(upstream["lora_subset"])]
-    tokenizer = load_part(resolve_model(project.profile.training.base), "tokenizer")
+    tokenizer = load_component(resolve_model(project.profile.training.base), "tokenizer")
     tokens = {text: len(tokenizer(text)["input_ids"]) for text in sorted({*prompts, *captions})}
     return prompts_fit(prompts, captions, tokens, tokenizer.model_max_length)
 

@@ -56,11 +56,11 @@ def _table(upstream: Upstream) -> "pd.DataFrame":
 
 
 def _test_scores(project: Project, upstream: Upstream) -> dict[str, Any]:
-    from vdm_pipeline.stages.evaluation.metrics.labels import as_used, score
+    from vdm_pipeline.stages.evaluation.metrics.labels import calibrated_labels, score
 
     table, names = _table(upstream), project.profile.classes.names
     test = table[table["split"] == "test"]
-    return score(*as_used(test, names), names, project.profile.evaluation.bootstrap)
+    return score(*calibrated_labels(test, names), names, project.profile.evaluation.bootstrap)
 
 
 def _error_if_captions(project: Project, outcome: "CheckOutcome") -> dg.AssetCheckSeverity:

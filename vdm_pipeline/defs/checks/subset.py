@@ -21,13 +21,13 @@ def subset_is_disjoint(project: Project, upstream: Upstream) -> "CheckOutcome":
     """Blocks training on an image that also evaluates the result."""
     from vdm_pipeline.io.images import read_folder
     from vdm_pipeline.stages.data.archive import read_archive
-    from vdm_pipeline.stages.data.quality import image_keys
+    from vdm_pipeline.stages.data.quality import image_hashes
     from vdm_pipeline.stages.subset.check_outcomes import disjoint
 
     profile, subset = project.profile, upstream["lora_subset"]
     archive = read_archive(upstream["raw_npz"]["archive"], profile.data, profile.classes.names)
-    held_out = [key for split in ("val", "test") for key in image_keys(archive.splits[split].images)]
-    return disjoint(image_keys(read_folder(subset["folder"], metadata_rows(subset))), held_out)
+    held_out = [key for split in ("val", "test") for key in image_hashes(archive.splits[split].images)]
+    return disjoint(image_hashes(read_folder(subset["folder"], metadata_rows(subset))), held_out)
 
 
 def subset_is_pure(project: Project, upstream: Upstream) -> "CheckOutcome":

@@ -1,0 +1,91 @@
+"""The checks of the source tree: each import rule fails when it is broken, and hooks and workflow are valid."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vdm_pipeline_tests.code_counts import count
+from vdm_pipeline_tests.paths import ROOT
+
+BROKEN_RULES = [
+    ("io/disk.py", "from vdm_pipeline.settings import Profile", "Imports run one way through the layers"),
+    ("incremental/store.py", "import vdm_pipeline.stages", "Imports run one way through the layers"),
+    ("stages/data/archive.py", "import vdm_pipeline.graph", "The stages do not know the graph"),
+    ("graph.py", "import vdm_pipeline.io.disk", "The graph imports settings alone"),
+    ("stages/models/hub.py", "import vdm_pipeline.stages.report.page", "A step imports only earlier steps"),
+    ("stages/training/loop.py", "import dagster", "Only defs imports Dagster"),
+    ("incremental/staleness.py", "import torch", "staleness decision import no torch"),
+    ("definitions.py", "import torch", "definitions imports no torch itself"),
+]
+
+
+def tool(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))
+
+
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run import-linter on a copy of the package; ``-I`` would hide the copy, so the working directory wins."""
+    command = [tool("lint-imports"), "--no-logo", "--no-cache"]
+    environment = {"PYTHONPATH": str(folder), "PATH": "/usr/bin:/bin"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    """The package's Python files and the contracts."""
+    for path in (ROOT / "vdm_pipeline").rglob("*.py"):
+        target = tmp_path / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    shutil.copyfile(ROOT / "pyproject.toml", tmp_path / "pyproject.toml")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("file", "line", "rule"), BROKEN_RULES)
+def test_an_import_against_a_rule_fails(copy, file, line, rule):
+    path = copy / "vdm_pipeline" / file
+    path.write_text(f"{path.read_text(encoding='utf-8')}\n\n{line}\n", encoding="utf-8")
+    result = lint_imports(copy)
+    assert result.returncode == 1, result.stdout + result.stderr
+    broken = [found for found in result.stdout.splitlines() if found.endswith("BROKEN")]
+    assert any(rule in found for found in broken), result.stdout
+
+
+def test_the_package_keeps_the_rules(copy):
+    result = lint_imports(copy)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    "what", ["long files", "long functions", "long lines", "words", "upward imports", "folder cycles"]
+)
+def test_the_source_tree_stays_readable(what):
+    assert count(ROOT, [])[what] == []
+
+
+def test_private_words_are_found(tmp_path):
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    (tmp_path / "x.py").write_text("def told():\n    verdict = 1\n    return verdict\n")
+    assert [place.split(": ")[1] for place in count(tmp_path, [])["words"]] == ["told (told)", "verdict (verdict)"]
+
+
+def test_the_workflow_and_the_hooks_are_valid():
+    workflow, hooks = ROOT / ".github/workflows/ci.yml", ROOT / ".pre-commit-config.yaml"
+    schema = [tool("check-jsonschema"), "--builtin-schema", "vendor.github-workflows", str(workflow)]
+    subprocess.run(schema, check=True)
+    subprocess.run([tool("pre-commit"), "validate-config", str(hooks)], check=True)
+
+
+def test_the_workflow_and_the_hooks_run_targets_of_the_makefile():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    commands = [step["run"] for step in steps if step.get("run", "").startswith("make")]
+    commands += [hook["entry"] for repo in hooks["repos"] for hook in repo["hooks"]]
+    assert {"make check", "make lint", "make types", "make imports"} <= set(commands)
+    for command in commands:
+        subprocess.run(["make", "-n", *command.split()[1:2]], cwd=ROOT, check=True, capture_output=True)
