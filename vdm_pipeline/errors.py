@@ -1,4 +1,4 @@
-"""Errors that a user can fix. Each message is one sentence: the file or field, what is wrong, how to fix it."""
+"""Errors that a user can fix. A message is one sentence: the file or field, what is wrong, how to fix it."""
 
 
 class PipelineError(Exception):

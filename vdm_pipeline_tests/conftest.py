@@ -1,4 +1,4 @@
-"""What several tests share: the smallest profile, an empty project folder, and one in which everything was made."""
+"""Shared fixtures: a small profile, an empty project folder, and a finished project."""
 
 import json
 import os
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-
 LONGEST = (
     "test_daemon.py",
     "test_ui.py",
     "test_kills.py",
     "test_changes.py",
     "test_loop.py",
-    "test_cluster.py",
+    "test_ray_pool.py",
 )
+"""Files that start first, so that no process of pytest-xdist ends alone with a long one."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, so that of several processes none waits at the end for another."""
+    """Run the tests of the longest files first."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Profile:
-    """The demo profile, made as small as it still runs, with sample sheets of few steps."""
+    """The demo profile, as small as it still runs, with sample sheets of two steps."""
     from vdm_pipeline.stages.training import sample_sheet as samples
 
     monkeypatch.setattr(samples, "STEPS", 2)
@@ -66,7 +66,7 @@ def shrink(profile: Profile, **sections: dict) -> Profile:
 
 
 def write_profile(path: Path, profile: Profile) -> Path:
-    """The profile as a TOML file, for processes of their own."""
+    """Write the profile as a TOML file, for other processes."""
     sections = profile.model_dump(mode="json", exclude_none=True)
     lines = [f"name = {_toml(sections.pop('name'))}"]
     for section, values in sections.items():
@@ -77,7 +77,7 @@ def write_profile(path: Path, profile: Profile) -> Path:
 
 
 def _toml(value: object) -> str:
-    """JSON's numbers, texts, truths and lists are TOML too; tables are not."""
+    """A value as TOML. JSON's numbers, texts, booleans and lists are TOML, too; tables are not."""
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(inner)}" for key, inner in value.items()) + " }"
     return "[" + ", ".join(map(_toml, value)) + "]" if isinstance(value, list) else json.dumps(value)
@@ -92,7 +92,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that every user reaches; pytest's own is closed to others than its owner."""
+    """A folder that every user can read; pytest's own folders are only for their owner."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o777)
         yield Path(name)
@@ -108,40 +108,44 @@ def postgres() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Profile, Path]:
-    """The whole graph, made once for all of pytest's processes: its profile, and the folder of ``project`` and the instance's ``home``."""
+def finished_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Profile, Path]:
+    """A finished project, computed once for all processes of pytest-xdist.
+
+    Returns its profile, and the folder of ``project`` and of ``home``, the Dagster instance's.
+    """
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    top, known = shared / "made", shared / "made.json"
-    with FileLock(shared / "made.lock"):
-        if not known.exists():
-            known.write_text(_make(top).model_dump_json())
-    return Profile.model_validate_json(known.read_text()), top
+    top, profile = shared / "finished", shared / "finished.json"
+    with FileLock(shared / "finished.lock"):
+        if not profile.exists():
+            profile.write_text(_materialize_all(top).model_dump_json())
+    return Profile.model_validate_json(profile.read_text()), top
 
 
-def _make(top: Path) -> Profile:
+def _materialize_all(top: Path) -> Profile:
+    """Materialize the whole graph in ``top / "project"``."""
     from vdm_pipeline.stages.training import sample_sheet as samples
-    from vdm_pipeline_tests.defs.assets.graph import computed, lasting, materialize, sentence
+    from vdm_pipeline_tests.defs.assets.graph import computed, error_message, materialize, persistent_instance
     from vdm_pipeline_tests.defs.assets.project import smallest
 
-    shutil.rmtree(top, ignore_errors=True)  # what another process of pytest's could not finish
+    shutil.rmtree(top, ignore_errors=True)  # left by a process that was killed
     (top / "project/data").mkdir(parents=True)
-    with pytest.MonkeyPatch.context() as patch, lasting(top / "home") as instance:
+    with pytest.MonkeyPatch.context() as patch, persistent_instance(top / "home") as instance:
         patch.setattr(samples, "STEPS", 2)
         profile = smallest(top / "project")
         result = materialize(profile, top / "project", instance=instance)
-        assert result.success, sentence(result)
+        assert result.success, error_message(result)
     assert len(computed(result)) == 14
     return profile
 
 
 @pytest.fixture
-def made(made_once, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "ProjectFolder":
-    """A copy of it, to be changed."""
+def finished(finished_once, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "ProjectFolder":
+    """A copy of the finished project, which the test may change."""
     from vdm_pipeline.stages.training import sample_sheet as samples
     from vdm_pipeline_tests.defs.assets.project import ProjectFolder
 
-    profile, top = made_once
+    profile, top = finished_once
     monkeypatch.setattr(samples, "STEPS", 2)
     shutil.copytree(top, tmp_path / "copy")
     return ProjectFolder(profile, tmp_path / "copy/project", tmp_path / "copy/home", monkeypatch)

@@ -1,6 +1,6 @@
-"""A PostgreSQL server for tests alone, thrown away at the end.
+"""A temporary PostgreSQL server for tests.
 
-``python -m vdm_pipeline_tests.postgres python -m pytest vdm_pipeline_tests/ui`` runs a command beside one.
+``python -m vdm_pipeline_tests.postgres COMMAND`` runs a command, such as pytest, with a server.
 """
 
 import os
@@ -20,38 +20,38 @@ import psycopg2
 from sqlalchemy.engine import URL, make_url
 
 URL_VARIABLE = "VDM_TEST_POSTGRES_URL"
-MISSING = f"no PostgreSQL is installed, and {URL_VARIABLE} names no server"
-STARTS_S = 30
+MISSING = f"PostgreSQL is not installed, and {URL_VARIABLE} is not set"
+START_TIMEOUT_S = 30
 
 
-def programs() -> Path | None:
-    """The folder of the newest ``initdb``; Debian keeps it off the PATH."""
+def program_folder() -> Path | None:
+    """The folder of the newest ``initdb``; Debian does not put it on the PATH."""
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
     found = str(debian[-1]) if debian else shutil.which("initdb")
     return Path(found).resolve().parent if found else None
 
 
 def is_at_hand() -> bool:
-    """Whether `any_server` can give one."""
-    return bool(os.environ.get(URL_VARIABLE)) or programs() is not None
+    """Whether `any_server` finds a server or can start one."""
+    return bool(os.environ.get(URL_VARIABLE)) or program_folder() is not None
 
 
 @contextmanager
 def any_server() -> Iterator[str]:
-    """URL of the server that ``$VDM_TEST_POSTGRES_URL`` names, or of one for this block alone."""
-    named, folder = os.environ.get(URL_VARIABLE), programs()
-    if named:
-        yield named
+    """URL of the server in ``$VDM_TEST_POSTGRES_URL``, or of a temporary one for this block."""
+    url, folder = os.environ.get(URL_VARIABLE), program_folder()
+    if url:
+        yield url
     elif folder:
-        with own_server(folder) as url:
-            yield url
+        with temporary_server(folder) as temporary:
+            yield temporary
     else:
         raise FileNotFoundError(MISSING)
 
 
 @contextmanager
-def own_server(folder: Path) -> Iterator[str]:
-    """A server on 127.0.0.1 in a temporary folder, by the programs in ``folder``; its password is random."""
+def temporary_server(folder: Path) -> Iterator[str]:
+    """Start a server on 127.0.0.1 in a temporary folder, with a random password."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -61,35 +61,36 @@ def own_server(folder: Path) -> Iterator[str]:
         (top / "password").write_text(password)
         (top / "password").chmod(0o644)
         access = ["--username=tests", "--auth=scram-sha-256", f"--pwfile={top / 'password'}"]
-        made = [folder / "initdb", "-D", top / "data", "--no-sync", "--encoding=UTF8", "--locale=C", *access]
-        subprocess.run(made, check=True, capture_output=True, cwd=top, **user)
-        settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off"]
-        command = [
-            folder / "postgres",
+        initdb = [
+            folder / "initdb",
             "-D",
             top / "data",
-            "-p",
-            str(port),
-            *(part for one in settings for part in ("-c", one)),
+            "--no-sync",
+            "--encoding=UTF8",
+            "--locale=C",
+            *access,
         ]
+        subprocess.run(initdb, check=True, capture_output=True, cwd=top, **user)
+        settings = ["--listen_addresses=127.0.0.1", "--unix_socket_directories=", "--fsync=off"]
+        command = [folder / "postgres", "-D", top / "data", "-p", str(port), *settings]
         with (top / "log").open("w") as log:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=top, **user)
         url = f"postgresql://tests:{password}@127.0.0.1:{port}/postgres"
         try:
-            _until_it_answers(url, process, top / "log")
+            _wait_until_ready(url, process, top / "log")
             yield url
         finally:
             process.terminate()
             try:
                 process.wait(5)
-            except subprocess.TimeoutExpired:  # it waits for its clients' end
+            except subprocess.TimeoutExpired:  # it waits until its clients disconnect
                 process.kill()
                 process.wait()
 
 
 @contextmanager
 def database(server: str) -> Iterator[URL]:
-    """A fresh database there, dropped at the end; its URL as Dagster is to be told it."""
+    """Create a database and drop it at the end; yields its URL in the form for Dagster."""
     name = f"test_{secrets.token_hex(8)}"
     run(server, f"CREATE DATABASE {name}")
     try:
@@ -99,7 +100,7 @@ def database(server: str) -> Iterator[URL]:
 
 
 def run(server: str | URL, statement: str) -> list[tuple]:
-    """What a statement outside a transaction answers."""
+    """Run a statement outside a transaction; returns its rows."""
     plain = make_url(server).set(drivername="postgresql").render_as_string(hide_password=False)
     connection = psycopg2.connect(plain)
     try:
@@ -112,7 +113,7 @@ def run(server: str | URL, statement: str) -> list[tuple]:
 
 
 def _ordinary_user(top: Path) -> dict:
-    """Whom to run the server as: PostgreSQL refuses to run as root."""
+    """Arguments of `subprocess.Popen` for a user other than root, as whom PostgreSQL does not run."""
     if os.geteuid() != 0:
         return {}
     names = {entry.pw_name: entry for entry in pwd.getpwall()}
@@ -121,8 +122,8 @@ def _ordinary_user(top: Path) -> dict:
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
-def _until_it_answers(url: str, process: subprocess.Popen, log: Path) -> None:
-    end = time.monotonic() + STARTS_S
+def _wait_until_ready(url: str, process: subprocess.Popen, log: Path) -> None:
+    end = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
             psycopg2.connect(url).close()

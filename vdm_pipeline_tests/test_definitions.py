@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from vdm_pipeline.definitions import defs
-from vdm_pipeline.defs.assets import ASSETS
+from vdm_pipeline.graph import STAGES
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
@@ -24,9 +24,7 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
 
 def test_definitions_load():
     dg.Definitions.validate_loadable(defs)
-    assert {key.to_user_string() for key in defs.resolve_all_asset_keys()} == {
-        asset.__name__ for asset in ASSETS
-    }
+    assert {key.to_user_string() for key in defs.resolve_all_asset_keys()} == set(STAGES)
 
 
 def test_every_asset_carries_a_code_version_and_a_description():
@@ -44,14 +42,14 @@ def test_import_loads_no_heavy_package():
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "fragment"),
     [
-        ("nowhere", None, "neither a shipped profile (demo, pneumoniamnist, sd15) nor a .toml file"),
-        ("typo.toml", "[data]\nsizes = 28\n", "'"),
-        ("broken.toml", "[data\n", "is no valid TOML"),
+        ("nowhere", None, "VDM_PROFILE is 'nowhere'"),
+        ("typo.toml", "[data]\nsizes = 28\n", "data.sizes"),
+        ("broken.toml", "[data\n", "broken.toml is not valid TOML"),
     ],
 )
-def test_bad_profile_is_one_sentence_and_no_traceback(tmp_path, name, text, said):
+def test_bad_profile_is_a_clear_error_and_no_traceback(tmp_path, name, text, fragment):
     path = name if text is None else str(tmp_path / name)
     if text is not None:
         Path(path).write_text(text)
@@ -71,6 +69,6 @@ def test_bad_profile_is_one_sentence_and_no_traceback(tmp_path, name, text, said
         timeout=120,
     )
     assert result.returncode != 0
-    assert said in result.stderr
+    assert fragment in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "results").exists()

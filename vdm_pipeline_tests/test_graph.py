@@ -1,10 +1,9 @@
-"""The table of stages: each setting reaches the assets whose result it can change, and no other."""
+"""The graph: each setting changes the code version of exactly the assets whose result it can change."""
 
 import pytest
 
 from vdm_pipeline.graph import STAGES, code_version, materialize_command, outputs
-from vdm_pipeline.settings import Profile
-from vdm_pipeline.stages.models import pins as models
+from vdm_pipeline.settings import EMBEDDED, Profile, model_pin
 from vdm_pipeline_tests.conftest import shrink
 
 ALWAYS = {"pipeline_summary", "report"}
@@ -76,13 +75,13 @@ def test_a_setting_changes_exactly_the_assets_it_can_change(tiny, section, key, 
         ("log_every", 1),
     ],
 )
-def test_how_it_runs_changes_nothing(tiny, key, value):
+def test_execution_settings_change_no_code_version(tiny, key, value):
     other = shrink(tiny, execution={key: value})
     assert other != tiny
     assert changed(tiny, other) == set()
 
 
-def test_limits_of_checks_stand_in_summary_and_report_and_change_nothing_else(tiny):
+def test_limits_of_checks_change_only_summary_and_report(tiny):
     for limit, value in {
         "max_copied": 0.5,
         "max_ece": 0.5,
@@ -106,10 +105,10 @@ def test_the_name_of_the_profile_changes_what_carries_it(tiny):
 )
 def test_new_bytes_of_a_model_change_the_assets_that_use_it(tiny, monkeypatch, tmp_path, model, assets):
     before = {asset: code_version(asset, tiny) for asset in STAGES}
-    pins = (models.EMBEDDED / "pins.json").read_text()
+    pins = (EMBEDDED / "pins.json").read_text()
     start = pins.index('"', pins.index(f'"{model}":') + len(model) + 3) + 1
     (tmp_path / "pins.json").write_text(pins[:start] + "0" * 64 + pins[start + 64 :])
-    monkeypatch.setattr(models, "EMBEDDED", tmp_path)
+    monkeypatch.setattr(model_pin, "EMBEDDED", tmp_path)
     assert {asset for asset in STAGES if code_version(asset, tiny) != before[asset]} == assets | ALWAYS
 
 
@@ -142,15 +141,15 @@ def test_outputs_do_not_overlap_and_stay_in_one_folder(tiny):
             assert not f"{other}/".startswith(f"{path}/")
 
 
-def test_every_identity_lies_in_the_outputs(tiny):
+def test_versioned_prefixes_lie_in_the_outputs(tiny):
     for asset, stage in STAGES.items():
         paths = outputs(asset, tiny).values()
         assert any(
             path.startswith(start) or start.startswith(f"{path}/")
-            for start in stage.identity
+            for start in stage.versioned_prefixes
             for path in paths
         )
 
 
-def test_command_makes_the_asset_and_what_it_needs():
+def test_the_command_selects_the_asset_and_its_ancestors():
     assert materialize_command("report").endswith("--select '*report'")

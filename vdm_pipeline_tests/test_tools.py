@@ -1,4 +1,4 @@
-"""The checks of the source tree: each import rule fails when it is broken, and hooks and workflow are valid."""
+"""The source tree's own checks: each import rule fails when broken; hooks and workflow are valid."""
 
 import shutil
 import subprocess
@@ -28,7 +28,7 @@ def tool(name: str) -> str:
 
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run import-linter on a copy of the package; ``-I`` would hide the copy, so the working directory wins."""
+    """Run import-linter on a copy of the package."""
     command = [tool("lint-imports"), "--no-logo", "--no-cache"]
     environment = {"PYTHONPATH": str(folder), "PATH": "/usr/bin:/bin"}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -70,7 +70,8 @@ def test_the_source_tree_stays_readable(what):
 def test_private_words_are_found(tmp_path):
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     (tmp_path / "x.py").write_text("def told():\n    verdict = 1\n    return verdict\n")
-    assert [place.split(": ")[1] for place in count(tmp_path, [])["words"]] == ["told (told)", "verdict (verdict)"]
+    words = [place.split(": ")[1] for place in count(tmp_path, [])["words"]]
+    assert words == ["told (told)", "verdict (verdict)"]
 
 
 def test_the_workflow_and_the_hooks_are_valid():

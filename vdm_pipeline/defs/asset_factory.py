@@ -99,13 +99,13 @@ def _with_device_metadata(work: Work, supports_ray: bool) -> Work:
     def measured(
         context: dg.AssetExecutionContext, project: Project, staging: Path, upstream: Upstream, /
     ) -> dict[str, Any]:
-        from vdm_pipeline.stages.runtime.device import device_facts, forget_device_peak, pick_device
+        from vdm_pipeline.stages.runtime.device import device_facts, reset_device_peak, pick_device
 
         execution = project.profile.execution
         if supports_ray and execution.engine == "ray":
             return {"device": "no Ray worker was needed"} | work(context, project, staging, upstream)
         device = pick_device(execution.device)
-        forget_device_peak(device)
+        reset_device_peak(device)
         metadata = work(context, project, staging, upstream)
         return metadata | device_facts(device)
 

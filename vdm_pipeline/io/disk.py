@@ -1,4 +1,4 @@
-"""A disk that is full, or that may not be written to, in one sentence."""
+"""Errors of a full or read-only disk, as one sentence."""
 
 import errno
 import shutil
@@ -8,42 +8,44 @@ from pathlib import Path
 
 from vdm_pipeline.errors import PipelineError
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
-TAKEN = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
-"""A file stands where a folder is to stand, or a folder where a file is."""
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+WRONG_TYPE = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+"""A file exists where a folder is needed, or the reverse."""
+MIN_FREE_BYTES = 16 * 2**20
+"""A run needs this much to start. Dagster stores its events on the same disk and fails less clearly."""
 
 
-ROOM = 16 * 2**20
-"""Bytes that a run is not begun without: Dagster notes its events in the same place, and fails in words of its own."""
-
-
-def check_room(folder: Path) -> None:
+def check_free_space(folder: Path) -> None:
     """Raise `PipelineError` if the folder's disk is nearly full."""
     free = shutil.disk_usage(folder).free
-    if free < ROOM:
+    if free < MIN_FREE_BYTES:
         raise PipelineError(
-            f"The disk of {folder} has {free / 1e6:.1f} MB left; make room for {ROOM / 1e6:.0f} MB, and run again."
+            f"The disk of {folder} has {free / 1e6:.1f} MB left; "
+            f"free {MIN_FREE_BYTES / 1e6:.0f} MB, and run again."
         )
 
 
 @contextmanager
-def disk_faults(place: Path) -> Iterator[None]:
-    """Raise `PipelineError` in the place of an ``OSError`` of the disk's; ``place`` is named where the error names no file."""
+def translate_disk_errors(default: Path) -> Iterator[None]:
+    """Raise `PipelineError` instead of an ``OSError`` of the disk; other errors pass.
+
+    The sentence names the file of the error, or ``default`` if the error has none.
+    """
     try:
         yield
     except OSError as error:
-        where = error.filename2 or error.filename or place  # of a rename, where to
-        if error.errno in FULL:
+        path = error.filename2 or error.filename or default  # filename2: the target of a rename
+        if error.errno in NO_SPACE:
             raise PipelineError(
-                f"The disk is full ({where}); make room, and the next run goes on from where it was."
+                f"The disk is full ({path}); free some space, and the next run resumes."
             ) from None
-        if error.errno in CLOSED:
+        if error.errno in READ_ONLY:
             raise PipelineError(
-                f"{where}: {error.strerror}; make it writable, or set VDM_ROOT to a folder that is."
+                f"{path}: {error.strerror}; make it writable, or set VDM_ROOT to a writable folder."
             ) from None
-        if error.errno in TAKEN:
+        if error.errno in WRONG_TYPE:
             raise PipelineError(
-                f"{where}: {error.strerror}; something else stands in its place, move it away."
+                f"{path}: {error.strerror}; another file or folder has this name, move it away."
             ) from None
         raise

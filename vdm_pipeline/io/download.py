@@ -1,12 +1,12 @@
-"""One file from the web: resumed where it broke off, checked against its hash, in place only when it is whole."""
+"""Download one file: resumable, checked against its hash, and moved into place when it is complete."""
 
 import math
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Literal
 from urllib import request
@@ -14,15 +14,15 @@ from urllib.error import HTTPError
 
 from vdm_pipeline.errors import ArchiveError, NetworkError, PipelineError
 from vdm_pipeline.io.atomic import replace_path
-from vdm_pipeline.io.disk import CLOSED, FULL
+from vdm_pipeline.io.disk import NO_SPACE, READ_ONLY
 from vdm_pipeline.io.hashing import digest
-from vdm_pipeline.io.network import proxies, trusted
-from vdm_pipeline.stages.data.npz import MAX_BYTES
-
-Log = Callable[[str], None]
+from vdm_pipeline.io.network import proxies, ssl_context
+from vdm_pipeline.io.progress import Log, Throttle
 
 CHUNK = 2**20
-"""Bytes at most that are waited for at a time; what has come when a server falls silent is kept."""
+"""Bytes of one read at most. What arrived before a server stops sending is kept."""
+MAX_BYTES = 4 * 2**30
+"""Limit for a file of unknown size."""
 TRIES = 4
 RETRY_WAIT_S = 2.0
 TIMEOUT_S = 30.0
@@ -30,139 +30,179 @@ TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class Remote:
-    """A file that lies at ``url`` and is to stand at ``path`` with a known ``hash``."""
+    """A file at ``url`` with a known ``hash``, to be stored at ``path``."""
 
     url: str
     path: Path
-    kind: Literal["md5", "sha256"]
+    algorithm: Literal["md5", "sha256"]
     hash: str
     name: str = ""
-    """What people call it, if not by the path."""
+    """Name in messages; the path without it."""
     hint: str = "fetch the file yourself"
-    """What else they can do."""
-    refusal: type[PipelineError] = ArchiveError
+    """What else the user can do, as the end of an error message."""
+    error_type: type[PipelineError] = ArchiveError
+    """Raised if the server refuses the file or sends a wrong one."""
     size: int | None = None
-    """Bytes, where they are known; a server that sends another file is not listened to."""
+    """Bytes, if known. A response of another size is not accepted."""
     timeout_s: float | None = None
-    """Of silence; `TIMEOUT_S` without."""
+    """Longest wait for data; `TIMEOUT_S` by default."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Sent to the url's server alone, never to one that it redirects to; a token may be among them."""
+    """Sent to the server of ``url`` only, never to one that it redirects to; may contain a token."""
 
     @property
     def part(self) -> Path:
-        """What has arrived, until it is whole."""
+        """The partial download."""
         return self.path.with_name(f"{self.path.name}.part")
+
+    @property
+    def label(self) -> str:
+        """Short name for log lines."""
+        return self.name or self.path.name
+
+    def failure(self, what: str) -> str:
+        """An error message: the file, what went wrong, the hint."""
+        return f"{self.name or self.path}: the download from {self.url} {what}{self.hint}."
 
 
 def fetch(remote: Remote, log: Log) -> None:
-    """Download, by way of a `.part` file beside the path, which a later call goes on with.
+    """Download to ``<path>.part``, which a later call resumes, and rename it when it is complete.
 
-    Raises `NetworkError` when the server cannot be reached or breaks off (the part stays), ``remote.refusal`` when it refuses, or
-    the hash is wrong (the part is removed); ``OSError`` if the disk is full or closed.
+    Raises `NetworkError` if the server cannot be reached or disconnects (the part is kept);
+    ``remote.error_type`` if the server refuses the file, or if its hash is wrong (the part is removed);
+    ``OSError`` if the disk is full or read-only.
     """
-    name = remote.name or remote.path
     remote.part.parent.mkdir(parents=True, exist_ok=True)
     for attempt in range(TRIES):
         try:
-            _check_part(remote, arrived=_fetch_rest(remote, log))
+            received = _receive_rest(remote, log)
+            _check_hash(remote, received=received)
             break
         except (OSError, HTTPException) as error:
-            if getattr(error, "errno", None) in (*FULL, *CLOSED):
-                raise
-            final = isinstance(error, HTTPError) and 400 <= error.code < 500 and error.code not in (408, 429)
-            if final or attempt == TRIES - 1:
-                if final:
-                    raise remote.refusal(
-                        f"{name}: the download from {remote.url} is refused ({error}); {remote.hint}."
-                    ) from None
-                raise NetworkError(
-                    f"{name}: the download from {remote.url} broke off ({error}); run again to go on where it stopped, or {remote.hint}."
-                ) from None
-            log(f"{remote.name or remote.path.name}: {error}; trying again")
+            _raise_if_final(remote, error, last_try=attempt == TRIES - 1)
+            log(f"{remote.label}: {error}; retrying")
             time.sleep(RETRY_WAIT_S * (attempt + 1))
     replace_path(remote.part, remote.path)
 
 
-def _check_part(remote: Remote, *, arrived: bool) -> None:
-    """Remove a part of another hash: refuse what has just arrived; a part that the server had nothing to add to is fetched anew."""
-    found = digest(remote.part, remote.kind)
-    if found == remote.hash:
+def _raise_if_final(remote: Remote, error: OSError | HTTPException, *, last_try: bool) -> None:
+    """Raise what `fetch` documents for an error that another try cannot solve, or after the last try."""
+    if getattr(error, "errno", None) in (*NO_SPACE, *READ_ONLY):
+        raise error
+    if isinstance(error, HTTPError) and 400 <= error.code < 500 and error.code not in (408, 429):
+        raise remote.error_type(remote.failure(f"was refused ({error}); ")) from None
+    if last_try:
+        raise NetworkError(remote.failure(f"failed ({error}); run again to resume it, or ")) from None
+
+
+def _check_hash(remote: Remote, *, received: bool) -> None:
+    """Remove a part with a wrong hash.
+
+    Raises ``remote.error_type`` if some of it was just ``received``. A part that was complete before the
+    request may be of another file, so it raises ``ConnectionError``, after which `fetch` starts again.
+    """
+    actual = digest(remote.part, remote.algorithm)
+    if actual == remote.hash:
         return
     remote.part.unlink()
-    if not arrived:
-        raise ConnectionError("the part that was there does not fit and was dropped")
-    raise remote.refusal(
-        f"{remote.name or remote.path}: the download from {remote.url} has {remote.kind.upper()} {found} instead of {remote.hash} "
-        f"and was removed; run again to fetch it anew, or {remote.hint}."
-    )
+    if not received:
+        raise ConnectionError("the partial download had a wrong hash and was removed")
+    hashes = f"{remote.algorithm.upper()} {actual} instead of {remote.hash}"
+    raise remote.error_type(remote.failure(f"has {hashes} and was removed; run again, or "))
 
 
-def _fetch_rest(remote: Remote, log: Log) -> bool:
-    """Ask for what the part lacks and append it, and whether there was any; a server that sends everything anyway starts it anew."""
-    part = remote.part
-    have = part.stat().st_size if part.exists() else 0
-    wish = request.Request(remote.url, headers={"Range": f"bytes={have}-"} if have else {})
-    for key, value in remote.headers.items():
-        wish.add_unredirected_header(key, value)
-    try:
-        response = _http_only().open(wish, timeout=remote.timeout_s or TIMEOUT_S)
-    except HTTPError as error:
-        if error.code != 416:  # 416: the server has nothing beyond our end
-            raise
+def _receive_rest(remote: Remote, log: Log) -> bool:
+    """Append the missing bytes to the part; False if the server has no more than the part.
+
+    Raises ``OSError`` or ``HTTPException`` if the response is not the rest of the file.
+    """
+    part_size = remote.part.stat().st_size if remote.part.exists() else 0
+    response = _open(remote, part_size)
+    if response is None:
         return False
     with response:
-        resumed = (
-            re.match(rf"bytes {have}-", response.headers.get("Content-Range", ""))
-            if response.status == 206
-            else None
-        )
-        if response.status == 206 and not resumed:
-            part.unlink(missing_ok=True)
-            raise ConnectionError("the server sent another range than the one asked for")
-        have = have if resumed else 0
+        start = _body_start(remote, response, part_size)
         length = response.headers.get("Content-Length")
-        total = have + int(length) if length else None
+        total = start + int(length) if length else None
         if remote.size is not None and total not in (None, remote.size):
             raise ConnectionError(f"the server sent a file of {total} bytes instead of {remote.size}")
-        report = _progress(remote.name or remote.path.name, have, total, log)
-        with part.open("ab" if resumed else "wb") as file:
-            while (data := response.read1(CHUNK)) and have <= (remote.size or MAX_BYTES):
-                file.write(data)
-                have += len(data)
-                report(have)
-            os.fsync(file.fileno())
-    if total is not None and have != total:
-        raise ConnectionError(f"the connection ended after {have} of {total} bytes")
+        received = _write_body(remote, response, start, _DownloadLog(remote.label, start, total, log))
+    if total is not None and received != total:
+        raise ConnectionError(f"the connection ended after {received} of {total} bytes")
     return True
 
 
-def _progress(name: str, have: int, total: int | None, log: Log) -> Callable[[int], None]:
-    """A function that logs where the download stands: after a further 5 %, or 5 s."""
-    last = [have, time.monotonic()]
-
-    def report(now: int) -> None:
-        step = total / 20 if total else math.inf
-        if now - last[0] >= step or time.monotonic() - last[1] >= 5 or now == total:
-            last[:] = now, time.monotonic()
-            log(
-                f"{name}: {now / 1e6:.1f} MB"
-                + (f" of {total / 1e6:.1f} ({100 * now // total} %)" if total else "")
-            )
-
-    return report
+def _open(remote: Remote, part_size: int) -> HTTPResponse | None:
+    """Request the bytes after the first ``part_size``; None if there are none."""
+    range_header = {"Range": f"bytes={part_size}-"} if part_size else {}
+    http_request = request.Request(remote.url, headers=range_header)
+    for key, value in remote.headers.items():
+        http_request.add_unredirected_header(key, value)
+    try:
+        return _http_opener().open(http_request, timeout=remote.timeout_s or TIMEOUT_S)
+    except HTTPError as error:
+        if error.code != 416:  # range not satisfiable: the part has all bytes, or more
+            raise
+        return None
 
 
-def _http_only() -> request.OpenerDirector:
-    """An opener that knows http and https alone, also after a redirect; urllib's own opens file: and ftp: too."""
+def _body_start(remote: Remote, response: HTTPResponse, part_size: int) -> int:
+    """Position in the file where the response starts: ``part_size``, or 0 if the server ignored the range.
+
+    Raises ``ConnectionError`` and removes the part if the response is another range.
+    """
+    if response.status != 206:
+        return 0
+    if not re.match(rf"bytes {part_size}-", response.headers.get("Content-Range", "")):
+        remote.part.unlink(missing_ok=True)
+        raise ConnectionError("the server sent another range than the requested one")
+    return part_size
+
+
+def _write_body(remote: Remote, response: HTTPResponse, start: int, report: "_DownloadLog") -> int:
+    """Write the response to the part from ``start`` on, and return the size of the part.
+
+    Stops after the file's size or `MAX_BYTES`, so that an endless response does not fill the disk.
+    """
+    size, limit = start, remote.size or MAX_BYTES
+    with remote.part.open("ab" if start else "wb") as file:
+        while size <= limit:
+            data = response.read1(CHUNK)
+            if not data:
+                break
+            file.write(data)
+            size += len(data)
+            report(size)
+        os.fsync(file.fileno())
+    return size
+
+
+class _DownloadLog:
+    """Logs the progress of a download after every 5 % and every 5 s."""
+
+    def __init__(self, label: str, start: int, total: int | None, log: Log) -> None:
+        self.label, self.total, self.log = label, total, log
+        self.step = total / 20 if total else math.inf
+        self.logged, self.throttle = start, Throttle(5)
+
+    def __call__(self, size: int) -> None:
+        """Report that ``size`` bytes are on disk."""
+        if self.throttle.due(done=size - self.logged >= self.step or size == self.total):
+            self.logged = size
+            share = f" of {self.total / 1e6:.1f} ({100 * size // self.total} %)" if self.total else ""
+            self.log(f"{self.label}: {size / 1e6:.1f} MB{share}")
+
+
+def _http_opener() -> request.OpenerDirector:
+    """An opener for http and https only, also after a redirect. The default one opens file: and ftp: too."""
     opener = request.OpenerDirector()
     opener.add_handler(request.ProxyHandler(proxies()))
-    opener.add_handler(request.HTTPSHandler(context=trusted()))
-    for name in (
-        "UnknownHandler",
-        "HTTPHandler",
-        "HTTPDefaultErrorHandler",
-        "HTTPRedirectHandler",
-        "HTTPErrorProcessor",
+    opener.add_handler(request.HTTPSHandler(context=ssl_context()))
+    for handler in (
+        request.UnknownHandler,
+        request.HTTPHandler,
+        request.HTTPDefaultErrorHandler,
+        request.HTTPRedirectHandler,
+        request.HTTPErrorProcessor,
     ):
-        opener.add_handler(getattr(request, name)())
+        opener.add_handler(handler())
     return opener

@@ -45,7 +45,7 @@ def digest(path: Path, algorithm: str) -> str:
 
 
 def folder_hashes(folder: Path) -> dict[str, str]:
-    """Sha256 of a folder's files by relative name, sorted. Skips hidden files, ``*.md`` and partial downloads."""
+    """Sha256 of a folder's files by sorted relative name, without hidden files, ``*.md`` and ``*.part``."""
     hashes = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()

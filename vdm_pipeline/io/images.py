@@ -1,4 +1,4 @@
-"""PNG files: written with their provenance inside, read with limits."""
+"""PNG files: written with their provenance in text chunks, read with limits on size and format."""
 
 import base64
 import io
@@ -15,14 +15,14 @@ from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import atomic_file
 
 MAX_SIDE = 4096
-MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
-"""Of eight bits a channel; to make the others grey would clip them."""
+EIGHT_BIT_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
+"""Modes with at most eight bits per channel. The conversion to grey would clip the others."""
 
 
 def write_png(
     path: Path, image: NDArray[np.uint8], text: Mapping[str, str] | None = None, *, sync_folder: bool = True
 ) -> None:
-    """Write ``[h, w]`` or ``[h, w, 3]`` uint8 as `atomic_file` does, with ``text`` in the PNG's text chunks."""
+    """Write ``[h, w]`` or ``[h, w, 3]`` uint8 atomically, with ``text`` in the PNG's text chunks."""
     chunks = PngInfo()
     for key, value in (text or {}).items():
         chunks.add_itxt(key, value)
@@ -31,79 +31,85 @@ def write_png(
 
 
 def read_png(folder: Path, name: str) -> NDArray[np.uint8]:
-    """Read ``folder/name``; raises `PipelineError` if the name leaves the folder or the file is no sane PNG of eight bits."""
+    """Read ``folder/name`` as grey ``[h, w]`` or RGB ``[h, w, 3]``.
+
+    Raises `PipelineError` if the name leaves the folder, or if the file is not an eight-bit PNG of at most
+    `MAX_SIDE` pixels a side.
+    """
     if not isinstance(name, str) or not name.isprintable():
-        raise PipelineError(f"{name!r} in {folder} is no file's name; materialize its asset again.")
+        raise PipelineError(f"{name!r} in {folder} is not a file name; materialize its asset again.")
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise PipelineError(f"'{name}' in {folder} leaves that folder; correct its metadata.jsonl.")
+        raise PipelineError(f"'{name}' in {folder} is outside that folder; correct its metadata.jsonl.")
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
+        if path.exists() and not path.is_file():  # opening a named pipe would block
             raise OSError
         with Image.open(path, formats=["PNG"]) as image:
-            if max(image.size) > MAX_SIDE:
-                raise PipelineError(
-                    f"{path} is {image.size[0]} x {image.size[1]} pixels; at most {MAX_SIDE} a side are read."
-                )
-            if image.mode not in MODES:
-                raise PipelineError(f"{path} has more than eight bits a channel; save it with eight.")
-            return np.asarray(image.convert("L") if image.mode not in ("L", "RGB") else image)
+            _check_format(path, image)
+            return np.asarray(image if image.mode in ("L", "RGB") else image.convert("L"))
     except (Image.DecompressionBombError, UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise PipelineError(
             f"{path} cannot be read as an image ({type(error).__name__}); materialize its asset again."
         ) from None
 
 
-def read_folder(folder: Path, rows: list[dict[str, Any]]) -> NDArray[np.uint8]:
-    """The images that ``rows`` name, ``[n, h, w]`` or ``[n, h, w, 3]``; raises `PipelineError` if there are none, or of several shapes."""
-    images = [read_png(folder, row["file_name"]) for row in rows]
-    if not images:
-        raise PipelineError(f"{folder} holds no image; materialize its asset again.")
-    other = next(
-        (row["file_name"] for row, image in zip(rows, images, strict=True) if image.shape != images[0].shape),
-        None,
-    )
-    if other is not None:
+def _check_format(path: Path, image: Image.Image) -> None:
+    """Raise `PipelineError` for a header with too many pixels or bits."""
+    width, height = image.size
+    if max(width, height) > MAX_SIDE:
         raise PipelineError(
-            f"{folder / other} has another size or other channels than {rows[0]['file_name']}; materialize its asset again."
+            f"{path} is {width} x {height} pixels; save it with at most {MAX_SIDE} pixels a side."
         )
+    if image.mode not in EIGHT_BIT_MODES:
+        raise PipelineError(f"{path} has more than eight bits per channel; save it with eight.")
+
+
+def read_folder(folder: Path, rows: list[dict[str, Any]]) -> NDArray[np.uint8]:
+    """The images named by ``rows``, ``[n, h, w]`` or ``[n, h, w, 3]``.
+
+    Raises `PipelineError` if there are none, or if their shapes differ.
+    """
+    names = [row["file_name"] for row in rows]
+    images = [read_png(folder, name) for name in names]
+    if not images:
+        raise PipelineError(f"{folder} has no images; materialize its asset again.")
+    for name, image in zip(names, images, strict=True):
+        if image.shape != images[0].shape:
+            raise PipelineError(
+                f"{folder / name} differs from {names[0]} in size or channels; materialize its asset again."
+            )
     return np.stack(images)
 
 
 def resize(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Bicubic to ``size`` x ``size``; images that have it already are returned as they are."""
+    """Resize to ``size`` x ``size``, bicubic; images of that size are returned unchanged."""
     if images.shape[1:3] == (size, size):
         return images
-    return np.stack(
-        [
-            np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
-            for image in images
-        ]
-    )
+    resized = [Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC) for image in images]
+    return np.stack([np.asarray(image) for image in resized])
 
 
 def image_grid(images: list[NDArray[np.uint8]], columns: int, gap: int = 2) -> NDArray[np.uint8]:
-    """Grey or RGB images of one size in rows of ``columns``, on white; a short last row is filled up with white."""
-    height, width = images[0].shape[:2]
+    """Grey or RGB images of one size in rows of ``columns``; gaps and missing images are white."""
+    height, width, *channels = images[0].shape
     rows = -(-len(images) // columns)
-    sheet = np.full(
-        (rows * (height + gap) - gap, columns * (width + gap) - gap, *images[0].shape[2:]), 255, np.uint8
-    )
+    shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, *channels)
+    grid = np.full(shape, 255, np.uint8)
     for index, image in enumerate(images):
         top, left = index // columns * (height + gap), index % columns * (width + gap)
-        sheet[top : top + height, left : left + width] = image
-    return sheet
+        grid[top : top + height, left : left + width] = image
+    return grid
 
 
 def data_uri(image: NDArray[np.uint8]) -> str:
-    """The image as a PNG inside a ``data:`` URI, for pages and for Dagster's markdown."""
+    """The image as a PNG in a ``data:`` URI, for HTML pages and Dagster's markdown."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", optimize=True)
     return _png_uri(buffer.getvalue())
 
 
 def file_uri(path: Path) -> str:
-    """A PNG file inside a ``data:`` URI."""
+    """A PNG file as a ``data:`` URI."""
     return _png_uri(path.read_bytes())
 
 

@@ -1,4 +1,4 @@
-"""A lock on a folder that ends with the process that holds it, however it ends."""
+"""A lock file that is released when its process ends, however it ends."""
 
 import errno
 import fcntl
@@ -11,68 +11,79 @@ from pathlib import Path
 from typing import Any
 
 from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.io.progress import Throttle
 
-WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-"""What network file systems answer that were mounted without locks, or know none."""
-LOOK_S = 0.2
-TELL_S = 30.0
+NO_LOCK_SUPPORT = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Errors of network file systems that are mounted without locks or have none."""
+POLL_S = 0.2
+MESSAGE_S = 30.0
+"""Seconds between two messages of a waiting process."""
+
+Holder = dict[str, Any]
+"""What the process that holds the lock wrote about itself."""
 
 
 @contextmanager
-def locked(path: Path, note: dict[str, Any], waiting: Callable[[dict[str, Any]], None]) -> Iterator[None]:
-    """Hold the lock file ``path`` for the block; ``note`` is what others may read of the holder.
+def locked(path: Path, holder: Holder, on_wait: Callable[[Holder], None]) -> Iterator[None]:
+    """Hold the lock file ``path`` for the block; others can read ``holder`` from it.
 
-    While another holds it, wait, and give ``waiting`` the other's note, at once and every 30 s. Raises ``OSError`` where the
-    file cannot be opened, and `PipelineError` where its file system knows no locks.
+    While another process holds it, wait, and call ``on_wait`` with its holder: at once and every 30 s.
+    Raises ``OSError`` if the file cannot be opened, and `PipelineError` if its file system has no locks.
     """
     if path.exists() and not path.is_file():
-        raise FileExistsError(errno.EEXIST, "no plain file", str(path))
+        raise FileExistsError(errno.EEXIST, "not a regular file", str(path))
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
-        told = -TELL_S
-        while not _take(path, descriptor):
-            if time.monotonic() - told >= TELL_S:
-                told = time.monotonic()
-                waiting(_read(descriptor))
-            time.sleep(LOOK_S)
+        _acquire(path, descriptor, on_wait)
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(note).encode(), 0)
+        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
         yield
         os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 
 
-def lock_holder(path: Path) -> dict[str, Any] | None:
-    """The note of the process that holds the lock, or None if none does."""
+def lock_holder(path: Path) -> Holder | None:
+    """The holder of the lock, or None if it is free."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in its place would wait for ever
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # do not block if it is a named pipe
     except FileNotFoundError:
         return None
     try:
-        return None if _take(path, descriptor, fcntl.LOCK_SH) else _read(descriptor)
+        return None if _try_lock(path, descriptor, fcntl.LOCK_SH) else _read_holder(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _take(path: Path, descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
+def _acquire(path: Path, descriptor: int, on_wait: Callable[[Holder], None]) -> None:
+    if _try_lock(path, descriptor, fcntl.LOCK_EX):
+        return
+    on_wait(_read_holder(descriptor))
+    messages = Throttle(MESSAGE_S)
+    while not _try_lock(path, descriptor, fcntl.LOCK_EX):
+        if messages.due():
+            on_wait(_read_holder(descriptor))
+        time.sleep(POLL_S)
+
+
+def _try_lock(path: Path, descriptor: int, mode: int) -> bool:
     try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
-        if error.errno not in WITHOUT_LOCKS:
+        if error.errno not in NO_LOCK_SUPPORT:
             raise
         raise PipelineError(
-            f"{path} cannot be locked, as its file system has no locks ({error.strerror}); set VDM_ROOT, or HF_HOME for models, "
-            "to a folder on another."
+            f"{path} cannot be locked, because its file system has no locks ({error.strerror}); "
+            "set VDM_ROOT, or HF_HOME for models, to a folder on another file system."
         ) from None
     return True
 
 
-def _read(descriptor: int) -> dict[str, Any]:
-    """The holder's note; empty in the moment before it is written, or where it is not ours."""
+def _read_holder(descriptor: int) -> Holder:
+    """The holder; empty in the moment before it is written, or if the content is something else."""
     with suppress(ValueError):
-        note = json.loads(os.pread(descriptor, 4096, 0))
-        return note if isinstance(note, dict) else {}
+        holder = json.loads(os.pread(descriptor, 4096, 0))
+        return holder if isinstance(holder, dict) else {}
     return {}

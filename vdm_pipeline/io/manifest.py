@@ -1,4 +1,4 @@
-"""What an asset left behind: one JSON a materialization, the only record that decides whether its files are still good."""
+"""Manifests: one JSON file per materialized asset, which decides whether its files are current."""
 
 import hashlib
 import json
@@ -12,14 +12,14 @@ from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import write_text
 from vdm_pipeline.io.hashing import FileStat, read_if_changed
 
-MAX_NAME = 255
-"""Bytes of a file's name, on every common disk."""
-MAX_BYTES = 64 * 2**20
-"""Of a record; the pictures in one take some hundred kB."""
+MAX_NAME_BYTES = 255
+"""Longest file name of common file systems."""
+MAX_MANIFEST_BYTES = 64 * 2**20
+"""A manifest with previews takes some hundred kB."""
 
 
 class Manifest(BaseModel):
-    """Record of one materialization; paths are relative to the project folder."""
+    """One materialization. Paths are relative to the project folder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,23 +36,19 @@ class Manifest(BaseModel):
 
     @field_validator("files")
     @classmethod
-    def _inside(cls, files: dict[str, str]) -> dict[str, str]:
+    def _in_project_folder(cls, files: dict[str, str]) -> dict[str, str]:
         for name in files:
             parts = name.split("/")
-            if (
-                name.startswith("/")
-                or ".." in parts
-                or "\0" in name
-                or any(len(part.encode()) > MAX_NAME for part in parts)
-            ):
-                raise ValueError(f"{name!r} is no file in the project folder")
+            outside = name.startswith("/") or ".." in parts
+            if outside or "\0" in name or any(len(part.encode()) > MAX_NAME_BYTES for part in parts):
+                raise ValueError(f"{name!r} is not a file in the project folder")
         return files
 
     @field_validator("metadata")
     @classmethod
-    def _shown(cls, metadata: dict[str, Any]) -> dict[str, Any]:
+    def _preview_is_text(cls, metadata: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(metadata.get("preview", ""), str):
-            raise ValueError("the preview is no text")
+            raise ValueError("the preview is not text")
         return metadata
 
 
@@ -62,23 +58,24 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(path: Path) -> Manifest | None:
-    """The manifest, or None where there is none; one that was not touched since is read once a process.
+    """The manifest, or None if there is none. A file that did not change is parsed once per process.
 
-    Raises `PipelineError` if the file is damaged, or of another asset: it is for the user to see, not to be passed over.
+    Raises `PipelineError` if the file is damaged or belongs to another asset. The user has to see that, so
+    the asset is not just recomputed.
     """
     return read_if_changed(_read_manifest, _cached_manifest, path) if path.exists() else None
 
 
 def _read_manifest(path: Path) -> Manifest:
     try:
-        if path.stat().st_size > MAX_BYTES or not path.is_file():
-            raise ValueError("no record")
+        if path.stat().st_size > MAX_MANIFEST_BYTES or not path.is_file():
+            raise ValueError("not a manifest")
         manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
         if manifest.asset != path.stem:
             raise ValueError(f"of {manifest.asset}")
         return manifest
-    except ValueError:  # also what pydantic and the decoder raise
-        raise PipelineError(f"{path} is damaged; delete it, and the asset is made again.") from None
+    except ValueError:  # pydantic and the UTF-8 decoder raise subclasses
+        raise PipelineError(f"{path} is damaged; delete it to recompute the asset.") from None
 
 
 @lru_cache(maxsize=1000)
@@ -87,5 +84,5 @@ def _cached_manifest(path: Path, _stat: FileStat) -> Manifest:
 
 
 def data_version(hashes: dict[str, str]) -> str:
-    """Sixteen hex digits over names and hashes of files; the same content gives the same version anywhere."""
+    """Sixteen hex digits over the names and hashes of files; the same on every machine."""
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
-"""The way to a server, the same for every download: what the environment tells of proxies and of whom to trust.
+"""Proxies and certificates from the environment, the same for every download.
 
-`huggingface_hub` reads these variables by way of `httpx2`, our own downloads by way of `urllib`; left to themselves the two
-disagree on ALL_PROXY and on the system's certificates.
+`huggingface_hub` reads them through `httpx2`, and our own downloads use `urllib`. By default the two treat
+ALL_PROXY and the system's certificates differently.
 """
 
 import os
@@ -11,39 +11,47 @@ from urllib import request
 from vdm_pipeline.errors import PipelineError
 
 
-def check_way() -> None:
-    """Raise `PipelineError` for variables that no download can work with."""
+def check_network_settings() -> None:
+    """Raise `PipelineError` if the proxy or certificate variables cannot work for any download."""
     proxies()
-    trusted()
+    ssl_context()
 
 
 def proxies() -> dict[str, str]:
-    """The proxy of each scheme: HTTP_PROXY and HTTPS_PROXY, and ALL_PROXY where one of them is not set; hosts of NO_PROXY have none.
+    """Proxy by scheme: HTTP_PROXY and HTTPS_PROXY, and ALL_PROXY where one of them is not set.
 
-    Raises `PipelineError` for a proxy that is spoken to in another way than HTTP, such as SOCKS.
+    Hosts of NO_PROXY use none. Raises `PipelineError` for a proxy that is not an HTTP proxy, such as SOCKS.
     """
-    told = request.getproxies()
-    if "*" in told.get("no", "").split(","):
+    variables = request.getproxies()
+    if "*" in variables.get("no", "").split(","):
         return {}
-    found = {scheme: proxy for scheme in ("http", "https") if (proxy := told.get(scheme) or told.get("all"))}
-    for scheme, proxy in found.items():
-        kind = proxy.split("://")[0].lower() if "://" in proxy else "http"
-        if kind != "http":
-            raise PipelineError(
-                f"{scheme.upper()}_PROXY, or ALL_PROXY, names a proxy of the kind '{kind}', and only 'http' is spoken; "
-                f"set {scheme.upper()}_PROXY to the http:// address of one, or NO_PROXY=* to use none."
-            )
-    return found
+    by_scheme = {}
+    for scheme in ("http", "https"):
+        proxy = variables.get(scheme) or variables.get("all")
+        if proxy:
+            _check_is_http(scheme, proxy)
+            by_scheme[scheme] = proxy
+    return by_scheme
 
 
-def trusted() -> ssl.SSLContext:
-    """Whom to trust: the certificates of SSL_CERT_FILE or SSL_CERT_DIR, else the system's."""
+def _check_is_http(scheme: str, proxy: str) -> None:
+    protocol = proxy.split("://")[0].lower() if "://" in proxy else "http"
+    if protocol != "http":
+        name = f"{scheme.upper()}_PROXY"
+        raise PipelineError(
+            f"{name} or ALL_PROXY is a proxy of type '{protocol}', and only 'http' is supported; "
+            f"set {name} to an http:// address, or set NO_PROXY=* to use no proxy."
+        )
+
+
+def ssl_context() -> ssl.SSLContext:
+    """The trusted certificates: those of SSL_CERT_FILE or SSL_CERT_DIR, or else the system's."""
     from httpx2 import create_ssl_context
 
     try:
         return create_ssl_context()
     except OSError as error:
-        place = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or "the system"
+        source = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or "the system"
         raise PipelineError(
-            f"The certificates of {place} cannot be read ({error}); correct SSL_CERT_FILE, or unset it."
+            f"The certificates of {source} cannot be read ({error}); correct SSL_CERT_FILE, or unset it."
         ) from None

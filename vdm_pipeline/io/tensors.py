@@ -1,4 +1,4 @@
-"""Safetensors files that are the same bytes for the same tensors and the same header texts."""
+"""Safetensors files with reproducible bytes: the same tensors and header texts give the same file."""
 
 import json
 import os
@@ -18,7 +18,10 @@ LORA_WEIGHTS = "pytorch_lora_weights.safetensors"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, "torch.Tensor"], texts: Mapping[str, str]) -> None:
-    """Write ``tensors`` with ``texts`` in the header, atomically. Raises ``OSError`` with its number if the disk is full."""
+    """Write ``tensors`` with ``texts`` in the header, atomically.
+
+    Raises ``OSError`` with its errno if the disk is full.
+    """
     from safetensors.torch import save
 
     with atomic_file(path) as temporary:
@@ -27,21 +30,22 @@ def write_tensors(path: Path, tensors: Mapping[str, "torch.Tensor"], texts: Mapp
 
 
 @contextmanager
-def system_faults(path: Path) -> Iterator[None]:
-    """Raise an ``OSError`` with its number in the place of the library's own, which tells it in its text alone."""
+def translate_safetensors_errors(path: Path) -> Iterator[None]:
+    """Raise an ``OSError`` with its errno instead of a ``SafetensorError`` that has the errno in its text."""
     from safetensors import SafetensorError
 
     try:
         yield
     except SafetensorError as error:
-        told = re.search(r"\(os error (\d+)\)", str(error))
-        if told is None:
+        match = re.search(r"\(os error (\d+)\)", str(error))
+        if match is None:
             raise
-        raise OSError(int(told[1]), os.strerror(int(told[1])), str(path)) from None
+        number = int(match[1])
+        raise OSError(number, os.strerror(number), str(path)) from None
 
 
 def _sort_header(path: Path) -> None:
-    """The library writes the header's texts in another order each time; the data's offsets count from the header's end."""
+    """Sort the header, which the library writes in random order. Data offsets count from the header's end."""
     with path.open("r+b") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))

@@ -68,12 +68,3 @@ class Execution(Section):
     tracker: Literal["none", "tensorboard"] = Field(
         "none", description="where training figures go besides training_log.csv"
     )
-
-    def intervals(self) -> dict[str, int]:
-        """Training steps between recurring actions; 0: only at the end."""
-        return {
-            "log": self.log_every,
-            "checkpoint": self.checkpoint_every,
-            "validate": self.validate_every,
-            "sample": self.sample_every,
-        }

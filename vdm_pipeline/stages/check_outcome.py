@@ -1,4 +1,4 @@
-"""What a check of an asset returns."""
+"""The result of an asset check, without Dagster."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class CheckOutcome:
-    """What a check found: whether it passed, one sentence, and figures."""
+    """Whether the check passed, one sentence, and the figures behind it."""
 
     passed: bool
     sentence: str

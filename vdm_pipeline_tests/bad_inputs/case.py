@@ -1,4 +1,4 @@
-"""A case of the catalogue docs/bad_inputs.md: its title, the sentence that it gets, and how it is made."""
+"""Helpers of the tests of bad inputs: a case, a snapshot of a folder, and a process without root's rights."""
 
 import os
 import re
@@ -11,51 +11,53 @@ import pytest
 
 
 class Case(NamedTuple):
-    """``said`` is the sentence as the document shows it: whole, but for what ``…`` stands for."""
+    """A bad input. ``make`` creates it; the error must name ``field``: a setting, variable, file or asset."""
 
     title: str
-    said: str
+    field: str
     make: Callable[..., Any]
 
 
-def each(cases: Iterable[Case]) -> pytest.MarkDecorator:
-    """A test for every case, called by its title."""
+def parametrize(cases: Iterable[Case]) -> pytest.MarkDecorator:
+    """Run a test once for every case, with its title as the test's id."""
     return pytest.mark.parametrize("case", [pytest.param(case, id=case.title) for case in cases])
 
 
-def check(case: Case, sentence: str) -> None:
-    """The sentence is the one of the document, and one line."""
-    pattern = ".+".join(re.escape(part) for part in case.said.split("…"))
-    assert re.fullmatch(pattern, sentence), f"{case.title}: {sentence}"
-
-
-OWN_NOTES = re.compile(
-    r"results|results/\.lock|results/\.manifests(/\w+\.tried)?|(data|results)/\.staging(/.*)?"
+BOOKKEEPING = re.compile(
+    r"results|results/\.lock|results/\.manifests(/\w+\.attempt)?|(data|results)/\.staging(/.*)?"
 )
-"""What a run that stopped may leave: the lock, that it was tried, and an empty working folder."""
+"""Paths that a failed run may create: the lock, its count of attempts, and an empty staging folder."""
 
 
 def snapshot(root: Path) -> dict[str, bytes | str]:
-    """What stands in a folder: bytes of files, targets of links, kinds of the rest; notes of our own do not count."""
-    found: dict[str, bytes | str] = {}
+    """Content of a folder by relative path: bytes of files, targets of links, kinds of the rest.
+
+    What a failed run may create is left out, but for files in a staging folder.
+    """
+    content: dict[str, bytes | str] = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
-        whole = path.is_file() and not path.is_symlink()
-        if OWN_NOTES.fullmatch(name) and not (whole and ".staging" in name):
+        is_file = path.is_file() and not path.is_symlink()
+        if BOOKKEEPING.fullmatch(name) and not (is_file and ".staging" in name):
             continue
-        kind = f"link to {os.readlink(path)}" if path.is_symlink() else "folder" if path.is_dir() else "other"
-        found[name] = path.read_bytes() if whole else kind
-    return found
+        content[name] = path.read_bytes() if is_file else _kind(path)
+    return content
+
+
+def _kind(path: Path) -> str:
+    if path.is_symlink():
+        return f"link to {os.readlink(path)}"
+    return "folder" if path.is_dir() else "other"
 
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Without root's right to read everything."""
-    was = os.geteuid()
-    if was == 0:
+    """Run the block as the user ``nobody`` if the process is root, who may read every file."""
+    user = os.geteuid()
+    if user == 0:
         os.seteuid(65534)
     try:
         yield
     finally:
-        if was == 0:
-            os.seteuid(was)
+        if user == 0:
+            os.seteuid(user)

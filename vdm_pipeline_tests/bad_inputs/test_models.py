@@ -1,4 +1,4 @@
-"""Models and adapters, by way of the assets that load them."""
+"""Bad models and adapters: the assets that load them raise one sentence."""
 
 import pickle
 import shutil
@@ -13,45 +13,61 @@ from safetensors.torch import load_file, save_file
 from vdm_pipeline.io.hashing import folder_digest
 from vdm_pipeline.settings import ModelPin, Profile
 from vdm_pipeline.stages.models.pins import EMBEDDED
-from vdm_pipeline_tests.bad_inputs.case import Case, check, each, snapshot
+from vdm_pipeline_tests.bad_inputs.case import Case, snapshot
 from vdm_pipeline_tests.conftest import shrink
-from vdm_pipeline_tests.defs.assets.graph import materialize, sentence
+from vdm_pipeline_tests.defs.assets.graph import materialize
 
-CLIP, UNET, LORA = (
-    "open_clip_model.safetensors",
-    "unet/diffusion_pytorch_model.safetensors",
-    "pytorch_lora_weights.safetensors",
-)
-HINT = "put intact files of the model there, and pin them in the profile."
-HEADER = "cannot be loaded (SafetensorError: Error while deserializing header: "
-NO_CLIP = "…clip is no open_clip model: it needs open_clip_config.json and a .safetensors file."
+CLIP = "open_clip_model.safetensors"
+UNET = "unet/diffusion_pytorch_model.safetensors"
+LORA = "pytorch_lora_weights.safetensors"
+HUGE_HEADER = struct.pack("<Q", 2**62) + b"{}"
+REMOTE_CODE = b'{"auto_map": {"AutoTokenizer": ["code.Tokenizer", null]}}'
 Change = Callable[[Path], object]
 
 
-def file(name: str, content: bytes) -> Change:
+def write(name: str, content: bytes) -> Change:
+    """Write a file."""
     return lambda folder: (folder / name).write_bytes(content)
 
 
 def cut(name: str) -> Change:
+    """Remove the last bytes of a file."""
     return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-1000])
 
 
-def gone(name: str) -> Change:
-    return lambda folder: (
-        shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
-    )
+def remove(*names: str) -> Change:
+    """Remove files or folders."""
+
+    def make(folder: Path) -> None:
+        for path in (folder / name for name in names):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return make
 
 
-def emptied(name: str) -> Change:
-    return lambda folder: (shutil.rmtree(folder / name), (folder / name).mkdir())
+def empty(name: str) -> Change:
+    """Remove everything in a folder."""
+
+    def make(folder: Path) -> None:
+        shutil.rmtree(folder / name)
+        (folder / name).mkdir()
+
+    return make
 
 
-def saved_by_torch(name: str) -> Change:
+def torch_save(name: str) -> Change:
+    """Write a pickle of torch."""
     return lambda folder: torch.save({"weight": torch.zeros(2)}, folder / name)
 
 
+def pickle_alone(folder: Path) -> None:
+    """Replace the labeller's weights by a pickle."""
+    remove(CLIP)(folder)
+    torch_save("open_clip_pytorch_model.bin")(folder)
+
+
 def tensors(name: str, change: Callable[[str, torch.Tensor], tuple[str, torch.Tensor]]) -> Change:
-    """The file with every tensor changed."""
+    """Change every tensor of a file."""
 
     def make(folder: Path) -> None:
         changed = dict(change(key, value) for key, value in load_file(folder / name).items())
@@ -60,209 +76,145 @@ def tensors(name: str, change: Callable[[str, torch.Tensor], tuple[str, torch.Te
     return make
 
 
-def halved(key: str, value: torch.Tensor) -> tuple[str, torch.Tensor]:
-    """Half of the rank, in one of the two matrices."""
+def times(factor: float) -> Callable[[str, torch.Tensor], tuple[str, torch.Tensor]]:
+    """Multiply a tensor."""
+    return lambda key, value: (key, value * factor)
+
+
+def halve_rank(key: str, value: torch.Tensor) -> tuple[str, torch.Tensor]:
+    """Half of the rank in one of the two matrices."""
     return key, value[: len(value) // 2] if "lora_A" in key else value
 
 
-def narrower(key: str, value: torch.Tensor) -> tuple[str, torch.Tensor]:
-    """As of a base whose layers have half of the inputs."""
+def halve_inputs(key: str, value: torch.Tensor) -> tuple[str, torch.Tensor]:
+    """Matrices for a base whose layers have half of the inputs."""
     return key, value[:, : value.shape[1] // 2] if "lora_A" in key else value
 
 
-def elsewhere(key: str, value: torch.Tensor) -> tuple[str, torch.Tensor]:
-    """As of a base with more blocks."""
+def rename_block(key: str, value: torch.Tensor) -> tuple[str, torch.Tensor]:
+    """Layers of a base with more blocks."""
     return key.replace("down_blocks.0", "down_blocks.7"), value
 
 
-HUGE = struct.pack("<Q", 2**62) + b"{}"
+def rename_all(key: str, value: torch.Tensor) -> tuple[str, torch.Tensor]:
+    """Layers that no UNet has."""
+    return f"other.{key[-9:]}", value
+
+
 LABELLER = [
-    Case("labeller's folder emptied", NO_CLIP, emptied(".")),
-    Case(
-        "labeller with a pickle alone",
-        NO_CLIP,
-        lambda folder: (gone(CLIP)(folder), saved_by_torch("open_clip_pytorch_model.bin")(folder)),
-    ),
+    Case("labeller's folder without files", "clip", empty(".")),
+    Case("labeller with only a pickle", "clip", pickle_alone),
     Case(
         "pickle beside the labeller's weights",
-        "…open_clip_pytorch_model.bin may be a pickle, which is never read; keep the .safetensors file alone, and pin the folder anew.",
-        saved_by_torch("open_clip_pytorch_model.bin"),
+        "open_clip_pytorch_model.bin",
+        torch_save("open_clip_pytorch_model.bin"),
     ),
-    Case("pickle renamed to .safetensors", f"…clip {HEADER}header too large); {HINT}", saved_by_torch(CLIP)),
+    Case("pickle renamed to .safetensors", "clip", torch_save(CLIP)),
+    Case("weights cut short", "clip", cut(CLIP)),
+    Case("weights whose header claims 4 EiB", "clip", write(CLIP, HUGE_HEADER)),
+    Case("labeller's config that is not JSON", "clip", write("open_clip_config.json", b"{")),
+    Case("labeller without a tokenizer", "clip", remove("tokenizer.json", "tokenizer_config.json")),
     Case(
-        "weights cut short", f"…clip {HEADER}incomplete metadata, file not fully covered); {HINT}", cut(CLIP)
+        "labeller that wants to run code",
+        "tokenizer_config.json",
+        write("tokenizer_config.json", REMOTE_CODE),
     ),
-    Case("weights whose header claims 4 EiB", f"…clip {HEADER}header too large); {HINT}", file(CLIP, HUGE)),
-    Case(
-        "labeller's config that is no JSON",
-        f"…clip cannot be loaded (JSONDecodeError: …); {HINT}",
-        file("open_clip_config.json", b"{"),
-    ),
-    Case(
-        "labeller that asks for code to be run",
-        "…tokenizer_config.json asks for code to be run ('auto_map'), which is never done; take a model that needs none.",
-        file("tokenizer_config.json", b'{"auto_map": {"AutoTokenizer": ["code.Tokenizer", null]}}'),
-    ),
-    Case(
-        "labeller without a tokenizer",
-        f"…clip cannot be loaded (…); {HINT}",
-        lambda folder: (gone("tokenizer.json")(folder), gone("tokenizer_config.json")(folder)),
-    ),
-    Case(
-        "labeller whose weights are NaN",
-        "Embeddings of train images are not finite; look at labelling.model and its weights.",
-        tensors(CLIP, lambda key, value: (key, value * torch.nan)),
-    ),
+    Case("labeller with NaN weights", "labelling.model", tensors(CLIP, times(torch.nan))),
 ]
 BASE = [
-    Case(
-        "base without a tokenizer",
-        "…sd is no Stable Diffusion folder: it lacks 'tokenizer'; correct training.base in the profile.",
-        gone("tokenizer"),
-    ),
-    Case(
-        "base whose tokenizer has no words",
-        "…tokenizer lacks its vocabulary, tokenizer.json or vocab.json; fetch it again.",
-        emptied("tokenizer"),
-    ),
-    Case(
-        "pickle in the place of the UNet",
-        f"…unet {HEADER}header too large); {HINT}",
-        file(UNET, pickle.dumps({"weight": 1})),
-    ),
-    Case(
-        "UNet's config that is no JSON",
-        f"…unet cannot be loaded (JSONDecodeError: …); {HINT}",
-        file("unet/config.json", b"{"),
-    ),
-    Case(
-        "UNet's config that is a list", f"…unet cannot be loaded (…); {HINT}", file("unet/config.json", b"[]")
-    ),
-    Case(
-        "base whose weights are NaN",
-        "Weights of adapter 'lcm' from …lcm_lora, or of its base, are not finite; train or fetch it again.",
-        tensors(UNET, lambda key, value: (key, value * torch.nan)),
-    ),
+    Case("base without a tokenizer", "training.base", remove("tokenizer")),
+    Case("base with a tokenizer without a vocabulary", "tokenizer", empty("tokenizer")),
+    Case("pickle instead of the UNet", "unet", write(UNET, pickle.dumps({"weight": 1}))),
+    Case("UNet's config that is not JSON", "unet", write("unet/config.json", b"{")),
+    Case("UNet's config that is a list", "unet", write("unet/config.json", b"[]")),
+    Case("base with NaN weights", "'lcm'", tensors(UNET, times(torch.nan))),
 ]
 ADAPTER = [
-    Case(
-        "adapter's folder emptied",
-        f"…{LORA} is no file; put the file there, or correct what names it.",
-        emptied("."),
-    ),
-    Case(
-        "adapter that is a pickle",
-        f"…{LORA} {HEADER}header too large); {HINT}",
-        file(LORA, pickle.dumps({"weight": 1})),
-    ),
-    Case(
-        "adapter of another rank than it says",
-        f"…{LORA} cannot be loaded (RuntimeError: …); {HINT}",
-        tensors(LORA, halved),
-    ),
-    Case(
-        "adapter of a narrower base",
-        f"…{LORA} cannot be loaded (RuntimeError: …); {HINT}",
-        tensors(LORA, narrower),
-    ),
-    Case(
-        "adapter of a deeper base",
-        f"…{LORA} has … layers, of which the UNet in …sd has …; take an adapter of this base.",
-        tensors(LORA, elsewhere),
-    ),
-    Case(
-        "adapter with NaN",
-        "Weights of adapter 'lcm' from …lcm_lora, or of its base, are not finite; train or fetch it again.",
-        tensors(LORA, lambda key, value: (key, value * torch.nan)),
-    ),
-    Case(
-        "adapter of zeros",
-        "Adapter 'lcm' from …lcm_lora is not active: it changes no layer of the UNet; train it again.",
-        tensors(LORA, lambda key, value: (key, value * 0)),
-    ),
-    Case(
-        "adapter without layers",
-        f"…{LORA} holds no layer of a LoRA for a UNet; take another adapter.",
-        tensors(LORA, lambda key, value: (f"other.{key[-9:]}", value)),
-    ),
+    Case("adapter's folder without files", LORA, empty(".")),
+    Case("adapter that is a pickle", LORA, write(LORA, pickle.dumps({"weight": 1}))),
+    Case("adapter with matrices of two ranks", LORA, tensors(LORA, halve_rank)),
+    Case("adapter of a narrower base", LORA, tensors(LORA, halve_inputs)),
+    Case("adapter of a deeper base", LORA, tensors(LORA, rename_block)),
+    Case("adapter with NaN", "'lcm'", tensors(LORA, times(torch.nan))),
+    Case("adapter of zeros", "'lcm'", tensors(LORA, times(0))),
+    Case("adapter without layers", LORA, tensors(LORA, rename_all)),
 ]
 PINS = {
     "labelling.model": Case(
-        "model folder that is not there",
-        "Model folder /no/where does not exist; correct the id '/no/where' in the profile.",
+        "model folder that does not exist",
+        "'/no/where'",
         lambda: ModelPin(id="/no/where", sha256="0" * 64, licence="MIT"),
     ),
     "training.base": Case(
-        "model folder of another sha256",
-        f"Model folder … has sha256 …, but {'0' * 64} is pinned; restore the files, or pin the new ones on purpose.",
+        "model folder with another sha256",
+        "sd",
         lambda: ModelPin(id=str(EMBEDDED / "sd"), sha256="0" * 64, licence="MIT"),
     ),
     "generation.lcm_lora": Case(
-        "labeller in the place of the LCM-LoRA",
-        f"…{LORA} is no file; put the file there, or correct what names it.",
-        lambda: ModelPin(id="embedded:clip", licence="MIT"),
+        "labeller instead of the LCM-LoRA", LORA, lambda: ModelPin(id="embedded:clip", licence="MIT")
     ),
     "evaluation.features": Case(
-        "labeller in the place of the vision transformer",
-        f"…clip cannot be loaded (…); {HINT}",
+        "labeller instead of the vision transformer",
+        "clip",
         lambda: ModelPin(id="embedded:clip", licence="MIT"),
     ),
 }
-KINDS = {
-    "labelling.model": ("clip", LABELLER),
-    "training.base": ("sd", BASE),
-    "generation.lcm_lora": ("lcm_lora", ADAPTER),
-}
+FOLDERS = [
+    *(("labelling.model", "clip", case) for case in LABELLER),
+    *(("training.base", "sd", case) for case in BASE),
+    *(("generation.lcm_lora", "lcm_lora", case) for case in ADAPTER),
+]
+"""Setting, embedded model, and what is changed in a copy of its folder."""
 LOADED_BY = {"labelling.model": "image_embeddings", "evaluation.features": "image_metrics"}
-FOLDERS = [case for _, cases in KINDS.values() for case in cases]
+"""The asset that loads the model of a setting; else it is ``baseline_images``."""
 DEVICE = Case(
-    '`execution.device = "cuda"` where there is none',
-    "execution.device is 'cuda' but torch finds no CUDA device; set it to 'auto' or 'cpu'.",
+    '`execution.device = "cuda"` without a CUDA device',
+    "execution.device",
     lambda profile: shrink(profile, execution={"device": "cuda"}),
 )
-CASES = [*FOLDERS, *PINS.values(), DEVICE]
+CASES = [*(case for _, _, case in FOLDERS), *PINS.values(), DEVICE]
 
 
-def pinned(profile: Profile, field: str, pin: ModelPin) -> Profile:
-    section, key = field.split(".")
+def with_model(profile: Profile, setting: str, pin: ModelPin) -> Profile:
+    section, key = setting.split(".")
     return profile.model_copy(update={section: getattr(profile, section).model_copy(update={key: pin})})
 
 
-def refused(profile: Profile, root: Path, field: str, case: Case) -> None:
+def check_rejected(sentences, case: Case, setting: str, profile: Profile, root: Path) -> None:
+    """The asset that loads the model fails with the case's sentence, and changes nothing."""
     before = snapshot(root)
-    result = materialize(profile, root, [LOADED_BY.get(field, "baseline_images")])
-    assert not result.success
-    check(case, sentence(result))
+    result = materialize(profile, root, [LOADED_BY.get(setting, "baseline_images")])
+    sentences.check_run(case, result, root, root.parent)
     assert snapshot(root) == before
 
 
 @pytest.fixture
-def where(request, tiny, project) -> Callable[[str], tuple[Profile, Path]]:
-    """Profile and folder for a field: the base and its adapters are loaded in an empty project, the others need what stands upstream."""
-    return lambda field: request.getfixturevalue("copied") if field in LOADED_BY else (tiny, project)
-
-
-@each(FOLDERS)
-def test_a_damaged_model_is_a_sentence(case, where, tmp_path):
-    field, kind = next((field, kind) for field, (kind, cases) in KINDS.items() if case in cases)
-    folder = tmp_path / "models" / kind
-    shutil.copytree(EMBEDDED / kind, folder)
-    case.make(folder)
-    profile, root = where(field)
-    refused(
-        pinned(profile, field, ModelPin(id=str(folder), sha256=folder_digest(folder), licence="MIT")),
-        root,
-        field,
-        case,
+def project_for(request, tiny, project) -> Callable[[str], tuple[Profile, Path]]:
+    """Profile and folder for a setting: a finished project if its asset needs upstream assets, else empty."""
+    return lambda setting: (
+        request.getfixturevalue("copied_folder") if setting in LOADED_BY else (tiny, project)
     )
 
 
-@pytest.mark.parametrize("field", PINS)
-def test_a_model_that_is_another_is_a_sentence(field, where):
-    profile, root = where(field)
-    refused(pinned(profile, field, PINS[field].make()), root, field, PINS[field])
+@pytest.mark.parametrize(
+    ("setting", "model", "case"), [pytest.param(*row, id=row[2].title) for row in FOLDERS]
+)
+def test_damaged_model_is_rejected(setting, model, case, project_for, tmp_path, sentences):
+    folder = tmp_path / "models" / model
+    shutil.copytree(EMBEDDED / model, folder)
+    case.make(folder)
+    pin = ModelPin(id=str(folder), sha256=folder_digest(folder), licence="MIT")
+    profile, root = project_for(setting)
+    check_rejected(sentences, case, setting, with_model(profile, setting, pin), root)
+
+
+@pytest.mark.parametrize("setting", PINS)
+def test_wrong_model_is_rejected(setting, project_for, sentences):
+    profile, root = project_for(setting)
+    case = PINS[setting]
+    check_rejected(sentences, case, setting, with_model(profile, setting, case.make()), root)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_device_that_is_not_there_is_a_sentence(tiny, project):
-    refused(DEVICE.make(tiny), project, "", DEVICE)
+def test_missing_device_is_rejected(tiny, project, sentences):
+    check_rejected(sentences, DEVICE, "", DEVICE.make(tiny), project)

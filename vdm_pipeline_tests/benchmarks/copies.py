@@ -17,8 +17,8 @@ from scipy import ndimage
 from vdm_pipeline.io.images import resize
 from vdm_pipeline.settings import load_profile
 from vdm_pipeline.stages.data.archive import Archive, read_archive
-from vdm_pipeline.stages.data.quality import image_keys
-from vdm_pipeline.stages.evaluation.check_outcomes import copies
+from vdm_pipeline.stages.data.quality import image_hashes
+from vdm_pipeline.stages.evaluation.check_outcomes import find_copies
 from vdm_pipeline.stages.evaluation.features import Space, handcrafted
 from vdm_pipeline.stages.evaluation.memorisation import Neighbours, comparable, memorisation, pixel_copies
 from vdm_pipeline.stages.evaluation.real_images import RealImages, reference_images
@@ -60,10 +60,10 @@ def generators(new: Images, train: Images, seed: int) -> dict[str, Images]:
 
 def twins(archive: Archive) -> pd.DataFrame:
     """Val images that also stand in train, pixel by pixel, as data_faults has them."""
-    known = set(image_keys(archive.splits["train"].images))
+    known = set(image_hashes(archive.splits["train"].images))
     ids = [
         name
-        for name, key in zip(archive.image_ids("val"), image_keys(archive.splits["val"].images), strict=True)
+        for name, key in zip(archive.image_ids("val"), image_hashes(archive.splits["val"].images), strict=True)
         if key in known
     ]
     return pd.DataFrame({"image_id": ids, "split": "val", "twin": "", "twin_split": "train"})
@@ -78,7 +78,7 @@ def main() -> None:
     profile = load_profile("pneumoniamnist")
     archive = read_archive(asked.archive, profile.data, profile.classes.names)
     labels, held_out = archive.splits["train"].labels, reference_images(archive, twins(archive), SIZE)
-    once = np.unique(image_keys(archive.splits["train"].images), return_index=True)[
+    once = np.unique(image_hashes(archive.splits["train"].images), return_index=True)[
         1
     ]  # a repeated film would be a copy of itself
     labeller = ZeroShot(EMBEDDED / "clip", torch.device("cpu"))
@@ -111,7 +111,7 @@ def main() -> None:
                 )
         for arm, values in found.items():
             said.setdefault(arm, Counter())[
-                copies({"arms": {"lora": values}}, profile.checks.max_copied).state
+                find_copies({"arms": {"lora": values}}, profile.checks.max_copied).state
             ] += 1
     print("| images | copies | not clear | none |\n|---|---|---|---|")
     for arm, states in said.items():

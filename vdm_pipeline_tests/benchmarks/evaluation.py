@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from vdm_pipeline.stages.evaluation.samples import Measures
 
 from vdm_pipeline.settings import load_profile
 from vdm_pipeline.stages.data.phantom.film import render
@@ -25,7 +26,6 @@ from vdm_pipeline.stages.evaluation.memorisation import (
 )
 from vdm_pipeline.stages.evaluation.metrics.frechet import frechet_distance
 from vdm_pipeline.stages.evaluation.pairs import compare_pairs
-from vdm_pipeline.stages.evaluation.samples import Measures
 from vdm_pipeline.stages.evaluation.utility import training_sets, utility
 from vdm_pipeline.stages.labelling.zero_shot import ZeroShot
 from vdm_pipeline.stages.models.pins import EMBEDDED

@@ -31,7 +31,7 @@ from vdm_pipeline.settings import load_profile
 from vdm_pipeline.stages.evaluation import evaluate  # noqa: F401  (this and what follows: loaded before the fork)
 from vdm_pipeline.stages.generation import launch
 from vdm_pipeline.stages.report import lineage, page  # noqa: F401
-from vdm_pipeline.stages.training import loop
+from vdm_pipeline.stages.training import loop, running_means, session
 from vdm_pipeline.stages.training import sample_sheet as samples
 from vdm_pipeline_tests.conftest import shrink
 from vdm_pipeline_tests.defs.assets import graph
@@ -81,7 +81,7 @@ def train(root: Path) -> None:
 
 def generate(root: Path) -> None:
     """A small generation."""
-    job = sampling_jobs.make_job(sampling_jobs.generating(PROFILE, per_class=32), root, batch=2)
+    job = sampling_jobs.make_job(sampling_jobs.with_generation(PROFILE, per_class=32), root, batch=2)
     launch.generate(job, print, lambda *counts: None)
 
 
@@ -90,13 +90,13 @@ def make_all(root: Path) -> None:
     (root / "data").mkdir(exist_ok=True)
     materializing.time = SimpleNamespace(perf_counter=lambda: 0.0)
     materializing.peak_resident_mb = lambda: 0.0
-    loop._Window.speed = lambda window, done: 1.0
+    running_means.RunningMeans.steps_per_s = lambda means, step: 1.0
     lineage.images_per_second = lambda record: None
-    loop.peak_flops, loop.peak_memory_mb = lambda *_: 1e9, lambda *_: 0.0
+    session.peak_flops, loop.peak_memory_mb = lambda *_: 1e9, lambda *_: 0.0
     samples.STEPS = 2
-    with graph.lasting(root / "home") as instance:
+    with graph.persistent_instance(root / "home") as instance:
         result = graph.materialize(PROFILE, root, instance=instance)
-    assert result.success, graph.sentence(result)
+    assert result.success, graph.error_message(result)
 
 
 def standing(root: Path) -> dict[str, bytes]:
@@ -112,10 +112,10 @@ def standing(root: Path) -> dict[str, bytes]:
         for path in (root / "results/.manifests").glob("*.json")
         if path.suffixes == [".json"]
     }
-    lasting = {
+    persistent_instance = {
         name: json.dumps([record[field] for field in LASTING]).encode() for name, record in records.items()
     }
-    return {name: path.read_bytes() for name, path in files.items()} | lasting
+    return {name: path.read_bytes() for name, path in files.items()} | persistent_instance
 
 
 def weights(root: Path) -> dict[str, bytes]:

@@ -75,7 +75,7 @@ def compare(name: str, labeller: ZeroShot, archive: Archive, rounds: int) -> Non
     """Print images a second and the ratios; the ways take turns, and the median round counts."""
     for split in archive.splits.values():
         _ = split.images
-    tensors = labeller.pixels(np.concatenate([split.images for split in archive.splits.values()]))
+    tensors = labeller.preprocess(np.concatenate([split.images for split in archive.splits.values()]))
     ways: dict[str, Callable[[], None]] = {
         "ours": lambda: ours(labeller, archive),
         "prototype's loop": lambda: prototypes(labeller, archive),

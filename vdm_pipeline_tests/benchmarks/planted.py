@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from vdm_pipeline.stages.evaluation.samples import Measures
 
 from vdm_pipeline.io.images import resize
 from vdm_pipeline.settings import Profile, load_profile
 from vdm_pipeline.stages.data.archive import Archive, obtain_archive, read_archive
-from vdm_pipeline.stages.evaluation.check_outcomes import copies
+from vdm_pipeline.stages.evaluation.check_outcomes import find_copies
 from vdm_pipeline.stages.evaluation.comparison import compare
 from vdm_pipeline.stages.evaluation.features import Space, handcrafted
 from vdm_pipeline.stages.evaluation.judge import train_judge
@@ -27,7 +28,6 @@ from vdm_pipeline.stages.evaluation.memorisation import (
     pixel_copies,
 )
 from vdm_pipeline.stages.evaluation.real_images import RealImages, reference_images
-from vdm_pipeline.stages.evaluation.samples import Measures
 from vdm_pipeline.stages.labelling.zero_shot import ZeroShot
 from vdm_pipeline.stages.models.pins import EMBEDDED
 from vdm_pipeline_tests.planted import Planted
@@ -125,7 +125,7 @@ def faults_found(report: dict[str, Any], real: dict[str, Any], max_copied: float
             for key in ("recall", "coverage")
             if mine[key]["ci95"][1] < theirs[key]["ci95"][0]
         ]
-    if copies({"arms": {"lora": report["memorization"]}}, max_copied).state == "some":
+    if find_copies({"arms": {"lora": report["memorization"]}}, max_copied).state == "some":
         found.append("memorisation")
     return found + ["duplicates"] * bool(report["exact_duplicates"])
 

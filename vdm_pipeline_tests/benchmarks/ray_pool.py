@@ -27,7 +27,7 @@ from vdm_pipeline.stages.data.phantom.film import render
 from vdm_pipeline.stages.generation.job import Job
 from vdm_pipeline.stages.generation.launch import generate
 from vdm_pipeline.stages.generation.plan import main_arm, plan
-from vdm_pipeline.stages.labelling.embed import Embedding, embed_images
+from vdm_pipeline.stages.labelling.embedding_job import EmbeddingJob, embed_images
 from vdm_pipeline.stages.models.pins import EMBEDDED
 
 RAY = {"engine": "ray", "ray": {"workers": 2}}
@@ -60,11 +60,11 @@ def label(profile: Profile, folder: Path, images: int) -> float:
     path = folder.parent / f"films_{images}.npz"
     own = {"channels": 1, "sha256": file_sha256(path), "licence": "none"}
     data = Data.model_validate({"dataset": "films", "size": 64, "source": "file", "own": own})
-    asked = Embedding(
+    job = EmbeddingJob(
         path, data, profile.classes.names, EMBEDDED / "clip", folder / "embeddings", profile.execution
     )
     begun = time.perf_counter()
-    embed_images(asked, lambda line: None, lambda *counts: None)
+    embed_images(job, lambda line: None, lambda *counts: None)
     return time.perf_counter() - begun
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from vdm_pipeline.settings import load_profile
 from vdm_pipeline.stages.models.pins import EMBEDDED
 from vdm_pipeline.stages.training.randomness import sample_step
-from vdm_pipeline_tests.benchmarks.training import open_session, run_script, write_images
+from vdm_pipeline_tests.benchmarks.training import run_script, small_session, write_images
 
 STEPS, BATCH = 50, 4
 NORM = 0.005
@@ -55,7 +55,7 @@ def mended(script: Path, copy: Path) -> None:
 
 def ours(root: Path, gamma: float | None) -> list[float]:
     """Our losses; what a step was given is written for the script."""
-    session = open_session(EMBEDDED / "sd", root, 64, BATCH)
+    session = small_session(EMBEDDED / "sd", root, 64, BATCH)
     training = session.job.training.model_copy(
         update={"max_grad_norm": NORM, "lr_scheduler": "constant", "lr_warmup_steps": 0, "snr_gamma": gamma}
     )
@@ -63,7 +63,7 @@ def ours(root: Path, gamma: float | None) -> list[float]:
     given = {name: value.detach().clone().contiguous() for name, value in session.learner.parameters.items()}
     losses, clipped = [], 0
     for step in range(STEPS):
-        randomness = sample_step(session.data.n, session.data.latent, training, 1000, step)
+        randomness = sample_step(session.data.n, session.data.latent_shape, training, 1000, step)
         given |= {
             f"{step}/{name}": getattr(randomness, name)
             for name in ("rows", "posterior", "noise", "timesteps")

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from vdm_pipeline.settings import load_profile
-from vdm_pipeline.stages.generation import draw
-from vdm_pipeline.stages.generation.draw import ImageGenerator, Texts
+from vdm_pipeline.stages.generation import image_generator as image_generator_module
+from vdm_pipeline.stages.generation.image_generator import ImageGenerator, PromptEmbeddings
 from vdm_pipeline.stages.generation.job import Job
 from vdm_pipeline.stages.generation.pipeline import Sampler
 from vdm_pipeline.stages.generation.plan import main_arm, plan
@@ -77,7 +77,7 @@ def by_prototype(pipe: Any, job: Job, folder: Path) -> None:
 @torch.inference_mode()
 def bare(sampler: Sampler, job: Job, text: torch.Tensor) -> None:
     """UNet and VAE alone, as often as they are needed, on tensors that are ready."""
-    latents = torch.randn(job.batch, 4, job.arm.size // 8, job.arm.size // 8)
+    latents = torch.randn(job.batch_size, 4, job.arm.size // 8, job.arm.size // 8)
     for _ in job.groups():
         for _ in range(job.arm.num_inference_steps):
             sampler.unet(latents, 500, text, return_dict=False)
@@ -87,12 +87,13 @@ def bare(sampler: Sampler, job: Job, text: torch.Tensor) -> None:
 def compare(job: Job, root: Path, rounds: int) -> None:
     """Print images a second and ratios."""
     sampler, texts, pipe = (
-        Sampler(job.arm, CPU, torch.float32, job.batch, print),
-        Texts(job, CPU, torch.float32),
+        Sampler(job.arm, CPU, torch.float32, job.batch_size, print),
+        PromptEmbeddings(job, CPU, torch.float32),
         prototype(job),
     )
-    ready = texts.of(job.samples[: job.batch]).clone()
-    draw.Sampler, draw.Texts = (lambda *a, **k: sampler), (lambda *a: texts)  # type: ignore[assignment,misc]
+    ready = texts.for_samples(job.samples[: job.batch_size]).clone()
+    image_generator_module.Sampler = lambda *a, **k: sampler  # type: ignore[assignment,misc]
+    image_generator_module.PromptEmbeddings = lambda *a: texts  # type: ignore[assignment,misc]
     counter = iter(range(10**6))
 
     def fresh() -> Path:
@@ -120,7 +121,7 @@ def compare(job: Job, root: Path, rounds: int) -> None:
                 rates[way].append(drawn / (time.perf_counter() - begun))
     facts = f"{job.arm.size} px, {job.arm.num_inference_steps} steps, {torch.get_num_threads()} threads"
     print(
-        f"embedded model, {facts}, {len(job.samples)} images in batches of {job.batch}, median of {rounds} rounds",
+        f"embedded model, {facts}, {len(job.samples)} images in batches of {job.batch_size}, median of {rounds} rounds",
         flush=True,
     )
     for way, values in rates.items():

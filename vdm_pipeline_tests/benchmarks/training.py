@@ -27,8 +27,8 @@ from vdm_pipeline.settings import load_profile
 from vdm_pipeline.stages.data.phantom.film import render
 from vdm_pipeline.stages.models.pins import EMBEDDED
 from vdm_pipeline.stages.training.job import Job
-from vdm_pipeline.stages.training.loop import Session
 from vdm_pipeline.stages.training.randomness import sample_step
+from vdm_pipeline.stages.training.session import Session, open_session
 from vdm_pipeline_tests.rehearsal.repositories import write_sd15
 
 CAPTIONS = ["healthy lungs on a chest X-ray", "pneumonia on a chest X-ray"]
@@ -46,7 +46,7 @@ def write_images(folder: Path, size: int) -> None:
     )
 
 
-def open_session(base: Path, root: Path, size: int, batch: int) -> Session:
+def small_session(base: Path, root: Path, size: int, batch: int) -> Session:
     """Our training, ready for its first step."""
     from accelerate import Accelerator
 
@@ -62,9 +62,9 @@ def open_session(base: Path, root: Path, size: int, batch: int) -> Session:
         out=root / "out",
         training=profile.training.model_validate({**profile.training.model_dump(), **values}),
         execution=profile.execution,
-        note={},
+        metadata={},
     )
-    return Session(job, Accelerator(cpu=True, mixed_precision="no"), lambda line: None)
+    return open_session(job, Accelerator(cpu=True, mixed_precision="no"), lambda line: None)
 
 
 def ours(session: Session, steps: int) -> float:
@@ -73,7 +73,7 @@ def ours(session: Session, steps: int) -> float:
 
     def step(index: int) -> None:
         session.learner.step(
-            index, session.data, sample_step(session.data.n, session.data.latent, training, 1000, index)
+            index, session.data, sample_step(session.data.n, session.data.latent_shape, training, 1000, index)
         )
 
     return _rate(step, steps)
@@ -82,7 +82,7 @@ def ours(session: Session, steps: int) -> float:
 def bare(session: Session, steps: int) -> float:
     """Forward and backward passes a second on tensors that are ready: no draws, no clipping, no optimizer."""
     batch, parameters = session.job.training.batch_size, list(session.learner.parameters.values())
-    noisy, noise = torch.randn(2, batch, *session.data.latent)
+    noisy, noise = torch.randn(2, batch, *session.data.latent_shape)
     times, text = torch.randint(1000, (batch,)), session.data.text[torch.arange(batch) % 2].clone()
 
     def step(index: int) -> None:
@@ -169,7 +169,7 @@ def compare(
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_images(root / "images", size)
-        session = open_session(base, root, size, batch * accumulation)
+        session = small_session(base, root, size, batch * accumulation)
         for _ in range(rounds):
             rates["ours"].append(ours(session, steps))
             rates["bare forward and backward"].append(bare(session, steps))

@@ -1,4 +1,4 @@
-"""Re-labelling by the clock; and whatever changed, made down to the report by the daemon's own evaluation."""
+"""The re-labelling schedule, and the sensor that recomputes stale assets, by the daemon's own evaluation."""
 
 import errno
 import os
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.test_utils import create_run_for_test
 
 from vdm_pipeline.definitions import defs
 from vdm_pipeline.defs import automation
@@ -17,18 +16,25 @@ from vdm_pipeline.defs import materialize as materialize_module
 from vdm_pipeline.defs.build import build_definitions
 from vdm_pipeline.errors import PipelineError, SettingsError
 from vdm_pipeline.graph import STAGES
-from vdm_pipeline.incremental import staleness as freshness
-from vdm_pipeline.incremental.project import Project
-from vdm_pipeline.incremental.staleness import stale_assets
+from vdm_pipeline.incremental import staleness
+from vdm_pipeline.incremental.project import BlockReason, Project
+from vdm_pipeline.incremental.staleness import attempt_state, stale_assets
 from vdm_pipeline.incremental.store import Store
 from vdm_pipeline.io import atomic
 from vdm_pipeline_tests.conftest import shrink
-from vdm_pipeline_tests.defs.assets.graph import computed, lasting, materialize, sentence, unsynced
+from vdm_pipeline_tests.dagster_internals import create_run_for_test
+from vdm_pipeline_tests.defs.assets.graph import (
+    computed,
+    error_message,
+    materialize,
+    persistent_instance,
+    unsynced,
+)
 from vdm_pipeline_tests.defs.assets.project import ProjectFolder
 from vdm_pipeline_tests.defs.assets.test_changes import ALL, MEASURED, TABLE
 
 
-def test_the_schedule_asks_for_labels_and_nothing_after_them():
+def test_the_schedule_requests_labels_and_nothing_downstream():
     schedule = defs.resolve_schedule_def("relabel")
     assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
     assert schedule.cron_schedule == "0 3 * * 1"
@@ -42,19 +48,19 @@ def test_the_schedule_asks_for_labels_and_nothing_after_them():
     assert selected == {"raw_npz", "image_embeddings", "labeled_dataset", "label_metrics"}
 
 
-def test_a_bad_cron_is_a_sentence(tiny, project):
+def test_a_bad_cron_is_an_error(tiny, project):
     bad = tiny.model_copy(
         update={"automation": tiny.automation.model_copy(update={"relabel_cron": "every night"})}
     )
     with pytest.raises(
         SettingsError,
-        match=r"automation.relabel_cron is 'every night', which is no cron schedule of five fields",
+        match=r"automation.relabel_cron is 'every night'",
     ):
         build_definitions(bad, Store(project))
 
 
-def test_the_sensor_looks_after_every_asset_and_is_off_at_first():
-    sensor = defs.resolve_sensor_def("remake_on_change")
+def test_the_sensor_covers_every_asset_and_is_off_by_default():
+    sensor = defs.resolve_sensor_def("rematerialize_on_change")
     assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
     assert {
         spec.key.to_user_string() for spec in defs.resolve_all_asset_specs() if spec.automation_condition
@@ -62,75 +68,75 @@ def test_the_sensor_looks_after_every_asset_and_is_off_at_first():
 
 
 class Daemon:
-    """What Dagster's daemon asks for from tick to tick, and the runs that it starts."""
+    """The requests of Dagster's daemon from tick to tick, and the runs that it starts."""
 
     def __init__(self, project: ProjectFolder, instance: dg.DagsterInstance) -> None:
         self.project, self.instance, self.cursor, self.edited = project, instance, None, False
         self.time = datetime(2026, 1, 1, 0, 5, tzinfo=UTC)
 
     def tick(self) -> set[str]:
-        """Names of the assets that are asked for."""
+        """Names of the requested assets."""
         self.time += timedelta(seconds=30)
         project = self.project
-        asked = dg.evaluate_automation_conditions(
+        evaluation = dg.evaluate_automation_conditions(
             build_definitions(project.profile, Store(project.root), lambda: self.edited),
             self.instance,
             cursor=self.cursor,
             evaluation_time=self.time,
         )
-        self.cursor = asked.cursor
-        return {result.key.to_user_string() for result in asked.results if result.true_subset.size}
+        self.cursor = evaluation.cursor
+        return {result.key.to_user_string() for result in evaluation.results if result.true_subset.size}
 
     def settle(self) -> list[set[str]]:
-        """Start the runs that are asked for until three ticks ask for none; what was computed in each."""
+        """Start the requested runs until three ticks request none; the assets that each run computed."""
         runs, quiet = [], 0
         while quiet < 3:
-            asked = self.tick()
-            quiet = 0 if asked else quiet + 1
-            if asked:
+            requested = self.tick()
+            quiet = 0 if requested else quiet + 1
+            if requested:
                 runs.append(
                     computed(
-                        materialize(self.project.profile, self.project.root, sorted(asked), self.instance)
+                        materialize(self.project.profile, self.project.root, sorted(requested), self.instance)
                     )
                 )
-            assert len(runs) < 4, "the daemon never comes to rest"
+            assert len(runs) < 4, "the daemon never settles"
         return runs
 
 
 @pytest.fixture
-def daemon(made, monkeypatch):
-    monkeypatch.setattr(freshness, "SETTLED_S", 0.0)
-    with lasting(made.home) as instance:
-        yield Daemon(made, instance)
+def daemon(finished, monkeypatch):
+    monkeypatch.setattr(staleness, "SETTLED_S", 0.0)
+    with persistent_instance(finished.home) as instance:
+        yield Daemon(finished, instance)
 
 
 QUICK = {"nothing", "limit of a check", "a table edited", "labeller's pin"}
 
 
 @pytest.mark.parametrize("row", [row for row in TABLE if row.what in QUICK], ids=lambda row: row.what)
-def test_a_change_is_made_good_in_one_run(daemon, row):
-    """Also by the first tick that there ever was: what is wanted is read from the records, not from what went before."""
+def test_one_run_recomputes_all_stale_assets(daemon, row):
+    """Even in the first tick ever: staleness comes from the manifests, not from earlier ticks."""
     row.change(daemon.project)
     assert daemon.settle() == ([row.computes] if row.computes else [])
     assert unsynced(daemon.project.profile, daemon.project.root, daemon.instance) == set()
 
 
-def test_another_archive_is_carried_down_to_the_report(daemon):
+def test_a_changed_archive_updates_the_report(daemon):
     assert daemon.settle() == []
     daemon.project.change_a_pixel(of_the_subset=True)
     assert daemon.settle() == [ALL - {"baseline_images"}]
 
 
-def test_an_archive_that_is_still_being_written_is_waited_for(daemon, monkeypatch):
-    monkeypatch.setattr(freshness, "SETTLED_S", 5.0)
+def test_the_sensor_waits_while_an_archive_is_written(daemon, monkeypatch):
+    monkeypatch.setattr(staleness, "SETTLED_S", 5.0)
     daemon.project.change_a_pixel(of_the_subset=False)
     assert daemon.tick() == set()
     later = time.time() + 6
-    monkeypatch.setattr(freshness.time, "time", lambda: later)
+    monkeypatch.setattr(staleness.time, "time", lambda: later)
     assert {"raw_npz", "report"} <= daemon.tick()
 
 
-def test_a_bad_archive_is_tried_once_and_a_good_one_taken_up(daemon):
+def test_a_bad_archive_is_attempted_once_and_a_good_one_is_used(daemon):
     project, good = daemon.project, daemon.project.archive.read_bytes()
     project.archive.write_bytes(good[:1000])
     assert daemon.settle() == [set()]
@@ -142,7 +148,7 @@ def test_a_bad_archive_is_tried_once_and_a_good_one_taken_up(daemon):
     assert {"raw_npz", "report"} <= run
 
 
-def test_a_failed_blocking_check_stops_the_chain_and_better_labels_set_it_going(daemon):
+def test_a_failed_blocking_check_blocks_and_better_labels_unblock(daemon):
     project, good = daemon.project, daemon.project.profile
     project.change(checks={"max_class_share": 0.4}, labelling={"templates": ("a film of {phrase}",)})
     assert daemon.settle() == [{"labeled_dataset"}, {"label_metrics"}]
@@ -151,14 +157,16 @@ def test_a_failed_blocking_check_stops_the_chain_and_better_labels_set_it_going(
     assert project.stale() == unsynced(good, project.root, daemon.instance) == set()
 
 
-def test_another_limit_has_the_check_look_again(daemon):
-    """Relaxed, the chain goes on; tightened, it stops, though the asset itself stands."""
+def test_another_limit_runs_the_check_again(daemon):
+    """A relaxed limit unblocks. A tightened one blocks, although the asset is up to date."""
     project, good = daemon.project, daemon.project.profile
     project.change(checks={"max_class_share": 0.4}, subset={"per_class": 6})
     assert daemon.settle() == [set()]
     assert "lora_subset" in project.stale()
-    (stopped,) = Project(project.profile, Store(project.root)).stops("labeled_dataset").items()
-    assert stopped[0] == "labels_predict_every_class" and "max_class_share = 0.4" in (stopped[1] or "")
+    (failure,) = Project(project.profile, Store(project.root)).blocking_failures("labeled_dataset")
+    assert failure.check == "labels_predict_every_class"
+    assert failure.reason is BlockReason.FAILED
+    assert "max_class_share = 0.4" in failure.sentence
     project.change(checks={"max_class_share": 0.95}, subset={"per_class": 6})
     (run,) = daemon.settle()
     assert {"lora_subset", "lora_weights", *MEASURED} <= run
@@ -167,52 +175,50 @@ def test_another_limit_has_the_check_look_again(daemon):
     assert project.stale() == set()
 
 
-def test_what_no_blocking_check_has_looked_at_is_looked_at_first(daemon):
-    """A run that was killed between an asset and its checks: nobody reads the asset until they were made up for."""
+def test_an_asset_is_read_only_after_its_blocking_checks_ran(daemon):
+    """A run may be killed between an asset and its checks."""
     project = daemon.project
     (project.results / ".manifests/lora_subset.checks.json").unlink()
     result = materialize(project.profile, project.root, ["lora_weights"])
-    assert sentence(result).startswith(
-        "Check subset_is_balanced has not looked at lora_subset as it stands; run: dagster asset"
-    )
+    assert error_message(result).startswith("Check subset_is_balanced has not run on the current lora_subset")
     assert daemon.settle() == [set()]
     assert materialize(project.profile, project.root, ["lora_weights"]).success
 
 
-def test_a_check_that_crashes_stops_what_comes_after_it_and_is_not_asked_for_ever(daemon, monkeypatch):
-    from vdm_pipeline.stages.labelling import check_outcomes as findings
+def test_a_check_that_crashes_blocks_and_is_not_requested_for_ever(daemon, monkeypatch):
+    from vdm_pipeline.stages.subset import check_outcomes
 
     project = daemon.project
     project.change(subset={"per_class": 6})
     with monkeypatch.context() as patch:
-        patch.setattr(findings, "balanced", lambda *_: 1 / 0)
+        patch.setattr(check_outcomes, "balanced", lambda *_: 1 / 0)
         (run,) = daemon.settle()
         assert run == {"lora_subset"}
     assert daemon.settle() == []
     assert materialize(project.profile, project.root, instance=daemon.instance).success
 
 
-def test_what_was_killed_is_gone_on_with_three_times_and_what_failed_is_not(daemon):
-    """A killed process notes no failure; one that is killed each time is given up."""
+def test_a_killed_asset_is_requested_three_times_and_a_failed_one_is_not(daemon):
+    """A killed process records no failure. After three kills the daemon gives up."""
     project = daemon.project
-    run = Project(project.profile, Store(project.root))
+    folder = Project(project.profile, Store(project.root))
     shutil.rmtree(project.results / "lora")
     for _ in range(3):
-        assert "lora_weights" in stale_assets(run)
-        run.store.begin("lora_weights", freshness.state(run, "lora_weights"))
-    assert stale_assets(run) == set()
-    run.store.done("lora_weights")
-    run.store.begin("lora_weights", freshness.state(run, "lora_weights"))
-    assert "lora_weights" in stale_assets(run)
-    run.store.fail("lora_weights", freshness.state(run, "lora_weights"))
-    assert stale_assets(run) == set()
+        assert "lora_weights" in stale_assets(folder)
+        folder.store.start_attempt("lora_weights", attempt_state(folder, "lora_weights"))
+    assert stale_assets(folder) == set()
+    folder.store.clear_attempt("lora_weights")
+    folder.store.start_attempt("lora_weights", attempt_state(folder, "lora_weights"))
+    assert "lora_weights" in stale_assets(folder)
+    folder.store.fail_attempt("lora_weights", attempt_state(folder, "lora_weights"))
+    assert stale_assets(folder) == set()
     assert "lora_weights" in stale_assets(
-        Project(shrink(project.profile, execution={"micro_batch_size": 1}), run.store)
-    ), "it may be done otherwise"
+        Project(shrink(project.profile, execution={"micro_batch_size": 1}), folder.store)
+    ), "other execution settings may succeed"
 
 
-def test_while_the_disk_is_full_nothing_is_asked_for_and_the_tick_says_so(daemon, monkeypatch):
-    """What cannot be noted as begun would be begun every fifteen seconds."""
+def test_while_the_disk_is_full_the_tick_fails_and_requests_nothing(daemon, monkeypatch):
+    """An attempt that cannot be recorded would start every fifteen seconds."""
 
     def full(path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
@@ -220,7 +226,7 @@ def test_while_the_disk_is_full_nothing_is_asked_for_and_the_tick_says_so(daemon
     assert daemon.settle() == []
     with monkeypatch.context() as patch:
         patch.setattr(atomic, "sync", full)
-        assert daemon.settle() == [], "nothing is wanted, so nothing is written"
+        assert daemon.settle() == [], "nothing is stale, so nothing is written"
         shutil.rmtree(daemon.project.results / "report")
         with pytest.raises(Exception, match="Error while evaluating conditions") as caught:
             daemon.tick()
@@ -229,7 +235,7 @@ def test_while_the_disk_is_full_nothing_is_asked_for_and_the_tick_says_so(daemon
     assert daemon.settle() == [{"report"}]
 
 
-def test_what_another_instance_did_is_told_to_this_one(daemon):
+def test_this_instance_learns_what_another_one_computed(daemon):
     project = daemon.project
     project.change(evaluation={"judge_epochs": 2})
     assert materialize(project.profile, project.root).success
@@ -239,24 +245,24 @@ def test_what_another_instance_did_is_told_to_this_one(daemon):
 
 
 def test_one_tick_has_one_answer(daemon, monkeypatch):
-    """An archive that settles in the middle of a tick is not left out of what is asked for."""
-    asked: list[int] = []
-    monkeypatch.setattr(automation, "wanted", lambda run: asked.append(1) or set())
+    """An archive that settles in the middle of a tick must not lose its place in the request."""
+    calls: list[int] = []
+    monkeypatch.setattr(automation, "stale_assets", lambda project: calls.append(1) or set())
     daemon.tick()
-    assert len(asked) == 1
+    assert len(calls) == 1
 
 
-def test_what_a_new_instance_does_not_know_is_told_to_it(made):
-    with lasting(made.root.parent / "new home") as instance:
-        assert Daemon(made, instance).settle() == [set()]
-        assert unsynced(made.profile, made.root, instance) == set()
+def test_a_new_instance_learns_what_is_up_to_date(finished):
+    with persistent_instance(finished.root.parent / "new home") as instance:
+        assert Daemon(finished, instance).settle() == [set()]
+        assert unsynced(finished.profile, finished.root, instance) == set()
 
 
-def test_while_a_run_works_nothing_is_asked_for(daemon):
-    """Such as the checks of an asset that it has just made: it is about to do them."""
+def test_nothing_is_requested_while_a_run_is_active(daemon):
+    """The active run may be about to run the checks of an asset that it just computed."""
     project = daemon.project
     (project.results / ".manifests/extra_images.checks.json").unlink()
-    with Store(project.root).working("another", print):
+    with Store(project.root).lock("another", print):
         assert daemon.tick() == set()
     ours = create_run_for_test(
         daemon.instance,
@@ -273,20 +279,20 @@ def test_while_a_run_works_nothing_is_asked_for(daemon):
     assert "extra_images" in daemon.tick()
 
 
-def test_what_cannot_be_told_is_not_asked_for_ever(made, monkeypatch):
+def test_an_asset_that_cannot_be_reported_is_not_requested_for_ever(finished, monkeypatch):
     monkeypatch.setattr(materialize_module, "_result", lambda *_, **__: 1 / 0)
-    with lasting(made.root.parent / "new home") as instance:
-        assert Daemon(made, instance).settle() == [set()]
+    with persistent_instance(finished.root.parent / "new home") as instance:
+        assert Daemon(finished, instance).settle() == [set()]
 
 
-def test_from_nothing_everything_is_made_in_one_run(tiny, project, monkeypatch):
-    with lasting(project / "home") as instance:
+def test_an_empty_project_is_computed_in_one_run(tiny, project, monkeypatch):
+    with persistent_instance(project / "home") as instance:
         daemon = Daemon(ProjectFolder(tiny, project, project / "home", monkeypatch), instance)
         assert daemon.settle() == [ALL]
 
 
-def test_a_profile_that_was_edited_is_waited_for_until_it_is_loaded(daemon):
-    """A run would read the new one, and find nothing to do for what the old one asks."""
+def test_nothing_is_requested_until_an_edited_profile_is_reloaded(daemon):
+    """A run would load the new profile, and other assets would be stale under it."""
     daemon.project.change(evaluation={"judge_epochs": 2})
     daemon.edited = True
     assert daemon.settle() == []
@@ -294,7 +300,7 @@ def test_a_profile_that_was_edited_is_waited_for_until_it_is_loaded(daemon):
     assert daemon.settle() == [MEASURED]
 
 
-def test_who_failed_is_asked_again_when_its_settings_changed(daemon):
+def test_a_failed_asset_is_requested_again_after_its_settings_change(daemon):
     project = daemon.project
     project.change(subset={"per_class": 500})
     assert daemon.settle() == [set()]
@@ -303,9 +309,9 @@ def test_who_failed_is_asked_again_when_its_settings_changed(daemon):
     assert project.stale() == set()
 
 
-def test_wanted_of_an_unlabelled_project_waits_for_nothing_that_is_there(made):
-    shutil.rmtree(made.results / "lora")
-    assert stale_assets(Project(made.profile, Store(made.root))) == {
+def test_stale_assets_include_everything_downstream_of_a_lost_one(finished):
+    shutil.rmtree(finished.results / "lora")
+    assert stale_assets(Project(finished.profile, Store(finished.root))) == {
         "lora_weights",
         "generated_images",
         "extra_images",
@@ -314,6 +320,6 @@ def test_wanted_of_an_unlabelled_project_waits_for_nothing_that_is_there(made):
     assert set(STAGES) == ALL
 
 
-def test_execution_is_no_reason(made):
-    profile = shrink(made.profile, execution={"label_batch_size": 3})
-    assert stale_assets(Project(profile, Store(made.root))) == set()
+def test_execution_settings_make_nothing_stale(finished):
+    profile = shrink(finished.profile, execution={"label_batch_size": 3})
+    assert stale_assets(Project(profile, Store(finished.root))) == set()

@@ -1,4 +1,4 @@
-"""A run that is killed while it holds the GPU pool, and the next one."""
+"""A run that is killed while it holds the GPU pool, and the run after it."""
 
 import os
 import shutil
@@ -10,32 +10,34 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.events import EngineEventData
 
 from vdm_pipeline.defs.run_monitoring import fail_orphaned_runs, report_worker_host
 from vdm_pipeline.incremental.store import Store
+from vdm_pipeline_tests.dagster_internals import EngineEventData
 from vdm_pipeline_tests.paths import ROOT
 from vdm_pipeline_tests.postgres import database
 
-NOWHERE = 2**22 + 1
-"""The number of no process: Linux counts to 2 ** 22."""
+NO_PROCESS = 2**22 + 1
+"""Not the id of a process: Linux counts to 2 ** 22."""
 MODULE = """
 import os, signal
 import dagster as dg
 from pathlib import Path
-from vdm_pipeline.dead_runs import fail_dead_runs, say_where
-from vdm_pipeline.io.store import Store
+from vdm_pipeline.defs.run_monitoring import fail_orphaned_runs, report_worker_host
+from vdm_pipeline.incremental.store import Store
 
 def start(context):
-    fail_dead_runs(context.instance, Store(Path.cwd()))
-    say_where(context.instance, context.run)
+    fail_orphaned_runs(context.instance, Store(Path.cwd()))
+    report_worker_host(context.instance, context.run)
 
-@dg.asset(pool="gpu", required_resource_keys={"run"})
+@dg.asset(pool="gpu", required_resource_keys={"project"})
 def work():
     if os.environ["KILL"] == "yes":
         os.kill(os.getpid(), signal.SIGKILL)
 
-defs = dg.Definitions([work], resources={"run": dg.ResourceDefinition(start)}, executor=dg.in_process_executor)
+defs = dg.Definitions(
+    [work], resources={"project": dg.ResourceDefinition(start)}, executor=dg.in_process_executor
+)
 """
 
 
@@ -76,7 +78,7 @@ def kill_one(folder: Path, monkeypatch: pytest.MonkeyPatch, instance: Path) -> P
     return folder
 
 
-def test_in_postgresql_only_the_machine_of_all_its_processes_tells_that_a_run_is_dead(
+def test_in_postgresql_only_the_machine_of_all_processes_fails_an_orphaned_run(
     killed_in_postgres, monkeypatch
 ):
     store = Store(killed_in_postgres)
@@ -85,15 +87,15 @@ def test_in_postgresql_only_the_machine_of_all_its_processes_tells_that_a_run_is
         with monkeypatch.context() as patch:
             patch.setattr(socket, "gethostname", lambda: "another")
             assert fail_orphaned_runs(instance, store) == []
-        instance.report_engine_event("a step, somewhere", run, EngineEventData.in_process(NOWHERE))
+        instance.report_engine_event("a step, somewhere", run, EngineEventData.in_process(NO_PROCESS))
         assert fail_orphaned_runs(instance, store) == []
         with monkeypatch.context() as patch:
-            patch.setattr(os, "getpid", lambda: NOWHERE)
+            patch.setattr(os, "getpid", lambda: NO_PROCESS)
             report_worker_host(instance, run)
         assert fail_orphaned_runs(instance, store) == [run.run_id]
 
 
-def test_the_next_run_is_not_kept_waiting(killed):
+def test_the_next_run_does_not_wait(killed):
     again = launch(killed, kill=False)
     assert again.returncode == 0, again.stderr
     with dg.DagsterInstance.from_config(str(killed)) as instance:
@@ -101,7 +103,7 @@ def test_the_next_run_is_not_kept_waiting(killed):
         assert fail_orphaned_runs(instance, Store(killed)) == []
 
 
-def test_the_slot_of_a_run_that_ended_is_freed_and_that_of_one_that_works_is_not(tmp_path, monkeypatch):
+def test_slots_of_finished_runs_are_freed_and_slots_of_running_ones_are_not(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "dagster.yaml", tmp_path)
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
@@ -117,7 +119,7 @@ def test_the_slot_of_a_run_that_ended_is_freed_and_that_of_one_that_works_is_not
         assert storage.get_concurrency_run_ids() == {working.run_id}
 
 
-def test_a_run_that_lives_is_left_alone(killed):
+def test_a_run_with_a_living_process_is_left_alone(killed):
     with dg.DagsterInstance.from_config(str(killed)) as instance:
         (run,) = instance.get_runs()
         living = subprocess.Popen(["sleep", "60"])
@@ -130,12 +132,12 @@ def test_a_run_that_lives_is_left_alone(killed):
         assert fail_orphaned_runs(instance, Store(killed)) == [run.run_id]
 
 
-def test_a_run_that_holds_the_folder_lives_whatever_the_clock_says(killed):
+def test_a_run_that_holds_the_folder_is_alive_whatever_the_clock_shows(killed):
     """Its process seems to be younger than its events when the clock was set forward in the meantime."""
     store = Store(killed)
     with dg.DagsterInstance.from_config(str(killed)) as instance:
         (run,) = instance.get_runs()
-        with store.working(run.run_id, print):
+        with store.lock(run.run_id, print):
             assert fail_orphaned_runs(instance, store) == []
-        with store.working("another run", print):
+        with store.lock("another run", print):
             assert fail_orphaned_runs(instance, store) == [run.run_id]

@@ -176,10 +176,10 @@ def check_download(outputs: dict, packed: Path, page: str) -> None:
 
 
 @runs
-def test_it_runs_the_pipeline_and_shows_what_was_made(made, hosted):
+def test_it_runs_the_pipeline_and_shows_what_was_made(finished, hosted):
     """Nearly all stands already, so that little is computed; the page is made by the notebook's own run."""
-    shutil.copytree(made.root, hosted, dirs_exist_ok=True)
-    write_profile(hosted / "small.toml", made.profile)
+    shutil.copytree(finished.root, hosted, dirs_exist_ok=True)
+    write_profile(hosted / "small.toml", finished.profile)
     page = hosted / "results/report/index.html"
     page.unlink()
     outputs = execute(hosted.parent, "small.toml", "project")

@@ -6,7 +6,7 @@ from safetensors import safe_open
 from vdm_pipeline.embedded.training.lcm import Consistency, boundary
 from vdm_pipeline.embedded.training.text import captions, tokenizer
 from vdm_pipeline.settings import load_profile
-from vdm_pipeline.stages.models.diffusion import encode_prompts, load_part
+from vdm_pipeline.stages.models.diffusion import encode_prompts, load_component
 from vdm_pipeline.stages.models.pins import EMBEDDED
 
 
@@ -32,7 +32,7 @@ def test_captions_of_the_classes_have_embeddings_of_their_own():
 
 
 def test_tokenizer_survives_saving_and_any_text():
-    words, packaged = tokenizer(), load_part(EMBEDDED / "sd", "tokenizer")
+    words, packaged = tokenizer(), load_component(EMBEDDED / "sd", "tokenizer")
     for text in [*captions(True), "Ünïcode, 漢字 & <tags>", ""]:
         assert words(text)["input_ids"] == packaged(text)["input_ids"]
     assert (

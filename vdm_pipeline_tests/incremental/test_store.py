@@ -1,4 +1,4 @@
-"""The folder tree: staging, publishing, records, and whether files are still those of the record."""
+"""The project folder: staging, publishing, manifests, attempts, and whether files are intact."""
 
 import hashlib
 import os
@@ -8,7 +8,7 @@ import pytest
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.incremental.store import Attempt, Store
-from vdm_pipeline.io import manifest as manifest_module
+from vdm_pipeline.io import hashing
 from vdm_pipeline.io.hashing import file_sha256
 from vdm_pipeline.io.manifest import Manifest, data_version
 
@@ -49,7 +49,7 @@ def published(store: Store) -> Manifest:
 
 
 @pytest.mark.parametrize("name", ["../x", "results/../../x", "/etc/passwd", "results/../../{root}-twin/x"])
-def test_path_outside_the_folder_is_refused(store, name):
+def test_path_outside_the_folder_is_rejected(store, name):
     with pytest.raises(PipelineError, match="leaves the project folder"):
         store.path(name.format(root=store.root.name))
 
@@ -62,9 +62,9 @@ def test_archive_may_be_a_link_to_elsewhere(store, tmp_path_factory):
     assert store.path("data/a.npz").read_bytes() == b"x"
 
 
-def test_path_through_a_link_that_leads_outside_is_refused(store, tmp_path_factory):
+def test_path_through_a_link_that_leads_outside_is_rejected(store, tmp_path_factory):
     (store.root / "results").symlink_to(tmp_path_factory.mktemp("elsewhere"))
-    with pytest.raises(PipelineError, match=r"results is a link that leads out of the project folder"):
+    with pytest.raises(PipelineError, match=r"results is a link"):
         store.path("results/x")
 
 
@@ -93,13 +93,13 @@ def test_publish_with_an_output_missing_publishes_nothing(store):
     (store.root / "results/table.csv").write_text("old")
     staging = store.staging("thing", OUTPUTS, "f")
     (staging / "table.csv").write_text("new")
-    with pytest.raises(PipelineError, match="did not write results/folder; nothing was published"):
+    with pytest.raises(PipelineError, match="did not write results/folder"):
         store.publish(staging, OUTPUTS)
     assert (store.root / "results/table.csv").read_text() == "old"
     assert (staging / "table.csv").read_text() == "new"
 
 
-def test_staging_is_kept_for_the_same_fingerprint_and_cleared_for_another(store):
+def test_staging_survives_for_the_same_fingerprint_and_is_cleared_for_another(store):
     first = store.staging("thing", OUTPUTS, "f")
     (first / "checkpoint").write_text("half")
     other_asset = store.staging("other", ["results/o"], "f")
@@ -120,7 +120,7 @@ def test_hashes_are_those_of_the_bytes(store):
     assert file_sha256(store.path("results/table.csv")) == expected
 
 
-def test_whole_until_a_file_is_edited_or_deleted(store):
+def test_intact_until_a_file_is_edited_or_deleted(store):
     record = published(store)
     assert store.is_intact(record)
     path = store.path("results/folder/deep/x.txt")
@@ -132,42 +132,35 @@ def test_whole_until_a_file_is_edited_or_deleted(store):
     assert not store.is_intact(record)
 
 
-def test_record_round_trips_and_is_replaced(store):
+def test_manifest_round_trips_and_is_replaced(store):
     assert store.manifest("thing") is None
     record = manifest({"results/table.csv": "0"})
-    store.record(record)
+    store.write_manifest(record)
     assert store.manifest("thing") == record
-    store.record(record.model_copy(update={"data_version": "e"}))
+    store.write_manifest(record.model_copy(update={"data_version": "e"}))
     assert store.manifest("thing").data_version == "e"
     assert [p.name for p in (store.root / "results/.manifests").iterdir()] == ["thing.json"]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"asset": "thing"}', b"\xff\xfe\x00", b"null"])
-def test_damaged_record_is_a_sentence(store, content):
-    store.record(manifest({}))
+def test_damaged_manifest_is_an_error(store, content):
+    store.write_manifest(manifest({}))
     path = store.root / "results/.manifests/thing.json"
     path.write_bytes(content)
-    with pytest.raises(PipelineError, match=r"thing\.json is damaged; delete it") as caught:
+    with pytest.raises(PipelineError, match=r"thing\.json is damaged") as caught:
         store.manifest("thing")
     assert "\n" not in str(caught.value)
 
 
 def test_data_version_depends_on_names_and_content_not_on_order():
     assert data_version({"a": "1", "b": "2"}) == data_version({"b": "2", "a": "1"})
-    assert (
-        len(
-            {
-                data_version(h)
-                for h in ({"a": "1", "b": "2"}, {"a": "2", "b": "1"}, {"a": "1"}, {"a": "1", "c": "2"})
-            }
-        )
-        == 4
-    )
+    different = [{"a": "1", "b": "2"}, {"a": "2", "b": "1"}, {"a": "1"}, {"a": "1", "c": "2"}]
+    assert len({data_version(hashes) for hashes in different}) == 4
 
 
 def test_an_edit_that_keeps_size_and_time_stamp_is_seen(store, monkeypatch):
     """Also by a process that has read the file before, long after it was written."""
-    monkeypatch.setattr(manifest_module, "NEW_STAMP_S", 0.0)
+    monkeypatch.setattr(hashing, "RECENT_CHANGE_S", 0.0)
     record = published(store)
     path = store.path("results/table.csv")
     before = path.stat()
@@ -179,36 +172,35 @@ def test_an_edit_that_keeps_size_and_time_stamp_is_seen(store, monkeypatch):
 
 def test_a_file_that_was_just_written_is_read_each_time(store):
     """Two writes may have one time stamp."""
-    assert manifest_module.NEW_STAMP_S > 1
+    assert hashing.RECENT_CHANGE_S > 1
     record = published(store)
     assert store.is_intact(record)
-    manifest_module._known_sha256.cache_clear()
+    hashing._cached_sha256.cache_clear()
     assert store.is_intact(record)
-    assert manifest_module._known_sha256.cache_info().currsize == 0
+    assert hashing._cached_sha256.cache_info().currsize == 0
 
 
-def test_work_is_noted_until_it_is_done(store):
-    assert store.tried("thing") is None
-    store.begin("thing", "as it is")
-    store.begin("thing", "as it is")
-    assert store.tried("thing") == Attempt(state="as it is", times=2, failed=False)
-    store.fail("thing", "as it is")
-    assert store.tried("thing").failed
-    store.begin("thing", "otherwise")
-    assert store.tried("thing") == Attempt(state="otherwise", times=1, failed=False)
-    store.done("thing")
-    assert store.tried("thing") is None
+def test_attempts_are_counted_until_the_work_succeeds(store):
+    assert store.attempt("thing") is None
+    store.start_attempt("thing", "one state")
+    store.start_attempt("thing", "one state")
+    assert store.attempt("thing") == Attempt(state="one state", times=2, failed=False)
+    store.fail_attempt("thing", "one state")
+    assert store.attempt("thing").failed
+    store.start_attempt("thing", "another state")
+    assert store.attempt("thing") == Attempt(state="another state", times=1, failed=False)
+    store.clear_attempt("thing")
+    assert store.attempt("thing") is None
 
 
-@pytest.mark.parametrize("place", ["results", "results/.manifests", "results/.staging"])
-def test_a_link_in_the_place_of_our_own_is_refused(store, tmp_path_factory, place):
-    link = store.root / place
+@pytest.mark.parametrize("folder", ["results", "results/.manifests", "results/.staging"])
+def test_a_link_in_place_of_an_owned_folder_is_rejected(store, tmp_path_factory, folder):
+    link = store.root / folder
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(tmp_path_factory.mktemp("elsewhere"))
-    with pytest.raises(
-        PipelineError, match=r"is a link to .*, and a place of our own is to be there; move it away"
-    ):
-        store.owned_path("results/.manifests/x" if place != "results/.staging" else "results/.staging/x")
+    child = "results/.staging/x" if folder == "results/.staging" else "results/.manifests/x"
+    with pytest.raises(PipelineError, match=f"{folder} is a link to"):
+        store.owned_path(child)
 
 
 def test_leftovers_beside_an_output_are_cleared_when_it_is_published(store):

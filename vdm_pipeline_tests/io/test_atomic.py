@@ -1,7 +1,8 @@
-"""Atomic writes: after a fault at any point the old content stands and nothing temporary is left."""
+"""Atomic writes: after an error at any point the old content is there and no temporary file is left."""
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from vdm_pipeline.io.atomic import atomic_file, replace_path, write_text
 
 
 class Killed(BaseException):
-    """Stands for a kill: no handler of ordinary exceptions sees it."""
+    """Simulates a kill: handlers of ordinary exceptions do not catch it."""
 
 
 def names(folder: Path) -> list[str]:
@@ -22,7 +23,7 @@ def kill(*args, **kwargs) -> None:
     raise Killed
 
 
-def test_write_makes_folders_and_replaces(tmp_path):
+def test_write_creates_folders_and_replaces(tmp_path):
     path = tmp_path / "a/b/c.txt"
     write_text(path, "one")
     write_text(path, "zwei ä\n")
@@ -30,15 +31,17 @@ def test_write_makes_folders_and_replaces(tmp_path):
     assert names(path.parent) == ["c.txt"]
 
 
-@pytest.mark.parametrize(("umask", "mode", "of_folders"), [(0o077, 0o600, 0o700), (0o022, 0o644, 0o755)])
-def test_permissions_are_those_of_the_umask(tmp_path, umask, mode, of_folders):
+@pytest.mark.parametrize(
+    ("umask", "file_mode", "folder_mode"), [(0o077, 0o600, 0o700), (0o022, 0o644, 0o755)]
+)
+def test_permissions_follow_the_umask(tmp_path, umask, file_mode, folder_mode):
     before = os.umask(umask)
     try:
-        write_text(tmp_path / "folder/a.txt", "mine")
+        write_text(tmp_path / "folder/a.txt", "text")
     finally:
         os.umask(before)
-    assert stat.S_IMODE((tmp_path / "folder/a.txt").stat().st_mode) == mode
-    assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == of_folders
+    assert stat.S_IMODE((tmp_path / "folder/a.txt").stat().st_mode) == file_mode
+    assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == folder_mode
 
 
 def test_temporary_file_is_a_hidden_sibling_with_the_same_suffix(tmp_path):
@@ -50,13 +53,13 @@ def test_temporary_file_is_a_hidden_sibling_with_the_same_suffix(tmp_path):
         assert not (tmp_path / "x.safetensors").exists()
 
 
-@pytest.mark.parametrize("fault", [Killed, ValueError, KeyboardInterrupt])
-def test_fault_while_writing_keeps_the_old_file(tmp_path, fault):
+@pytest.mark.parametrize("error", [Killed, ValueError, KeyboardInterrupt])
+def test_error_while_writing_keeps_the_old_file(tmp_path, error):
     path = tmp_path / "x.txt"
     path.write_text("old")
-    with pytest.raises(fault), atomic_file(path) as temporary:
+    with pytest.raises(error), atomic_file(path) as temporary:
         temporary.write_text("ne")
-        raise fault
+        raise error
     assert path.read_text() == "old"
     assert names(tmp_path) == ["x.txt"]
 
@@ -72,32 +75,39 @@ def test_kill_between_write_and_rename_keeps_the_old_file(tmp_path, monkeypatch,
     assert names(tmp_path) == ["x.txt"]
 
 
-def test_bytes_are_on_disk_before_the_name_points_at_them(tmp_path, monkeypatch):
+def test_bytes_are_on_disk_before_the_rename(tmp_path, monkeypatch):
     steps: list[str] = []
     for step in ("fsync", "replace"):
-        real = getattr(os, step)
-        monkeypatch.setattr(
-            atomic.os, step, lambda *a, real=real, step=step: (steps.append(step), real(*a))[1]
-        )
+        monkeypatch.setattr(atomic.os, step, recording(getattr(os, step), steps))
     write_text(tmp_path / "x.txt", "new")
     assert steps == ["fsync", "replace", "fsync"]
 
 
-def folder(path: Path, text: str) -> Path:
+def recording(function: Callable, calls: list[str]) -> Callable:
+    """The function, which also appends its name to ``calls``."""
+
+    def recorded(*args):
+        calls.append(function.__name__)
+        return function(*args)
+
+    return recorded
+
+
+def folder_with(path: Path, text: str) -> Path:
     path.mkdir()
     (path / f"{text}.txt").write_text(text)
     return path
 
 
-def test_folder_replaces_a_folder_whole(tmp_path):
-    old, new = folder(tmp_path / "x", "old"), folder(tmp_path / "y", "new")
+def test_folder_replaces_a_folder(tmp_path):
+    old, new = folder_with(tmp_path / "x", "old"), folder_with(tmp_path / "y", "new")
     replace_path(new, old)
     assert names(tmp_path) == ["x"]
     assert names(tmp_path / "x") == ["new.txt"]
 
 
-def test_replace_makes_the_parent_and_moves_files_too(tmp_path):
-    new = folder(tmp_path / "y", "new")
+def test_replace_creates_the_parent_and_moves_files_too(tmp_path):
+    new = folder_with(tmp_path / "y", "new")
     replace_path(new, tmp_path / "a/b/x")
     assert names(tmp_path / "a/b/x") == ["new.txt"]
     (tmp_path / "f").write_text("1")
@@ -107,21 +117,21 @@ def test_replace_makes_the_parent_and_moves_files_too(tmp_path):
     assert names(tmp_path) == ["a", "f"]
 
 
-def test_old_folder_is_put_back_when_the_new_one_cannot_be_moved(tmp_path):
-    old = folder(tmp_path / "x", "old")
+def test_old_folder_is_restored_if_the_new_one_cannot_be_moved(tmp_path):
+    old = folder_with(tmp_path / "x", "old")
     with pytest.raises(FileNotFoundError):
         replace_path(tmp_path / "missing", old)
     assert names(tmp_path) == ["x"]
     assert (old / "old.txt").read_text() == "old"
 
 
-def test_link_to_a_folder_is_replaced_and_what_it_leads_to_stays(tmp_path):
-    elsewhere, new, path = tmp_path / "elsewhere", tmp_path / "new", tmp_path / "path"
-    for folder in (elsewhere, new):
+def test_link_to_a_folder_is_replaced_and_its_target_kept(tmp_path):
+    target, new, path = tmp_path / "target", tmp_path / "new", tmp_path / "path"
+    for folder in (target, new):
         folder.mkdir()
         (folder / "a").write_text(folder.name)
-    path.symlink_to(elsewhere)
+    path.symlink_to(target)
     replace_path(new, path)
     assert (path / "a").read_text() == "new" and not path.is_symlink()
-    assert (elsewhere / "a").read_text() == "elsewhere"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["elsewhere", "path"]
+    assert (target / "a").read_text() == "target"
+    assert names(tmp_path) == ["path", "target"]

@@ -1,4 +1,4 @@
-"""Faults of the disk are a sentence; all others stay what they are."""
+"""Errors of the disk become one sentence; all other errors pass unchanged."""
 
 import errno
 import os
@@ -10,57 +10,54 @@ import pytest
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.incremental.store import Store
-from vdm_pipeline.io.disk import check_room, disk_faults
+from vdm_pipeline.io.disk import check_free_space, translate_disk_errors
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("number", "hint"),
     [
-        (errno.ENOSPC, "The disk is full (/there/x); make room, and the next run goes on from where it was."),
-        (errno.EDQUOT, "The disk is full (/there/x); make room"),
-        (errno.EROFS, "/there/x: read-only; make it writable, or set VDM_ROOT to a folder that is."),
-        (errno.EACCES, "/there/x: read-only; make it writable"),
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "free some space"),
+        (errno.EROFS, "set VDM_ROOT"),
+        (errno.EACCES, "set VDM_ROOT"),
     ],
 )
-def test_a_fault_of_the_disk_is_a_sentence(number, said):
-    with pytest.raises(PipelineError) as caught, disk_faults(Path("/place")):
-        raise OSError(number, "read-only", "/there/x")
-    assert str(caught.value).startswith(said)
+def test_disk_error_names_the_file_and_the_fix(number, hint):
+    with pytest.raises(PipelineError, match=hint) as caught, translate_disk_errors(Path("/default")):
+        raise OSError(number, "read-only", "/folder/file")
+    assert "/folder/file" in str(caught.value)
+    assert "/default" not in str(caught.value)
 
 
-def test_of_a_rename_the_place_that_is_taken_is_named(tmp_path):
+def test_error_of_a_rename_names_the_target(tmp_path):
     (tmp_path / "new").mkdir()
-    (tmp_path / "taken").touch()
-    with pytest.raises(PipelineError) as caught, disk_faults(tmp_path):
-        os.replace(tmp_path / "new", tmp_path / "taken")
-    assert (
-        str(caught.value)
-        == f"{tmp_path}/taken: Not a directory; something else stands in its place, move it away."
-    )
+    (tmp_path / "existing").touch()
+    target = tmp_path / "existing"
+    with pytest.raises(PipelineError, match=f"{target}: .*move it away"), translate_disk_errors(tmp_path):
+        os.replace(tmp_path / "new", target)
 
 
-def test_a_run_is_not_begun_on_a_disk_that_is_nearly_full(tmp_path, monkeypatch):
-    check_room(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=2_600_000))
-    with pytest.raises(PipelineError) as caught, Store(tmp_path).working("run", print):
-        pass
-    assert (
-        str(caught.value)
-        == f"The disk of {tmp_path}/results has 2.6 MB left; make room for 17 MB, and run again."
-    )
-    assert not (tmp_path / "results/.lock").exists()
-
-
-def test_without_a_file_the_place_is_named():
-    with pytest.raises(PipelineError, match=r"^The disk is full \(/place\)"), disk_faults(Path("/place")):
+def test_error_without_a_file_names_the_default():
+    with pytest.raises(PipelineError, match="/default"), translate_disk_errors(Path("/default")):
         raise OSError(errno.ENOSPC, "full")
 
 
+def test_no_run_starts_on_a_nearly_full_disk(tmp_path, monkeypatch):
+    check_free_space(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2_600_000))
+    with (
+        pytest.raises(PipelineError, match=rf"{tmp_path}/results has 2\.6 MB left; free 17 MB"),
+        Store(tmp_path).lock("run", print),
+    ):
+        pass
+    assert not (tmp_path / "results/.lock").exists()
+
+
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no /dev/full on this system")
-def test_a_really_full_device_is_told():
+def test_full_device():
     with (
         pytest.raises(PipelineError, match="The disk is full"),
-        disk_faults(Path("/dev/full")),
+        translate_disk_errors(Path("/dev/full")),
         open("/dev/full", "w") as file,
     ):
         file.write("x")
@@ -68,6 +65,6 @@ def test_a_really_full_device_is_told():
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "bad"), ValueError("x"), ConnectionError("gone")])
-def test_anything_else_passes(error):
-    with pytest.raises(type(error)), disk_faults(Path("/place")):
+def test_other_errors_pass(error):
+    with pytest.raises(type(error)), translate_disk_errors(Path("/default")):
         raise error

@@ -1,4 +1,4 @@
-"""PNG files: provenance inside, limits on what is read, and sheets of images."""
+"""PNG files: provenance in text chunks, limits on reading, and grids of images."""
 
 import base64
 import io
@@ -44,37 +44,35 @@ def test_other_modes_are_read_grey(tmp_path, mode):
 
 
 @pytest.mark.parametrize("name", ["../x.png", "a/../../x.png", "/etc/hostname"])
-def test_name_that_leaves_the_folder_is_refused(tmp_path, name):
+def test_name_outside_the_folder_is_an_error(tmp_path, name):
     (tmp_path / "in/a").mkdir(parents=True)
     write_png(tmp_path / "x.png", GREY)
-    with pytest.raises(PipelineError, match="leaves that folder"):
+    with pytest.raises(PipelineError, match="outside that folder"):
         read_png(tmp_path / "in", name)
 
 
-def claim(width: int, height: int) -> bytes:
-    """A PNG whose header claims a size and whose data hold none of it."""
+def png_of_size(width: int, height: int) -> bytes:
+    """A PNG whose header has this size, with no data for it."""
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)),
         (b"IDAT", zlib.compress(b"\0")),
         (b"IEND", b""),
     ]
-    body = b"".join(
-        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks
-    )
+    body = b""
+    for name, data in chunks:
+        body += struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
     return b"\x89PNG\r\n\x1a\n" + body
 
 
 @pytest.mark.parametrize(("width", "height"), [(MAX_SIDE + 1, 1), (1, MAX_SIDE + 1), (9000, 9000)])
-def test_image_that_is_too_large_is_refused_by_its_header(tmp_path, width, height):
-    (tmp_path / "x.png").write_bytes(claim(width, height))
-    with pytest.raises(
-        PipelineError, match=rf"x\.png is {width} x {height} pixels; at most {MAX_SIDE} a side"
-    ):
+def test_too_large_image_is_rejected_by_its_header(tmp_path, width, height):
+    (tmp_path / "x.png").write_bytes(png_of_size(width, height))
+    with pytest.raises(PipelineError, match=rf"x\.png is {width} x {height} pixels"):
         read_png(tmp_path, "x.png")
 
 
-def test_decompression_bomb_is_a_sentence(tmp_path):
-    (tmp_path / "x.png").write_bytes(claim(60000, 60000))
+def test_decompression_bomb(tmp_path):
+    (tmp_path / "x.png").write_bytes(png_of_size(60000, 60000))
     with pytest.raises(PipelineError, match=r"x\.png"):
         read_png(tmp_path, "x.png")
 
@@ -84,31 +82,29 @@ def test_largest_side_is_read(tmp_path):
     assert read_png(tmp_path, "x.png").shape == (1, MAX_SIDE)
 
 
-def test_damaged_file_is_a_sentence(tmp_path):
+def test_damaged_file(tmp_path):
     write_png(tmp_path / "x.png", GREY)
     whole = (tmp_path / "x.png").read_bytes()
-    for content in [b"", b"no image", *(whole[:length] for length in range(8, len(whole) - 20, 5))]:
+    for content in [b"", b"not an image", *(whole[:length] for length in range(8, len(whole) - 20, 5))]:
         (tmp_path / "x.png").write_bytes(content)
-        with pytest.raises(
-            PipelineError, match=r"x\.png cannot be read as an image .* materialize its asset again\.$"
-        ):
+        with pytest.raises(PipelineError, match=r"x\.png cannot be read as an image"):
             read_png(tmp_path, "x.png")
     with pytest.raises(PipelineError, match=r"gone\.png cannot be read"):
         read_png(tmp_path, "gone.png")
 
 
-def test_flipped_bytes_never_give_another_kind_of_error(tmp_path):
+def test_flipped_bytes_raise_only_pipeline_errors(tmp_path):
     write_png(tmp_path / "x.png", GREY, {"parameters": "text"})
     whole = (tmp_path / "x.png").read_bytes()
-    for place in range(len(whole)):
-        (tmp_path / "x.png").write_bytes(whole[:place] + bytes([whole[place] ^ 0x5A]) + whole[place + 1 :])
+    for index in range(len(whole)):
+        (tmp_path / "x.png").write_bytes(whole[:index] + bytes([whole[index] ^ 0x5A]) + whole[index + 1 :])
         try:
             read_png(tmp_path, "x.png")
         except PipelineError as error:
             assert "\n" not in str(error)
 
 
-def test_folder_is_read_in_the_order_of_its_rows(tmp_path):
+def test_images_come_in_the_order_of_the_rows(tmp_path):
     for name, value in (("a.png", 1), ("b.png", 2)):
         write_png(tmp_path / name, np.full((3, 4), value, np.uint8))
     images = read_folder(tmp_path, [{"file_name": name} for name in ("b.png", "a.png", "b.png")])
@@ -117,13 +113,13 @@ def test_folder_is_read_in_the_order_of_its_rows(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [(), (3,)], ids=["grey", "rgb"])
-def test_grid_places_images_and_fills_with_white(channels):
+def test_grid_fills_with_white(channels):
     images = [np.full((4, 5, *channels), value, np.uint8) for value in (10, 20, 30)]
-    sheet = image_grid(images, columns=2, gap=1)
-    assert sheet.shape == (9, 11, *channels)
-    expected = np.full(sheet.shape, 255, np.uint8)
+    grid = image_grid(images, columns=2, gap=1)
+    assert grid.shape == (9, 11, *channels)
+    expected = np.full(grid.shape, 255, np.uint8)
     expected[0:4, 0:5], expected[0:4, 6:11], expected[5:9, 0:5] = 10, 20, 30
-    np.testing.assert_array_equal(sheet, expected)
+    np.testing.assert_array_equal(grid, expected)
 
 
 def test_resize_is_the_identity_at_the_same_size():
@@ -143,7 +139,7 @@ def test_resize_keeps_flat_images_and_orientation(channels):
     assert (small[1] == 77).all()
 
 
-def test_data_uri_holds_the_png():
+def test_data_uri_contains_the_png():
     head, body = data_uri(RGB).split(",", 1)
     assert head == "data:image/png;base64"
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(body)))), RGB)

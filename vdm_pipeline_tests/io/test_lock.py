@@ -1,4 +1,4 @@
-"""The lock on a project folder: one at a time, the others wait and say so, and no killed process leaves it behind."""
+"""The lock file: one holder at a time, the others wait and report it, and a killed process releases it."""
 
 import errno
 import fcntl
@@ -20,14 +20,14 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from vdm_pipeline.io.lock import locked
-with locked(Path(sys.argv[1]), {"run": "theirs"}, print):
+with locked(Path(sys.argv[1]), {"run": "other"}, print):
     print("held", flush=True)
     time.sleep(60)
 """
 
 
 @pytest.fixture
-def theirs(tmp_path: Path):
+def other_process(tmp_path: Path):
     """Another process that holds the lock."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(tmp_path / ".lock")], stdout=subprocess.PIPE, text=True
@@ -38,65 +38,65 @@ def theirs(tmp_path: Path):
     process.wait()
 
 
-def test_who_looks_is_no_holder(tmp_path):
+def test_reading_the_holder_does_not_hold_the_lock(tmp_path):
     path = tmp_path / ".lock"
     path.touch()
-    with path.open() as other:
-        fcntl.flock(other, fcntl.LOCK_SH)  # another who looks at this moment
+    with path.open() as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)  # as `lock_holder` does in another process
         assert lock_holder(path) is None
 
 
-@pytest.mark.parametrize("note", ["", "abc}", "[]", '{"run": '])
-def test_a_note_that_is_none_of_ours_is_passed_over(tmp_path, note):
+@pytest.mark.parametrize("content", ["", "abc}", "[]", '{"run": '])
+def test_unreadable_holder_is_empty(tmp_path, content):
     path = tmp_path / ".lock"
-    path.write_text(note)
+    path.write_text(content)
     with path.open() as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         assert lock_holder(path) == {}
 
 
-def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(tmp_path):
+def test_named_pipe_does_not_block(tmp_path):
     os.mkfifo(tmp_path / ".lock")
     assert lock_holder(tmp_path / ".lock") is None
 
 
-def test_nobody_holds_what_was_never_locked_or_was_left(tmp_path):
+def test_no_holder_before_and_after(tmp_path):
     path = tmp_path / ".lock"
     assert lock_holder(path) is None
-    with locked(path, {"run": "mine"}, print):
-        assert lock_holder(path) == {"run": "mine"}
+    with locked(path, {"run": "this"}, print):
+        assert lock_holder(path) == {"run": "this"}
     assert lock_holder(path) is None
 
 
-def test_the_second_waits_for_the_first_and_tells_of_it(tmp_path, theirs, monkeypatch):
-    monkeypatch.setattr(lock, "TELL_S", 0.3)
-    told, held = [], []
+def test_second_process_waits_and_reports_the_holder(tmp_path, other_process, monkeypatch):
+    monkeypatch.setattr(lock, "MESSAGE_S", 0.3)
+    reported, exit_codes = [], []
 
-    def take() -> None:
-        with locked(tmp_path / ".lock", {"run": "mine"}, told.append):
-            held.append(theirs.poll())
+    def wait_for_lock() -> None:
+        with locked(tmp_path / ".lock", {"run": "this"}, reported.append):
+            exit_codes.append(other_process.poll())
 
-    waiting = threading.Thread(target=take)
+    waiting = threading.Thread(target=wait_for_lock)
     waiting.start()
     time.sleep(1)
-    assert not held
-    assert told[0] == {"run": "theirs"}
-    assert 2 <= len(told) <= 5
-    theirs.send_signal(signal.SIGKILL)
+    assert not exit_codes
+    assert reported[0] == {"run": "other"}
+    assert 2 <= len(reported) <= 5
+    other_process.send_signal(signal.SIGKILL)
     waiting.join(10)
-    assert held
+    assert exit_codes
 
 
-def test_a_killed_holder_leaves_nothing_behind(tmp_path, theirs):
-    assert lock_holder(tmp_path / ".lock") == {"run": "theirs"}
-    theirs.kill()
-    theirs.wait()
+def test_lock_of_a_killed_process_is_free(tmp_path, other_process):
+    assert lock_holder(tmp_path / ".lock") == {"run": "other"}
+    other_process.kill()
+    other_process.wait()
     assert lock_holder(tmp_path / ".lock") is None
-    with locked(tmp_path / ".lock", {"run": "mine"}, print):
-        assert lock_holder(tmp_path / ".lock") == {"run": "mine"}
+    with locked(tmp_path / ".lock", {"run": "this"}, print):
+        assert lock_holder(tmp_path / ".lock") == {"run": "this"}
 
 
-def test_a_program_that_the_holder_started_does_not_hold_it(tmp_path):
+def test_child_process_does_not_inherit_the_lock(tmp_path):
     path = tmp_path / ".lock"
     with locked(path, {}, print):
         child = subprocess.Popen(["sleep", "60"])
@@ -107,35 +107,31 @@ def test_a_program_that_the_holder_started_does_not_hold_it(tmp_path):
         child.wait()
 
 
-def test_an_error_inside_lets_go(tmp_path):
-    with pytest.raises(ValueError, match="mine"), locked(tmp_path / ".lock", {}, print):
-        raise ValueError("mine")
+def test_error_in_the_block_releases_the_lock(tmp_path):
+    with pytest.raises(ValueError, match="inside"), locked(tmp_path / ".lock", {}, print):
+        raise ValueError("inside")
     assert lock_holder(tmp_path / ".lock") is None
 
 
-def test_a_folder_that_is_not_there_is_the_systems_error(tmp_path):
+def test_missing_folder_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError), locked(tmp_path / "no/.lock", {}, print):
         os._exit(1)
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
-@pytest.mark.parametrize("act", [lambda path: locked(path, {}, print).__enter__(), lock_holder])
-def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, number, act):
-    def without(*_: object) -> None:
+@pytest.mark.parametrize("use", [lambda path: locked(path, {}, print).__enter__(), lock_holder])
+def test_file_system_without_locks(tmp_path, monkeypatch, number, use):
+    def unsupported(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
     path = tmp_path / ".lock"
     path.touch()
-    monkeypatch.setattr(fcntl, "flock", without)
-    with pytest.raises(PipelineError) as caught:
-        act(path)
-    assert str(caught.value) == (
-        f"{path} cannot be locked, as its file system has no locks ({os.strerror(number)}); "
-        "set VDM_ROOT, or HF_HOME for models, to a folder on another."
-    )
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with pytest.raises(PipelineError, match=rf"{path} cannot be locked.*VDM_ROOT"):
+        use(path)
 
 
-def test_another_fault_of_the_system_stays_what_it_is(tmp_path, monkeypatch):
+def test_other_os_errors_pass(tmp_path, monkeypatch):
     def broken(*_: object) -> None:
         raise OSError(errno.EIO, "broken")
 

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from vdm_pipeline.stages.generation.sample_step import ImageGenerator
 
 from vdm_pipeline.incremental.project import Project
 from vdm_pipeline.incremental.store import Store
 from vdm_pipeline.settings import Profile, load_profile
+from vdm_pipeline.stages.generation.image_generator import ImageGenerator
 from vdm_pipeline.stages.generation.job import Job
 from vdm_pipeline.stages.generation.plan import main_arm, plan
 from vdm_pipeline.stages.labelling.zero_shot import ZeroShot
@@ -30,9 +30,9 @@ from vdm_pipeline.stages.models.clip_conversion import TEXT
 from vdm_pipeline.stages.runtime.device import (
     device_name,
     device_peak_mb,
-    forget_device_peak,
     pick_device,
     pick_dtype,
+    reset_device_peak,
 )
 from vdm_pipeline.stages.training.job import Job as TrainingJob
 from vdm_pipeline.stages.training.loop import train
@@ -66,7 +66,7 @@ def label(folder: Path, profile: Profile, device: torch.device, images: int) -> 
     )
     batch = profile.execution.label_batch_size
     labeller.embed(pictures[:batch], batch)
-    forget_device_peak(device)
+    reset_device_peak(device)
     return timed(device, lambda: len(labeller.embed(pictures, batch)))
 
 
@@ -88,7 +88,7 @@ def sample_step(
         )
         generator, groups = ImageGenerator(job, device, dtype, lines.append), job.groups()
         generator.generate(groups[:1], lambda *counts: None)
-        forget_device_peak(device)
+        reset_device_peak(device)
 
         def work() -> int:
             generator.generate(groups[1:], lambda *counts: None)
@@ -118,10 +118,10 @@ def learn(folder: Path, profile: Profile, root: Path, device: torch.device) -> d
             execution=profile.execution.model_copy(
                 update={"log_every": TRAINED // 4, "checkpoint_every": TRAINED}
             ),
-            note={},
+            metadata={},
         )
         job.out.mkdir()
-        forget_device_peak(device)
+        reset_device_peak(device)
         train(job, lines.append)
         last = (job.out / "training_log.csv").read_text().splitlines()
     row = dict(zip(last[0].split(","), last[-1].split(","), strict=True))

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from vdm_pipeline.settings import load_profile
-from vdm_pipeline.stages.generation.pipeline import fuse, load_unet_with_adapters
+from vdm_pipeline.stages.generation.adapters import fuse, load_unet_with_adapters
 from vdm_pipeline.stages.generation.plan import Adapter
-from vdm_pipeline.stages.models.diffusion import load_part
+from vdm_pipeline.stages.models.diffusion import load_component
 from vdm_pipeline.stages.runtime.device import device_facts, pick_device, pick_dtype, wait_for
 from vdm_pipeline.stages.training.mfu import peak_flops, peak_memory_mb
 
@@ -64,7 +64,7 @@ def main() -> None:
     unet = load_unet_with_adapters(base, adapters)
     fuse(unet, adapters)
     unet = unet.to(device, dtype).to(memory_format=torch.channels_last)
-    vae = load_part(base, "vae", dtype).to(device).to(memory_format=torch.channels_last)
+    vae = load_component(base, "vae", dtype).to(device).to(memory_format=torch.channels_last)
     latents = torch.randn(asked.batch, 4, side, side).to(device, dtype)
     texts = torch.randn(asked.batch, 77, unet.config.cross_attention_dim).to(device, dtype)
     predict = torch.compile(unet) if asked.compile else unet

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from vdm_pipeline.io.tensors import LORA_WEIGHTS
 from vdm_pipeline.settings import load_profile
-from vdm_pipeline.stages.generation.pipeline import _layers_in, fuse, load_unet_with_adapters
+from vdm_pipeline.stages.generation.adapters import count_unet_layers, fuse, load_unet_with_adapters
 from vdm_pipeline.stages.generation.plan import Adapter
 from vdm_pipeline.stages.training.adapter import add_lora
 from vdm_pipeline_tests.rehearsal.repositories import KOHYA, UNET, write_lcm_lora
@@ -59,7 +59,7 @@ def lora_tensors_of(unet: torch.nn.Module) -> dict[str, torch.Tensor]:
 def test_lcm_lora_has_the_size_of_the_published_one(tmp_path):
     file = write_lcm_lora(tmp_path) / LORA_WEIGHTS
     assert abs(file.stat().st_size - PUBLISHED_LCM_BYTES) < 100
-    assert _layers_in(file) == 278
+    assert count_unet_layers(file) == 278
     assert sum(value.numel() for name, value in load_file(file).items() if "alpha" not in name) == 67_252_224
 
 
@@ -75,7 +75,7 @@ def test_an_adapter_in_kohyas_names_acts_like_the_same_in_pefts(tmp_path, weight
     ours, theirs = (fused(path, weight) for path in (kohya, in_pefts_names(state, tmp_path / "peft")))
     base = fused(None, weight)
     changed = [name for name in base if not torch.equal(base[name], theirs[name])]
-    assert len(changed) == _layers_in(kohya)
+    assert len(changed) == count_unet_layers(kohya)
     for name in base:
         torch.testing.assert_close(ours[name], theirs[name], atol=1e-6, rtol=0)
 

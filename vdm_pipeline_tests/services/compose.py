@@ -13,11 +13,11 @@ VARIABLE = re.compile(r"\$\{(\w+)(?:(:-|:\?)([^}]*))?\}")
 
 
 class MissingVariable(Exception):
-    """A variable that has to be set, with what the file says of it."""
+    """A required variable that is not set, with the file's message."""
 
 
 def compose(name: str = "compose.yaml", **variables: str) -> dict[str, Any]:
-    """The whole file; raises `MissingVariable` for one that is required and not given."""
+    """The file's content; raises `MissingVariable` for a required variable that is not given."""
     return _filled(yaml.safe_load((DOCKER / name).read_text()), variables)
 
 

@@ -1,4 +1,4 @@
-"""The compose files: valid, pinned, closed to the outside, and of one piece with the Dockerfile."""
+"""The compose files are valid, pinned, not reachable from other machines, and fit the Dockerfile."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 from vdm_pipeline_tests.services.compose import DOCKER, MissingVariable, compose
 
 SECRET = "a/b@c:d$"
-"""A password that no URL could hold."""
+"""A password with characters that a URL cannot contain."""
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def services() -> dict:
     return compose(DAGSTER_POSTGRES_PASSWORD=SECRET)["services"]
 
 
-def test_the_files_fit_the_schema_of_compose():
+def test_files_fit_the_schema_of_compose():
     files = sorted(DOCKER.glob("compose*.yaml"))
     assert [file.name for file in files] == ["compose.gpu.yaml", "compose.yaml"]
     command = [
@@ -25,33 +25,27 @@ def test_the_files_fit_the_schema_of_compose():
         "--builtin-schema",
         "vendor.compose-spec",
     ]
-    found = subprocess.run([*command, *files], capture_output=True, text=True, timeout=60)
-    assert found.returncode == 0, found.stdout + found.stderr
+    result = subprocess.run([*command, *files], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_no_password_is_shipped_and_one_is_asked_for():
+def test_password_is_required_and_not_shipped():
     with pytest.raises(MissingVariable, match=r"DAGSTER_POSTGRES_PASSWORD: set it in docker/\.env"):
         compose()
     text = (DOCKER / "compose.yaml").read_text()
-    assert (
-        text.count("${DAGSTER_POSTGRES_PASSWORD")
-        == text.count("${DAGSTER_POSTGRES_PASSWORD:?set it in docker/.env}")
-        == 2
-    )
+    assert text.count("${DAGSTER_POSTGRES_PASSWORD") == 2
+    assert text.count("${DAGSTER_POSTGRES_PASSWORD:?set it in docker/.env}") == 2
     assert "DAGSTER_POSTGRES_PASSWORD=\n" in (DOCKER / "env.example").read_text()
     assert "/docker/.env" in (DOCKER.parent / ".gitignore").read_text().split()
 
 
-def test_webserver_daemon_and_database_are_composed(services):
+def test_services_are_webserver_daemon_and_database(services):
     assert set(services) == {"webserver", "daemon", "postgres"}
     for name in ("webserver", "daemon"):
         assert services[name]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
-        assert (
-            services[name]["environment"]["PGPASSWORD"]
-            == services["postgres"]["environment"]["POSTGRES_PASSWORD"]
-            == SECRET
-        )
+        assert services[name]["environment"]["PGPASSWORD"] == SECRET
         assert SECRET not in services[name]["environment"]["DAGSTER_POSTGRES_URL"]
+    assert services["postgres"]["environment"]["POSTGRES_PASSWORD"] == SECRET
 
 
 def test_only_the_ui_is_published_and_only_on_this_machine(services):
@@ -62,7 +56,7 @@ def test_only_the_ui_is_published_and_only_on_this_machine(services):
 
 
 @pytest.mark.parametrize("name", ["webserver", "daemon", "postgres"])
-def test_every_service_is_confined_and_comes_back(services, name):
+def test_every_service_is_confined_and_restarts(services, name):
     service = services[name]
     assert service["cap_drop"] == ["ALL"]
     assert "cap_add" not in service
@@ -78,20 +72,20 @@ def test_every_service_has_a_health_check(services):
         assert services[name]["healthcheck"]["test"][0] == "CMD"
 
 
-def test_what_is_kept_lies_in_the_project_folder(services):
+def test_volumes_are_in_the_project_folder(services):
     for name in ("webserver", "daemon"):
         volumes = dict(volume.split(":") for volume in services[name]["volumes"])
         assert volumes == {"../data": "/srv/vdm_pipeline/data", "../results": "/srv/vdm_pipeline/results"}
-        assert all((DOCKER / place).is_dir() for place in volumes)
+        assert all((DOCKER / folder).is_dir() for folder in volumes)
 
 
-def test_the_database_is_pinned(services):
+def test_database_is_pinned(services):
     name, digest = services["postgres"]["image"].split("@sha256:")
     assert name.startswith("postgres:")
     assert len(digest) == 64 and int(digest, 16)
 
 
-def test_the_gpu_is_an_extra_of_the_service_whose_children_the_runs_are(services):
+def test_gpu_is_optional_and_for_the_service_that_starts_runs(services):
     assert not any("deploy" in service for service in services.values())
     extra = compose("compose.gpu.yaml")["services"]
     assert set(extra) == {"daemon"}

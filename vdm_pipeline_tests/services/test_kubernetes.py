@@ -1,12 +1,10 @@
-"""The Helm values and the GPU tags, given to what reads them in Dagster, up to the pod of a step."""
+"""Dagster turns the Helm values and the GPU tags into the expected pods."""
 
 from typing import Any
 
 import pytest
 import yaml
 from dagster import AssetsDefinition
-from dagster._config import process_config
-from dagster._config.field_utils import convert_potential_field
 from dagster_k8s import K8sRunLauncher
 from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.job import (
@@ -18,6 +16,7 @@ from dagster_k8s.job import (
 
 from vdm_pipeline.defs.assets import ASSETS
 from vdm_pipeline.settings import load_profile
+from vdm_pipeline_tests.dagster_internals import resolve_config
 from vdm_pipeline_tests.paths import ROOT
 
 FOLDER = ROOT / "docker/kubernetes"
@@ -36,15 +35,16 @@ def deployment(values) -> dict[str, Any]:
 
 
 def assets(**execution: object) -> dict[str, AssetsDefinition]:
-    """Every asset by its name, under a profile with such an execution."""
+    """Every asset by name, for the sd15 profile with these execution settings."""
     profile = load_profile("sd15")
     values = profile.execution.model_dump() | execution
     profile = profile.model_copy(update={"execution": profile.execution.model_validate(values)})
-    return {stage.__name__: stage(profile) for stage in ASSETS}
+    created = [create(profile) for create in ASSETS]
+    return {asset.key.to_user_string(): asset for asset in created}
 
 
 def pod_of(asset: AssetsDefinition, deployment: dict[str, Any]):
-    """The pod that `k8s_job_executor` makes for the step of an asset, from the code server's context and the step's tags."""
+    """The pod of an asset's step, from the code server's context and the step's tags."""
     tags = asset.op.tags
     context = K8sContainerContext.create_from_config(
         {
@@ -57,31 +57,30 @@ def pod_of(asset: AssetsDefinition, deployment: dict[str, Any]):
             }
         }
     )
-    asked = K8sContainerContext(run_k8s_config=get_user_defined_k8s_config(tags))
+    of_step = K8sContainerContext(run_k8s_config=get_user_defined_k8s_config(tags))
     job = DagsterK8sJobConfig(
         job_image="image", dagster_home="/srv/vdm_pipeline", instance_config_map="instance"
     )
-    config = context.merge(asked).run_k8s_config
-    made = construct_dagster_k8s_job(
-        job, ["dagster", "api", "execute_step"], "step", user_defined_k8s_config=config
-    )
-    return made.spec.template.spec
+    config = context.merge(of_step).run_k8s_config
+    arguments = ["dagster", "api", "execute_step"]
+    k8s_job = construct_dagster_k8s_job(job, arguments, "step", user_defined_k8s_config=config)
+    return k8s_job.spec.template.spec
 
 
-DRAWN = {"generated_images", "baseline_images", "extra_images"}
+GENERATED = {"generated_images", "baseline_images", "extra_images"}
 LABELLED = {"image_embeddings", "labeled_dataset"}
 
 
 @pytest.mark.parametrize(
     ("execution", "gpus"),
     [
-        ({}, {name: 1 for name in {*LABELLED, "lora_weights", "image_metrics", *DRAWN}}),
+        ({}, {name: 1 for name in {*LABELLED, "lora_weights", "image_metrics", *GENERATED}}),
         (
             {"num_processes": 4},
             {
                 "image_metrics": 1,
                 **{name: 1 for name in LABELLED},
-                **{name: 4 for name in {"lora_weights", *DRAWN}},
+                **{name: 4 for name in {"lora_weights", *GENERATED}},
             },
         ),
         ({"device": "cpu"}, {}),
@@ -90,21 +89,21 @@ LABELLED = {"image_embeddings", "labeled_dataset"}
             {"labeled_dataset": 1, "lora_weights": 1, "image_metrics": 1},
         ),
     ],
-    ids=["one", "four processes", "CPU", "on Ray's workers"],
+    ids=["one process", "four processes", "CPU", "Ray workers"],
 )
-def test_each_step_asks_for_the_gpus_that_it_uses(deployment, execution, gpus):
+def test_each_step_requests_the_gpus_that_it_uses(deployment, execution, gpus):
     for name, asset in assets(**execution).items():
         (container,) = pod_of(asset, deployment).containers
         if asset.op.pool != "gpu":
             assert name not in gpus
-        asked = gpus.get(name, 0)
-        assert container.resources.limits == ({"nvidia.com/gpu": str(asked)} if asked else None), name
-        assert asset.op.tags.get("dagster-ray/config") == (f'{{"num_gpus": {asked}}}' if asked else None), (
-            name
-        )
+        count = gpus.get(name, 0)
+        limits = {"nvidia.com/gpu": str(count)} if count else None
+        ray_config = f'{{"num_gpus": {count}}}' if count else None
+        assert container.resources.limits == limits, name
+        assert asset.op.tags.get("dagster-ray/config") == ray_config, name
 
 
-def test_a_steps_pod_has_the_projects_folders_and_environment(deployment):
+def test_pod_of_a_step_has_the_folders_and_environment_of_the_project(deployment):
     pod = pod_of(assets()["lora_weights"], deployment)
     (container,) = pod.containers
     claims = {
@@ -116,22 +115,22 @@ def test_a_steps_pod_has_the_projects_folders_and_environment(deployment):
         mount.mount_path: claims[mount.name] for mount in container.volume_mounts if mount.name in claims
     }
     assert mounted == {"/srv/vdm_pipeline/data": "vdm-data", "/srv/vdm_pipeline/results": "vdm-results"}
-    assert {one.name: one.value for one in container.env}["VDM_EXECUTOR"] == "k8s"
+    assert {variable.name: variable.value for variable in container.env}["VDM_EXECUTOR"] == "k8s"
     assert container.security_context.capabilities.drop == ["ALL"]
-    made = {
+    specs = {
         claim["metadata"]["name"]: claim["spec"]
         for claim in yaml.safe_load_all((FOLDER / "claims.yaml").read_text())
     }
-    assert {name: spec["accessModes"] for name, spec in made.items()} == {
+    assert {name: spec["accessModes"] for name, spec in specs.items()} == {
         name: ["ReadWriteMany"] for name in claims.values()
     }
 
 
-def test_the_run_launcher_takes_its_values(values):
+def test_run_launcher_accepts_the_values(values):
     launcher = values["runLauncher"]
     assert launcher["type"] == "K8sRunLauncher"
     given = launcher["config"]["k8sRunLauncher"]
-    told = {
+    config = {
         "service_account_name": "dagster",
         "instance_config_map": "dagster-instance",
         "dagster_home": values["global"]["dagsterHome"],
@@ -141,20 +140,17 @@ def test_the_run_launcher_takes_its_values(values):
         "security_context": given["securityContext"],
         "run_k8s_config": {"pod_spec_config": given["runK8sConfig"]["podSpecConfig"]},
     }
-    found = process_config(convert_potential_field(K8sRunLauncher.config_type()).config_type, told)
-    assert found.success, found.errors
-    pod = UserDefinedDagsterK8sConfig.from_dict(found.value["run_k8s_config"]).pod_spec_config
+    resolved = resolve_config(K8sRunLauncher.config_type(), config)
+    pod = UserDefinedDagsterK8sConfig.from_dict(resolved["run_k8s_config"]).pod_spec_config
     assert pod["security_context"]["run_as_non_root"] is True
 
 
-def test_the_instance_is_the_containers(values):
-    """But for the database, which the chart writes itself, and paths, which are absolute as the chart mounts its own file."""
+def test_instance_is_that_of_the_container(values):
+    """Except for the database, which the chart sets itself, and paths, which the chart needs absolute."""
     ours = yaml.safe_load((FOLDER.parent / "dagster.yaml").read_text())
     logs = values["computeLogManager"]["config"]["customComputeLogManager"]
-    for own, given in (
-        (ours["compute_logs"], logs),
-        *((ours[name], one) for name, one in values["additionalInstanceConfig"].items()),
-    ):
+    pairs = [(ours[name], section) for name, section in values["additionalInstanceConfig"].items()]
+    for own, given in [(ours["compute_logs"], logs), *pairs]:
         assert given == own | {"config": {"base_dir": f"/srv/vdm_pipeline/{own['config']['base_dir']}"}}
     pools, runs = values["concurrency"]["pools"], values["concurrency"]["runs"]
     assert ours["concurrency"]["pools"] == {
@@ -165,7 +161,7 @@ def test_the_instance_is_the_containers(values):
     assert values["telemetry"] == ours["telemetry"]
 
 
-def test_nothing_is_reached_from_outside_the_cluster(values):
+def test_no_service_is_reachable_from_outside_the_cluster(values):
     assert values["dagsterWebserver"]["service"]["type"] == "ClusterIP"
     assert values["ingress"]["enabled"] is False
     assert not PUBLISHED & set((FOLDER / "values.yaml").read_text().split())
@@ -177,7 +173,7 @@ def test_no_password_is_shipped(values):
     assert "postgresqlPassword" not in values["postgresql"]
 
 
-def test_all_services_are_the_same_image_and_none_runs_as_root(values, deployment):
+def test_all_services_use_one_image_without_root(values, deployment):
     for service in (values["dagsterWebserver"], values["dagsterDaemon"], deployment):
         assert service["image"] == deployment["image"]
         assert service["podSecurityContext"]["runAsNonRoot"] is True

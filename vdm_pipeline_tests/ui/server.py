@@ -86,13 +86,13 @@ def serving(root: Path, postgres: str | None = None) -> Iterator[Server]:
             environment["DAGSTER_POSTGRES_URL"] = url.render_as_string(hide_password=False)
         log = held.enter_context((root / "ui.log").open("w"))
         process = subprocess.Popen(command, cwd=root, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        held.callback(end_family, process)
+        held.callback(kill_tree, process)
         server = Server(root, f"http://127.0.0.1:{port}")
         _until_it_answers(server, process)
         yield server
 
 
-def end_family(process: subprocess.Popen) -> None:
+def kill_tree(process: subprocess.Popen) -> None:
     """End a process and all its children."""
     family = (
         [process, *psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []

@@ -95,7 +95,7 @@ def test_everything_is_made_by_one_click_and_the_run_shows_its_log(server, page)
 
 
 def test_the_graph_has_every_asset_in_its_group(server, page):
-    groups = ("data", "labels", "training", "images", "evaluation")
+    groups = ("data", "labelling", "subset", "training", "generation", "evaluation", "report")
     unfolded = ",".join(f"global@global:{group}" for group in groups)
     page.open(f"{server.url}/asset-groups?expanded={quote(unfolded)}", 2600, 2400)
     for name in (*groups, *STAGES):

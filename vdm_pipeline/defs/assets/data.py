@@ -1,62 +1,62 @@
-"""`raw_npz`: the archive of images."""
+"""`raw_npz`: the archive of images and true labels."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from vdm_pipeline.defs.asset_factory import pipeline_asset
-from vdm_pipeline.defs.previews import image_preview
+from vdm_pipeline.defs.previews import COLUMNS, image_preview
 from vdm_pipeline.errors import ArchiveError
 from vdm_pipeline.incremental.project import Project, Upstream
 from vdm_pipeline.io.hashing import file_sha256
+
+if TYPE_CHECKING:
+    from vdm_pipeline.stages.data.archive import Archive
 
 
 @pipeline_asset(group="data", kinds={"numpy"})
 def raw_npz(
     context: dg.AssetExecutionContext, project: Project, staging: Path, upstream: Upstream
 ) -> dict[str, Any]:
-    """Images and true labels: a MedMNIST archive from data/, MedMNIST's own download, or rendered phantoms.
+    """Images and true labels: a MedMNIST archive from data/ or downloaded, or rendered phantoms.
 
-    Settings: `[data]`, `[classes]`. The archive is checked before anything is made from it: names, shapes, types, labels, counts,
-    and MedMNIST's MD5 where one is known. Its content is its data version: the same archive with a new time stamp changes nothing.
+    Settings: `[data]`, `[classes]`. Names, shapes, types, labels, counts and, if MedMNIST publishes one, the MD5
+    are checked first. The data version depends on the archive's content only, not on its time stamp.
     """
     from vdm_pipeline.stages.data.archive import obtain_archive, read_archive
 
-    data, classes = project.profile.data, project.profile.classes
-    path = obtain_archive(
-        data, project.store.path("data"), context.log.info, project.profile.execution.archive_mirror
-    )
-    archive = read_archive(path, data, classes.names).verify()
+    profile, names = project.profile, project.profile.classes.names
+    folder, mirror = project.store.path("data"), profile.execution.archive_mirror
+    path = obtain_archive(profile.data, folder, context.log.info, mirror)
+    archive = read_archive(path, profile.data, names).verify()
     if archive.status == "unverified":
         context.log.warning(
-            f"{path.name}: MD5 {archive.md5} is not MedMNIST's; schema, classes and counts fit. Recorded as unverified."
+            f"{path.name} is recorded as unverified: its MD5 {archive.md5} differs from MedMNIST's; "
+            "its format, classes and image counts match"
         )
     if file_sha256(path) != archive.sha256:
-        raise ArchiveError(f"{path} was changed while it was looked at; run again.")
-    counts = archive.class_counts(len(classes.names))
-    train = archive.splits["train"]
-    first = [
-        row
-        for label in range(len(classes.names))
-        for row in (train.labels == label).nonzero()[0][:8].tolist()
-    ]
-    pictures = {
-        "preview": f"train, a row a class: {', '.join(classes.names)}\n\n{image_preview(list(train.take(first)), 'train images')}"
+        raise ArchiveError(f"{path} changed while it was checked; run again.")
+    class_counts = archive.class_counts(len(names))
+    by_split = {
+        f"n_{split}": ", ".join(f"{n} {name}" for n, name in zip(counts, names, strict=True))
+        for split, counts in class_counts.items()
     }
-    return (
-        pictures
-        | {
-            "n": archive.n,
-            "sha256": archive.sha256,
-            "md5": archive.md5,
-            "status": archive.status,
-            "size": data.size,
-        }
-        | {
-            f"n_{split}": ", ".join(
-                f"{count} {name}" for name, count in zip(classes.names, values, strict=True)
-            )
-            for split, values in counts.items()
-        }
-    )
+    return {
+        "preview": _preview(archive, names),
+        "n": archive.n,
+        "sha256": archive.sha256,
+        "md5": archive.md5,
+        "status": archive.status,
+        "size": profile.data.size,
+    } | by_split
+
+
+def _preview(archive: "Archive", names: tuple[str, ...]) -> str:
+    """The first train images of each class, one row per class."""
+    train = archive.splits["train"]
+    rows: list[int] = []
+    for label in range(len(names)):
+        rows += (train.labels == label).nonzero()[0][:COLUMNS].tolist()
+    images = image_preview(list(train.take(rows)), "train images")
+    return f"train, one row per class: {', '.join(names)}\n\n{images}"

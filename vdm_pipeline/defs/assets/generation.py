@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vdm_pipeline.stages.generation.plan import Arm
 
 
-@pipeline_asset(group="images", kinds={"pytorch", "huggingface"}, gpus="one per process", supports_ray=True)
+@pipeline_asset(group="generation", kinds={"pytorch", "huggingface"}, gpus="one per process", supports_ray=True)
 def generated_images(
     context: dg.AssetExecutionContext, project: Project, staging: Path, upstream: Upstream
 ) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def generated_images(
 
 
 @pipeline_asset(
-    group="images",
+    group="generation",
     kinds={"pytorch", "huggingface"},
     gpus="one per process",
     supports_ray=True,
@@ -47,7 +47,7 @@ def baseline_images(
     return _main_arm(context, project, staging / "generated_images_no_fine_tuning", None)
 
 
-@pipeline_asset(group="images", kinds={"pytorch", "huggingface"}, gpus="one per process", supports_ray=True)
+@pipeline_asset(group="generation", kinds={"pytorch", "huggingface"}, gpus="one per process", supports_ray=True)
 def extra_images(
     context: dg.AssetExecutionContext, project: Project, staging: Path, upstream: Upstream
 ) -> dict[str, Any]:

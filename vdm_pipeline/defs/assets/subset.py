@@ -1,4 +1,4 @@
-"""`lora_subset`."""
+"""`lora_subset`: the training images of the LoRA."""
 
 from pathlib import Path
 from typing import Any
@@ -9,15 +9,17 @@ from vdm_pipeline.defs.asset_factory import pipeline_asset
 from vdm_pipeline.defs.previews import image_preview, table_preview
 from vdm_pipeline.incremental.project import Project, Upstream
 
+PREVIEW_IMAGES = 16
 
-@pipeline_asset(group="training", kinds={"pillow"})
+
+@pipeline_asset(group="subset", kinds={"pillow"})
 def lora_subset(
     context: dg.AssetExecutionContext, project: Project, staging: Path, upstream: Upstream
 ) -> dict[str, Any]:
-    """Balanced train images with captions, in the imagefolder format.
+    """Train images with captions, balanced by class, in the imagefolder format.
 
-    Settings: `[subset]`, `[classes]`. Automatic labels choose confident images that differ from one another; the true labels only
-    measure (`purity`). Beside it, `data/subset_held_out` holds val images for the validation loss.
+    Settings: `[subset]`, `[classes]`. With automatic labels, the images are confidently labelled and diverse,
+    and the true labels only measure `purity`. `data/subset_held_out` holds val images for the validation loss.
     """
     import numpy as np
     import pandas as pd
@@ -27,25 +29,27 @@ def lora_subset(
     from vdm_pipeline.stages.data.near_duplicates import Whitening
     from vdm_pipeline.stages.labelling.embeddings import read_embeddings
     from vdm_pipeline.stages.labelling.labels import read_labels
-    from vdm_pipeline.stages.subset.select import choose, choose_held_out, left_out_ids, write_subset
+    from vdm_pipeline.stages.subset.select import excluded_ids, select_subset, select_validation, write_subset
 
-    profile = project.profile
-    archive = read_archive(upstream["raw_npz"]["archive"], profile.data, profile.classes.names)
+    subset, classes = project.profile.subset, project.profile.classes
+    archive = read_archive(upstream["raw_npz"]["archive"], project.profile.data, classes.names)
     embeddings = np.concatenate(list(read_embeddings(upstream["image_embeddings"]["folder"], "train")))
     faults = pd.read_csv(upstream["data_faults"]["table"])
-    left_out = left_out_ids(faults, pd.read_csv(upstream["label_noise"]["table"]), profile.subset)
+    excluded = excluded_ids(faults, pd.read_csv(upstream["label_noise"]["table"]), subset)
     table = read_labels(upstream["labeled_dataset"]["table"])
-    chosen = choose(table, Whitening.of(embeddings)(embeddings), left_out, profile.subset, profile.classes)
-    rows = write_subset(staging / "subset", chosen, archive, "train", profile.classes)
-    held_out = choose_held_out(table, faults, profile.subset, profile.classes)
-    write_subset(staging / "subset_held_out", held_out, archive, "val", profile.classes)
-    pure = sum(row["label"] == row["ground_truth"] for row in rows) / len(rows)
-    context.log.info(f"{len(rows)} images, {pure:.1%} of them with the true label (measured, not used)")
-    pictures = read_folder(staging / "subset", rows[:: max(1, len(rows) // 16)][:16])
+    vectors = Whitening.fit(embeddings)(embeddings)
+    selected = select_subset(table, vectors, excluded, subset, classes)
+    rows = write_subset(staging / "subset", selected, archive, "train", classes)
+    held_out = select_validation(table, faults, subset, classes)
+    write_subset(staging / "subset_held_out", held_out, archive, "val", classes)
+    purity = sum(row["label"] == row["ground_truth"] for row in rows) / len(rows)
+    context.log.info(f"{len(rows)} images; purity {purity:.1%} (measured only)")
+    shown = rows[:: max(1, len(rows) // PREVIEW_IMAGES)][:PREVIEW_IMAGES]
+    images = image_preview(list(read_folder(staging / "subset", shown)), "subset")
     return {
         "n": len(rows),
         "n_held_out": len(held_out),
-        "left_out": len(left_out),
-        "purity": round(pure, 4),
-        "preview": f"{image_preview(list(pictures), 'subset')}\n\n{table_preview(pd.DataFrame(rows[:5]))}",
+        "excluded": len(excluded),
+        "purity": round(purity, 4),
+        "preview": f"{images}\n\n{table_preview(pd.DataFrame(rows[:5]))}",
     }

@@ -26,7 +26,7 @@ def lora_weights(
     from vdm_pipeline.stages.models.pins import pin_name, resolve_model
     from vdm_pipeline.stages.report.plots.figure import save_figure
     from vdm_pipeline.stages.report.plots.training import loss_figure
-    from vdm_pipeline.stages.training.checkpoints import finished
+    from vdm_pipeline.stages.training.checkpoints import is_finished
     from vdm_pipeline.stages.training.job import Job, resume_key
     from vdm_pipeline.stages.training.launch import run_training
 
@@ -37,7 +37,7 @@ def lora_weights(
         profile.training, upstream["lora_subset"].data_version, base, STAGES["lora_weights"].version
     )
     state = project.store.owned_path(f"results/.training/{key}")
-    if project.forced("lora_weights", context.run.tags) and finished(state, profile.training.max_train_steps):
+    if project.forced("lora_weights", context.run.tags) and is_finished(state, profile.training.max_train_steps):
         shutil.rmtree(state)
     run_training(
         Job(
@@ -49,7 +49,7 @@ def lora_weights(
             out=folder,
             training=profile.training,
             execution=profile.execution,
-            note={
+            metadata={
                 "settings": profile.training.model_dump_json(),
                 "data_version": upstream["lora_subset"].data_version,
                 "base_model": base,

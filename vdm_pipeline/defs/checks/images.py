@@ -110,10 +110,10 @@ def lora_beats_baseline(project: Project, upstream: Upstream) -> "CheckOutcome":
 def images_are_not_copies(project: Project, upstream: Upstream) -> "CheckOutcome":
     """Fails if images are copies of training images, and warns where that is unclear. The report shows it."""
     from vdm_pipeline.io.tables import read_json
-    from vdm_pipeline.stages.evaluation.check_outcomes import copies
+    from vdm_pipeline.stages.evaluation.check_outcomes import find_copies
 
     metrics = read_json(upstream["image_metrics"]["metrics"])
-    found = copies(metrics["memorization"], project.profile.checks.max_copied)
+    found = find_copies(metrics["memorization"], project.profile.checks.max_copied)
     return dataclasses.replace(found.outcome, figures={**found.outcome.figures, "copies": found.state})
 
 

@@ -15,7 +15,7 @@ from vdm_pipeline.stages.generation.pipeline import Sampler
 from vdm_pipeline.stages.generation.plan import main_arm
 from vdm_pipeline.stages.labelling.calibration import softmax
 from vdm_pipeline.stages.labelling.zero_shot import ZeroShot, logits
-from vdm_pipeline.stages.models.diffusion import encode_image, encode_prompts, load_part
+from vdm_pipeline.stages.models.diffusion import encode_image, encode_prompts, load_component
 from vdm_pipeline.stages.models.pins import EMBEDDED
 
 COUNT = 512
@@ -34,7 +34,7 @@ def main() -> None:
     print(
         f"clip: ROC AUC {roc_auc_score(sick, scores):.4f}, balanced accuracy {balanced_accuracy_score(sick, scores > 0.5):.3f}"
     )
-    vae = load_part(SD, "vae")
+    vae = load_component(SD, "vae")
     decoded = _decode(torch.stack([encode_image(vae, film, SIZE)[0] for film in films]))
     error = np.abs(decoded.astype(float) - films).mean()
     print(
@@ -49,7 +49,7 @@ def main() -> None:
         drawn, real = (
             labeller.embed(x).astype(np.float64) * np.sqrt(text.shape[1]) for x in (images, second)
         )
-        kid = squared_mmd(drawn, real, polynomial_kernel)["value"]
+        kid = squared_mmd(drawn, real, polynomial_kernel)
         print(
             f"{name}: KID to healthy films {kid:.3f}, sharpness {_sharpness(images) / _sharpness(second):.2f} of theirs"
         )
@@ -58,7 +58,7 @@ def main() -> None:
 @torch.inference_mode()
 def sample_base(count: int = COUNT // 2) -> NDArray[np.uint8]:
     """Healthy films by the base alone."""
-    unet, scheduler = load_part(SD, "unet"), DDIMScheduler.from_config(load_part(SD, "scheduler").config)
+    unet, scheduler = load_component(SD, "unet"), DDIMScheduler.from_config(load_component(SD, "scheduler").config)
     scheduler.set_timesteps(50)
     condition = _condition(count)
     x = torch.randn(count, 4, SIZE // 8, SIZE // 8, generator=torch.Generator().manual_seed(0))
@@ -72,7 +72,7 @@ def sample_lcm(count: int = COUNT // 2) -> NDArray[np.uint8]:
     sampler = Sampler(
         main_arm(load_profile("demo"), SD, EMBEDDED / "lcm_lora", None), CPU, torch.float32, count, print
     )
-    images = sampler.draw(_condition(count), range(count))
+    images = sampler.sample(_condition(count), range(count))
     return np.round(images.mean(-1) * 255).astype(np.uint8)
 
 
@@ -82,7 +82,7 @@ def _condition(count: int) -> torch.Tensor:
 
 @torch.inference_mode()
 def _decode(latents: torch.Tensor) -> NDArray[np.uint8]:
-    vae = load_part(SD, "vae")
+    vae = load_component(SD, "vae")
     images = torch.cat(
         [vae.decode(part / vae.config.scaling_factor).sample.mean(1) for part in latents.split(64)]
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from vdm_pipeline.stages.training.checkpoints import Checkpoints, gather, read_checkpoint, scatter
+from vdm_pipeline.stages.training.checkpoints import Checkpoints, read_checkpoint, restore_state, state_tensors
 
 
 def train(
@@ -28,7 +28,7 @@ def train(
     newest = checkpoints.newest(steps)
     if newest:
         start, state = read_checkpoint(newest)
-        scatter(state, weights, optimizers)
+        restore_state(state, weights, optimizers)
     begun = time.perf_counter()
     for index in range(start, steps):
         losses = step(index)
@@ -37,7 +37,7 @@ def train(
             values = " ".join(f"{name} {value:.4f}" for name, value in losses.items())
             print(f"{checkpoint.stem} {index + 1}/{steps} {rate:.2f} steps/s {values}", flush=True)
         if (index + 1) % every == 0 or index + 1 == steps:
-            checkpoints.save(index + 1, gather(weights, optimizers))
+            checkpoints.save(index + 1, state_tensors(weights, optimizers))
 
 
 def cosine(step: int, steps: int, peak: float, warm_up: int = 100) -> float:

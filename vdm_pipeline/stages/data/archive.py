@@ -1,11 +1,11 @@
-"""`raw_npz`: the archive of images, had from where the profile says and checked; images are read when they are asked for."""
+"""`raw_npz`: obtain the archive that the profile configures, check it, and read its images on demand."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,67 +14,69 @@ from vdm_pipeline.errors import ArchiveError, PipelineError
 from vdm_pipeline.io.atomic import remove_leftovers
 from vdm_pipeline.io.download import Remote, fetch
 from vdm_pipeline.io.hashing import digest
+from vdm_pipeline.io.progress import Log
 from vdm_pipeline.settings import Data
-from vdm_pipeline.stages.data.medmnist_info import Facts, facts_of
-from vdm_pipeline.stages.data.npz import Header, open_npz
+from vdm_pipeline.stages.data.archive_checks import Status, archive_status, hint, label_error, schema_error
+from vdm_pipeline.stages.data.medmnist_info import dataset_info
+from vdm_pipeline.stages.data.npz import open_npz
 from vdm_pipeline.stages.data.phantom.series import SPLITS, is_rendered_from, render_archive
 
 if TYPE_CHECKING:
     import torch
     from torch.utils.data import DataLoader, Dataset
 
-Status = Literal["official", "own", "unverified", "phantom"]
-"""Bytes that MedMNIST's MD5 vouches for; that the profile's sha256 does; that nothing does; rendered here."""
 KEYS = tuple(f"{split}_{part}" for split in SPLITS for part in ("images", "labels"))
 READ_ROWS = 1024
-BY_HAND = 'fetch the file yourself, put it there and set data.source = "file"'
+MANUAL_DOWNLOAD = 'fetch the file yourself, put it there and set data.source = "file"'
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Labels ``[n]``, int64, and images ``[n, h, w]`` (grey) or ``[n, h, w, 3]``, uint8, which are read when asked for."""
+    """Labels ``[n]``, int64, and images ``[n, h, w]`` (grey) or ``[n, h, w, 3]``, uint8, read on demand."""
 
     labels: NDArray[np.int64]
     batches: Callable[[int], Iterator[NDArray[np.uint8]]]
-    """The images in order, so many at a time; memory does not grow with their number."""
+    """``batches(size)`` gives the images in order. Its memory does not grow with their number."""
 
     @classmethod
     def of(cls, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> "Split":
-        """A split of images that are in memory already."""
-        return cls(
-            labels, lambda count: (images[start : start + count] for start in range(0, len(images), count))
-        )
+        """A split of images in memory."""
+
+        def batches(size: int) -> Iterator[NDArray[np.uint8]]:
+            for start in range(0, len(images), size):
+                yield images[start : start + size]
+
+        return cls(labels, batches)
 
     @cached_property
     def images(self) -> NDArray[np.uint8]:
-        """All images, in memory from then on."""
-        at, whole = 0, np.empty(0, np.uint8)
+        """All images. They stay in memory."""
+        images, start = np.empty(0, np.uint8), 0
         for batch in self.batches(READ_ROWS):
-            whole = whole if at else np.empty((len(self), *batch.shape[1:]), np.uint8)
-            whole[at : at + len(batch)] = batch
-            at += len(batch)
-        return whole
+            if start == 0:
+                images = np.empty((len(self), *batch.shape[1:]), np.uint8)
+            images[start : start + len(batch)] = batch
+            start += len(batch)
+        return images
 
     def take(self, rows: Sequence[int]) -> NDArray[np.uint8]:
-        """The images of these rows, ``[len(rows), ...]`` in their order; read in one pass, without the others in memory."""
-        found: dict[int, NDArray[np.uint8]] = {}
-        start = 0
-        wanted = set(rows)
+        """The images at ``rows``, in that order. Reads the file once and keeps only these in memory."""
+        taken: dict[int, NDArray[np.uint8]] = {}
+        distinct, start = set(rows), 0
         for batch in self.batches(READ_ROWS):
-            found |= {
-                row: batch[row - start].copy() for row in wanted & set(range(start, start + len(batch)))
-            }
+            for row in distinct.intersection(range(start, start + len(batch))):
+                taken[row] = batch[row - start].copy()
             start += len(batch)
-        return np.stack([found[row] for row in rows]) if rows else np.empty(0, np.uint8)
+        return np.stack([taken[row] for row in rows]) if rows else np.empty(0, np.uint8)
 
     def __len__(self) -> int:
-        """Images in the split."""
+        """Number of images."""
         return len(self.labels)
 
 
 @dataclass(frozen=True, eq=False)
 class Archive:
-    """A checked archive, and where it came from; labels are in memory, images in the file."""
+    """A checked archive and its origin. Labels are in memory, images in the file."""
 
     dataset: str
     size: int
@@ -86,33 +88,34 @@ class Archive:
 
     @property
     def n(self) -> int:
-        """Images in all splits together."""
+        """Number of images in all splits."""
         return sum(len(split) for split in self.splits.values())
 
     def verify(self) -> "Archive":
-        """Read every image once, so that a damaged one raises `ArchiveError` here and not in a later stage."""
+        """Read every image once. Raises `ArchiveError` if one is damaged, before a later stage finds it."""
         for split in self.splits.values():
             for _ in split.batches(READ_ROWS):
                 pass
         return self
 
     def image_ids(self, split: str) -> list[str]:
-        """One name an image, such as ``pneumoniamnist_train_000123``."""
+        """One id per image, such as ``pneumoniamnist_train_000123``."""
         return [f"{self.dataset}_{split}_{index:06d}" for index in range(len(self.splits[split]))]
 
-    def pictures(self, split: str, ids: Iterable[str]) -> NDArray[np.uint8]:
-        """The images with these ids, in their order. Raises `PipelineError` for an id that is not the split's."""
-        places = {name: place for place, name in enumerate(self.image_ids(split))}
-        wanted = list(ids)
-        stranger = next((name for name in wanted if name not in places), None)
-        if stranger is not None:
-            raise PipelineError(
-                f"'{stranger}' is no {split} image of {self.path}; materialize labeled_dataset again."
-            )
-        return self.splits[split].take([places[name] for name in wanted])
+    def images_by_id(self, split: str, ids: Iterable[str]) -> NDArray[np.uint8]:
+        """The images with these ids, in that order. Raises `PipelineError` for an id of another split."""
+        row_of = {image_id: row for row, image_id in enumerate(self.image_ids(split))}
+        rows = []
+        for image_id in ids:
+            if image_id not in row_of:
+                raise PipelineError(
+                    f"'{image_id}' is not a {split} image of {self.path}; materialize labeled_dataset again."
+                )
+            rows.append(row_of[image_id])
+        return self.splits[split].take(rows)
 
     def class_counts(self, n_classes: int) -> dict[str, list[int]]:
-        """Images of each class, by split."""
+        """Images per class, by split."""
         return {
             name: np.bincount(split.labels, minlength=n_classes).tolist()
             for name, split in self.splits.items()
@@ -121,7 +124,10 @@ class Archive:
     def dataset_for(
         self, split: str, transform: Callable[["torch.Tensor"], Any] | None = None
     ) -> "Dataset[tuple[Any, int]]":
-        """The split for torch: each item is (float32 ``[c, h, w]`` in [0, 1], label), the image through ``transform``."""
+        """The split as a torch dataset of (image, label).
+
+        The image is float32 ``[c, h, w]`` in [0, 1], or what ``transform`` returns for it.
+        """
         import torch
         from torch.utils.data import Dataset
 
@@ -141,7 +147,7 @@ class Archive:
     def loader(
         self, split: str, batch_size: int, shuffle: bool = False, seed: int = 0
     ) -> "DataLoader[tuple[Any, int]]":
-        """Batches of `dataset_for`; ``seed`` fixes the order of a shuffled one."""
+        """Batches of `dataset_for`; ``seed`` determines the order if ``shuffle``."""
         import torch
         from torch.utils.data import DataLoader
 
@@ -151,150 +157,83 @@ class Archive:
         )
 
 
-def obtain_archive(data: Data, folder: Path, log: Callable[[str], None], mirror: str | None = None) -> Path:
-    """See to it that the archive stands in ``folder`` and return its path; `read_archive` then checks what is in it.
+def obtain_archive(data: Data, folder: Path, log: Log, mirror: str | None = None) -> Path:
+    """Render, download or find the archive in ``folder``, and return its path.
 
-    ``mirror`` is the folder of a server to download from, instead of MedMNIST's. Raises `ArchiveError` when the archive is missing,
-    its download is refused or another file, or another file is in its place, and `NetworkError` when the server does not answer.
+    `read_archive` checks its content. ``mirror`` is the URL of a folder to download from instead of
+    MedMNIST's. Raises `ArchiveError` if the archive is missing, if the server refuses it or sends another
+    file, or if another file has its name; `NetworkError` if the server does not answer.
     """
-    facts = facts_of(data)
+    info = dataset_info(data)
     path = folder / data.file_name
-    _refuse_obstacles(folder, path)
+    _check_regular_file(folder, path)
     if data.source == "phantom":
         if not is_rendered_from(data, path):
             remove_leftovers(folder, f".{path.name}.*")
             render_archive(data, path, log)
     elif data.source == "file":
-        if not path.exists():
-            download = "" if data.own else ' set data.source = "download" in the profile,'
-            raise ArchiveError(
-                f"{path} is missing; put the archive there,{download} or use the demo profile (VDM_PROFILE=demo)."
-            )
+        _check_exists(path, data)
     elif not path.exists():
-        url = f"{mirror}/{path.name}" if mirror else facts.url
-        log(f"{path.name}: downloading {url}")
-        fetch(
-            Remote(
-                url,
-                path,
-                "md5",
-                facts.md5,
-                hint=f"{'correct execution.archive_mirror, or ' if mirror else ''}{BY_HAND}",
-            ),
-            log,
-        )
-    elif digest(path, "md5") != facts.md5:
+        _download(path, info.url, info.md5, log, mirror)
+    elif digest(path, "md5") != info.md5:
         raise ArchiveError(
-            f"{path} stands in the way of the download and has not the official MD5 {facts.md5}; move it away, "
-            'or set data.source = "file" to use it as it is.'
+            f"{path} does not have the official MD5 {info.md5} of the download; move it away, "
+            'or set data.source = "file" to use it.'
         )
     return path
 
 
-def _refuse_obstacles(folder: Path, path: Path) -> None:
-    """Raise `ArchiveError` if something that is no file stands where the archive is to stand, or a file in the place of its folder."""
+def _check_regular_file(folder: Path, path: Path) -> None:
+    """Raise `ArchiveError` if ``folder`` is not a folder or ``path`` is not a file, where they exist."""
     if folder.exists() and not folder.is_dir():
-        raise ArchiveError(f"{folder} is no folder, and the archive is to stand in it; move it away.")
+        raise ArchiveError(f"{folder} is not a folder, and the archive is stored in it; move it away.")
     if path.is_file() or not os.path.lexists(path):
         return
-    found = (
-        "a folder"
-        if path.is_dir()
-        else "a pipe or a device"
-        if path.exists()
-        else f"a link to {os.readlink(path)!r}, which is not there"
-    )
-    raise ArchiveError(f"{path} is {found}, and the archive is to stand there; move it away.")
+    if path.is_dir():
+        kind = "a folder"
+    elif path.exists():
+        kind = "a pipe or a device"
+    else:
+        kind = f"a broken link to {os.readlink(path)!r}"
+    raise ArchiveError(f"{path} is {kind}, not an archive; move it away.")
+
+
+def _check_exists(path: Path, data: Data) -> None:
+    if not path.exists():
+        download = "" if data.own else ' set data.source = "download" in the profile,'
+        raise ArchiveError(
+            f"{path} is missing; put the archive there,{download} or use the demo profile (VDM_PROFILE=demo)."
+        )
+
+
+def _download(path: Path, official_url: str, md5: str, log: Log, mirror: str | None) -> None:
+    url = f"{mirror}/{path.name}" if mirror else official_url
+    fix = f"correct execution.archive_mirror, or {MANUAL_DOWNLOAD}" if mirror else MANUAL_DOWNLOAD
+    log(f"{path.name}: downloading {url}")
+    fetch(Remote(url, path, "md5", md5, hint=fix), log)
 
 
 def read_archive(path: Path, data: Data, class_names: Sequence[str]) -> Archive:
-    """Open the archive at ``path`` and check all of it but the images' checksums, which are checked as they are read.
+    """Open the archive at ``path`` and check it. The checksums of the images are checked on reading.
 
-    Raises `ArchiveError`: one sentence that names the file or the field, the fault and the mend.
+    Raises `ArchiveError` with the file or the field, what is wrong, and how to fix it.
     """
-    facts, hint = facts_of(data), _hint(data)
-    if facts.classes and len(class_names) != len(facts.classes):
+    info = dataset_info(data)
+    if info.classes and len(class_names) != len(info.classes):
         raise ArchiveError(
-            f"classes.names has {len(class_names)} names, but {data.dataset} has {len(facts.classes)} classes "
-            f"({', '.join(facts.classes)}); give one name a class, in this order."
+            f"classes.names has {len(class_names)} names, but {data.dataset} has {len(info.classes)} classes "
+            f"({', '.join(info.classes)}); give one name per class, in this order."
         )
-    file = open_npz(path, KEYS, lambda headers: _schema_fault(headers, data.size, facts.channels), hint)
+    file = open_npz(path, KEYS, lambda headers: schema_error(headers, data.size, info.channels), hint(data))
     labels = {split: file.array(f"{split}_labels").reshape(-1) for split in SPLITS}
-    fault = _label_fault(labels, class_names)
-    if fault:
-        raise ArchiveError(f"{path}: {fault}; {hint}.")
-    splits = {s: Split(labels[s].astype(np.int64), partial(file.rows, f"{s}_images")) for s in SPLITS}
-    digests = {algorithm: digest(path, algorithm) for algorithm in ("sha256", "md5")}
-    status = _status(path, data, facts, {name: len(split) for name, split in splits.items()}, digests)
-    return Archive(data.dataset, data.size, splits, path, **digests, status=status)
-
-
-def _schema_fault(headers: Mapping[str, Header], size: int, channels: int) -> str | None:
-    """What is wrong with dtypes, shapes and counts, or None."""
-    wanted = (size, size) if channels == 1 else (size, size, channels)
-    for split in SPLITS:
-        images, labels = headers[f"{split}_images"], headers[f"{split}_labels"]
-        if images.dtype != np.uint8:
-            return f"{split}_images is {images.dtype}, not uint8"
-        if labels.dtype.kind not in "iu":
-            return f"{split}_labels is {labels.dtype}, not an integer type"
-        if images.shape[1:] != wanted:
-            return f"{split}_images has shape {list(images.shape)}, not [n, {', '.join(map(str, wanted))}]"
-        if images.shape[0] == 0:
-            return f"the split {split} is empty"
-        if labels.shape not in ((images.shape[0],), (images.shape[0], 1)):
-            return f"{split}_labels has shape {list(labels.shape)} for {images.shape[0]} images, not one label an image"
-    return None
-
-
-def _label_fault(labels: Mapping[str, NDArray], class_names: Sequence[str]) -> str | None:
-    """What is wrong with the labels' values, or None."""
-    last = len(class_names) - 1
-    for split, values in labels.items():
-        if values.min() < 0 or values.max() > last:
-            return f"{split}_labels runs from {values.min()} to {values.max()}, not within 0 to {last}"
-    present = set(np.unique(labels["train"]).tolist())
-    absent = [name for label, name in enumerate(class_names) if label not in present]
-    return (
-        f"train holds no image of class {', '.join(absent)}, so there is nothing to tell apart"
-        if absent
-        else None
-    )
-
-
-def _status(path: Path, data: Data, facts: Facts, counts: dict[str, int], digests: dict[str, str]) -> Status:
-    if data.own:
-        if digests["sha256"] != data.own.sha256:
-            raise ArchiveError(
-                f"{path}: its sha256 is {digests['sha256']} and not data.own.sha256 = {data.own.sha256}; "
-                "put the right file there, or, if this is the one you mean, write its sha256 into the profile."
-            )
-        return "own"
-    if data.source == "phantom":
-        if not is_rendered_from(data, path):
-            raise ArchiveError(f"{path}: it was not rendered from the profile's data section; {_hint(data)}.")
-        if counts != facts.counts:
-            raise ArchiveError(
-                f"{path}: it holds {_listed(counts)} phantoms instead of {_listed(facts.counts)}; {_hint(data)}."
-            )
-        return "phantom"
-    if digests["md5"] == facts.md5:
-        return "official"
-    if counts != facts.counts:
-        raise ArchiveError(
-            f"{path}: its MD5 is not the official one and it holds {_listed(counts)} images, while MedMNIST's "
-            f"{data.dataset} has {_listed(facts.counts)}; {_hint(data)}."
-        )
-    return "unverified"
-
-
-def _hint(data: Data) -> str:
-    return {
-        "file": f"put an intact {data.file_name}{'' if data.own else ' of MedMNIST'} there",
-        "download": "delete the file, and the next run downloads it again",
-        "phantom": "delete the file, and the next run renders it again",
-    }[data.source]
-
-
-def _listed(counts: dict[str, int]) -> str:
-    return " + ".join(f"{counts[split]} {split}" for split in SPLITS)
+    error = label_error(labels, class_names)
+    if error:
+        raise ArchiveError(f"{path}: {error}; {hint(data)}.")
+    splits = {
+        split: Split(labels[split].astype(np.int64), partial(file.rows, f"{split}_images"))
+        for split in SPLITS
+    }
+    counts = {name: len(split) for name, split in splits.items()}
+    sha256, md5 = digest(path, "sha256"), digest(path, "md5")
+    status = archive_status(path, data, info, counts, {"sha256": sha256, "md5": md5})
+    return Archive(data.dataset, data.size, splits, path, sha256, md5, status)

@@ -1,10 +1,11 @@
-"""What must hold of an archive before it is seen: told by MedMNIST's table, by the phantom's settings, or by the profile.
+"""What the archive must contain: from MedMNIST's table, the phantom settings, or `data.own`.
 
-`medmnist` gives names, tasks, counts, URLs and MD5s. It is imported where it is used: it loads torch and makes a folder
-in the home directory. Its Dataset classes are not used; they check nothing of a file that is already there.
+`medmnist` has names, tasks, counts, URLs and MD5s. It is imported inside a function, because it loads torch
+and creates a folder in the home directory. Its Dataset classes do not check existing files, so they are not
+used.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vdm_pipeline.errors import ArchiveError
 from vdm_pipeline.settings import Data
@@ -14,8 +15,8 @@ from vdm_pipeline.stages.data.phantom.series import SPLITS
 SINGLE_LABEL = ("binary-class", "multi-class", "ordinal-regression")
 
 
-class Facts(NamedTuple):
-    """``counts`` are images a split, and ``md5`` and ``url`` MedMNIST's; empty where nobody has published them."""
+class DatasetInfo(NamedTuple):
+    """``counts`` are images per split. ``counts``, ``url`` and ``md5`` are empty if not published."""
 
     channels: int
     classes: tuple[str, ...]
@@ -25,56 +26,62 @@ class Facts(NamedTuple):
     md5: str = ""
 
 
-def facts_of(data: Data) -> Facts:
-    """Raises `ArchiveError` for what the pipeline cannot work with; ``classes`` are empty for an archive of the profile's own."""
+def dataset_info(data: Data) -> DatasetInfo:
+    """What is known of the archive before it is read; no ``classes`` for an archive of your own.
+
+    Raises `ArchiveError` if the pipeline does not support the data set or its size.
+    """
     if data.own:
-        return Facts(data.own.channels, (), {}, data.own.licence)
-    facts = _phantom(data) if data.source == "phantom" else _medmnist(data)
-    needed = sum(facts.counts.values()) * data.size**2 * facts.channels
-    if needed > MAX_BYTES:
+        return DatasetInfo(data.own.channels, (), {}, data.own.licence)
+    info = _phantom(data) if data.source == "phantom" else _medmnist(data)
+    image_bytes = sum(info.counts.values()) * data.size**2 * info.channels
+    if image_bytes > MAX_BYTES:
         raise ArchiveError(
-            f"data.size = {data.size} makes {data.dataset} {needed / 2**30:.1f} GiB in memory, more than the "
-            f"{MAX_BYTES / 2**30:.0f} GiB allowed; set a smaller data.size."
+            f"data.size = {data.size}: the images of {data.dataset} need {image_bytes / 2**30:.1f} GiB of "
+            f"memory, more than the allowed {MAX_BYTES / 2**30:.0f} GiB; set a smaller data.size."
         )
-    return facts
+    return info
 
 
-def _phantom(data: Data) -> Facts:
+def _phantom(data: Data) -> DatasetInfo:
     counts = {split: getattr(data, split) for split in SPLITS}
-    return Facts(1, ("normal", "pneumonia"), counts, "MIT (rendered by this package)")
+    return DatasetInfo(1, ("normal", "pneumonia"), counts, "MIT (rendered by this package)")
 
 
-def _medmnist(data: Data) -> Facts:
-    import medmnist
+def _medmnist(data: Data) -> DatasetInfo:
+    from medmnist import INFO
 
-    usable = sorted(
-        flag
-        for flag, info in medmnist.INFO.items()
-        if info["task"] in SINGLE_LABEL and not flag.endswith("3d")
-    )
-    info = medmnist.INFO.get(data.dataset)
-    if info is None:
-        raise ArchiveError(
-            f"data.dataset = '{data.dataset}' is no MedMNIST data set; set one of {', '.join(usable)}, or phantom, "
-            "or describe your own archive under data.own."
-        )
-    if data.dataset not in usable:
-        kind = "three-dimensional" if data.dataset.endswith("3d") else f"of the task {info['task']}"
-        raise ArchiveError(
-            f"data.dataset = '{data.dataset}' is {kind}, and the pipeline works on 2-D images with one label each; "
-            f"set one of {', '.join(usable)}."
-        )
+    _check_supported(data.dataset, INFO)
+    info = INFO[data.dataset]
     suffix = "" if data.size == 28 else f"_{data.size}"
     if f"MD5{suffix}" not in info:
         raise ArchiveError(
-            f"data.size = {data.size} is not a size that MedMNIST has {data.dataset} in; set 28, 64, 128 or 224."
+            f"data.size = {data.size} is not a size of MedMNIST's {data.dataset}; set 28, 64, 128 or 224."
         )
-    classes = tuple(info["label"][str(label)] for label in range(len(info["label"])))
-    return Facts(
-        info["n_channels"],
-        classes,
-        dict(info["n_samples"]),
-        str(info["license"]),
-        info[f"url{suffix}"],
-        info[f"MD5{suffix}"],
+    return DatasetInfo(
+        channels=info["n_channels"],
+        classes=tuple(info["label"][str(label)] for label in range(len(info["label"]))),
+        counts=dict(info["n_samples"]),
+        licence=str(info["license"]),
+        url=info[f"url{suffix}"],
+        md5=info[f"MD5{suffix}"],
+    )
+
+
+def _check_supported(dataset: str, table: dict[str, dict[str, Any]]) -> None:
+    """Raise `ArchiveError` unless ``dataset`` is one of MedMNIST's with 2-D images of one label each."""
+    supported = sorted(
+        flag for flag, info in table.items() if info["task"] in SINGLE_LABEL and not flag.endswith("3d")
+    )
+    if dataset in supported:
+        return
+    if dataset not in table:
+        raise ArchiveError(
+            f"data.dataset = '{dataset}' is not a MedMNIST data set; set one of {', '.join(supported)}, or "
+            "phantom, or describe your own archive in data.own."
+        )
+    kind = "three-dimensional" if dataset.endswith("3d") else f"of task {table[dataset]['task']}"
+    raise ArchiveError(
+        f"data.dataset = '{dataset}' is {kind}, and the pipeline needs 2-D images with one label each; "
+        f"set one of {', '.join(supported)}."
     )

@@ -1,6 +1,7 @@
-"""One `.npz` file: read and written so that a bad one costs a sentence, not the machine's memory.
+"""Read and write `.npz` files safely: a bad file gives one clear error and cannot exhaust the memory.
 
-A `.npz` is a zip of `.npy` members. What the zip and the `.npy` headers declare is checked before any array is read.
+A `.npz` is a zip of `.npy` members. The declarations of the zip and of the `.npy` headers are checked before
+any array is read.
 """
 
 import math
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +20,24 @@ from vdm_pipeline.errors import ArchiveError
 from vdm_pipeline.io.atomic import atomic_file
 
 MAX_BYTES = 4 * 2**30
-"""Most bytes that the arrays of one file may take in memory."""
+"""Limit for the arrays of one file in memory."""
 MAX_RATIO = 1032
-"""Deflate cannot shrink further than this; who declares more lies."""
+"""Largest compression ratio of deflate; a member that declares more is a zip bomb."""
 CHUNK = 2**20
+READ_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    MemoryError,
+)
+"""What zipfile and NumPy raise for a bad file."""
 
 
 class Header(NamedTuple):
-    """What a `.npy` member says of itself; ``offset`` is where its data starts, in bytes."""
+    """Header of a `.npy` member; its data starts at ``offset``, in bytes."""
 
     shape: tuple[int, ...]
     fortran: bool
@@ -39,13 +50,13 @@ class Header(NamedTuple):
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-class _FaultError(Exception):
-    """A fault of the file, without its name and the mend."""
+class _NpzError(Exception):
+    """What is wrong with the file, without its name and the hint."""
 
 
 @dataclass(frozen=True)
 class Npz:
-    """A file whose names, sizes and headers were found in order; its arrays are read when they are asked for."""
+    """A file with correct names, sizes and headers. Its arrays are read on demand."""
 
     path: Path
     headers: Mapping[str, Header]
@@ -55,94 +66,91 @@ class Npz:
         """The whole array ``key``. Raises `ArchiveError` if the file is damaged there."""
         header = self.headers[key]
         data = np.empty(header.nbytes, np.uint8)
-        at = 0
-        for piece in self._pieces(key, CHUNK):
-            data[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
-            at += len(piece)
-        return np.ascontiguousarray(
-            data.view(header.dtype).reshape(header.shape, order="F" if header.fortran else "C")
-        )
+        start = 0
+        for chunk in self._chunks(key, CHUNK):
+            data[start : start + len(chunk)] = np.frombuffer(chunk, np.uint8)
+            start += len(chunk)
+        order: Literal["F", "C"] = "F" if header.fortran else "C"
+        return np.ascontiguousarray(data.view(header.dtype).reshape(header.shape, order=order))
 
-    def rows(self, key: str, count: int) -> Iterator[NDArray]:
-        """The array in pieces of ``count`` rows, so that memory does not grow with its length (Fortran order is read whole).
+    def rows(self, key: str, batch_size: int) -> Iterator[NDArray]:
+        """The array in batches of rows. Its memory does not grow with their number, except in Fortran order.
 
-        Raises `ArchiveError` if the file is damaged; the checksum can tell only at the end.
+        Raises `ArchiveError` if the file is damaged. A wrong checksum is found only at the end.
         """
         header = self.headers[key]
         if header.fortran:
-            whole = self.array(key)
-            yield from (whole[start : start + count] for start in range(0, len(whole), count))
+            array = self.array(key)
+            for start in range(0, len(array), batch_size):
+                yield array[start : start + batch_size]
             return
-        size = math.prod(header.shape[1:]) * header.dtype.itemsize
-        for piece in self._pieces(key, count * size):
-            yield np.frombuffer(bytearray(piece), header.dtype).reshape(-1, *header.shape[1:])
+        row_bytes = math.prod(header.shape[1:]) * header.dtype.itemsize
+        for chunk in self._chunks(key, batch_size * row_bytes):
+            yield np.frombuffer(bytearray(chunk), header.dtype).reshape(-1, *header.shape[1:])
 
-    def _pieces(self, key: str, size: int) -> Iterator[bytes]:
-        """The array's bytes, ``size`` at a time; zipfile yields no more than the declared size and checks the CRC at its end."""
+    def _chunks(self, key: str, size: int) -> Iterator[bytes]:
+        """The array's bytes, ``size`` at a time. At the end zipfile checks the CRC."""
+        header = self.headers[key]
         with (
-            _one_sentence(self.path, self.hint),
+            _clear_errors(self.path, self.hint),
             zipfile.ZipFile(self.path) as archive,
             archive.open(f"{key}.npy") as file,
         ):
-            file.read(self.headers[key].offset)
-            left = self.headers[key].nbytes
-            while left:
-                piece = _read(file, min(size, left))
-                if not piece:
-                    raise _FaultError(f"{key}.npy ends too early")
-                left -= len(piece)
-                yield piece
+            file.read(header.offset)
+            remaining = header.nbytes
+            while remaining:
+                chunk = _read(file, min(size, remaining))
+                if not chunk:
+                    raise _NpzError(f"{key}.npy ends too early")
+                remaining -= len(chunk)
+                yield chunk
             file.read(1)
 
 
 def _read(file: IO[bytes], size: int) -> bytes:
-    """``size`` bytes, or what is left: a zip member gives less at a time than it is asked for."""
-    parts, left = [], size
-    while left and (part := file.read(min(left, CHUNK))):
+    """``size`` bytes, or all that are left. A single read of a zip member may return fewer."""
+    parts, remaining = [], size
+    while remaining:
+        part = file.read(min(remaining, CHUNK))
+        if not part:
+            break
         parts.append(part)
-        left -= len(part)
+        remaining -= len(part)
     return b"".join(parts)
 
 
 def open_npz(
     path: Path, keys: Sequence[str], check: Callable[[Mapping[str, Header]], str | None], hint: str
 ) -> Npz:
-    """Check a file that must hold the arrays ``keys`` and nothing else.
+    """Check a file that must have the arrays ``keys`` and no others.
 
-    ``check`` sees the headers before any array is read and returns the fault, or None. Raises `ArchiveError`, one
-    sentence that names the file and the fault and ends in ``hint``.
+    ``check`` gets the headers before any array is read, and returns what is wrong with them, or None. Raises
+    `ArchiveError` with the file, what is wrong with it, and ``hint``.
     """
-    with _one_sentence(path, hint), zipfile.ZipFile(path) as archive:
+    with _clear_errors(path, hint), zipfile.ZipFile(path) as archive:
         members = _members(archive, keys, path.stat().st_size)
         headers = {key: _header(archive, key, info) for key, info in members.items()}
-        fault = _size_fault(headers) or check(headers)
-        if fault:
-            raise _FaultError(fault)
+        problem = _size_error(headers) or check(headers)
+        if problem:
+            raise _NpzError(problem)
     return Npz(path, headers, hint)
 
 
 @contextmanager
-def _one_sentence(path: Path, hint: str) -> Iterator[None]:
+def _clear_errors(path: Path, hint: str) -> Iterator[None]:
+    """Raise `ArchiveError` instead of all that reading a bad file may raise."""
     try:
         yield
-    except _FaultError as error:
+    except _NpzError as error:
         raise ArchiveError(f"{path}: {error}; {hint}.") from None
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        OSError,
-        EOFError,
-        RuntimeError,
-        ValueError,
-        MemoryError,
-    ) as error:
-        raise ArchiveError(f"{path}: {_what_is_wrong(path, error)}; {hint}.") from None
+    except READ_ERRORS as error:
+        raise ArchiveError(f"{path}: {_describe(path, error)}; {hint}.") from None
 
 
 def write_npz(path: Path, arrays: Mapping[str, NDArray], comment: str = "") -> None:
-    """Write ``arrays`` atomically; the same arrays and zip comment give the same bytes at any time.
+    """Write ``arrays`` atomically. The same arrays and zip comment always give the same bytes.
 
-    Stored, not deflated: versions of zlib differ in their output.
+    The members are not compressed, because versions of zlib differ in their output.
     """
     with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         archive.comment = comment.encode()
@@ -154,79 +162,80 @@ def write_npz(path: Path, arrays: Mapping[str, NDArray], comment: str = "") -> N
 
 
 def read_comment(path: Path) -> str:
-    """The comment of a zip file, or '' where there is none to be had."""
+    """The comment of a zip file, or '' if it cannot be read."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.comment.decode(errors="replace")
-    except (
-        OSError,
-        zipfile.BadZipFile,
-        ValueError,
-        NotImplementedError,
-    ):  # zipfile raises the last for a version it does not know
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):  # last: unknown zip version
         return ""
 
 
 def _members(archive: zipfile.ZipFile, keys: Sequence[str], file_size: int) -> dict[str, zipfile.ZipInfo]:
-    """The members by key, once names and declared sizes are in order."""
-    infos = archive.infolist()
-    wanted, found = {f"{key}.npy" for key in keys}, [info.filename for info in infos]
-    if wanted - set(found):
-        raise _FaultError(f"the array {_named(wanted - set(found))} is missing from it")
-    if len(found) != len(wanted):
-        extra = set(found) - wanted
-        raise _FaultError(
-            f"it holds {_named(extra)}, which does not belong there" if extra else "a name stands in it twice"
+    """The members by key, if their names and declared sizes are correct."""
+    members = archive.infolist()
+    _check_names([member.filename for member in members], {f"{key}.npy" for key in keys})
+    for member in members:
+        _check_member(member)
+    if sum(member.compress_size for member in members) > file_size:
+        raise _NpzError("its members overlap or are longer than the file (a zip bomb, or a truncated file)")
+    return {member.filename.removesuffix(".npy"): member for member in members}
+
+
+def _check_names(names: list[str], expected: set[str]) -> None:
+    missing, extra = expected - set(names), set(names) - expected
+    if missing:
+        raise _NpzError(f"the array {_format(missing)} is missing")
+    if extra:
+        raise _NpzError(f"it has the unexpected array {_format(extra)}")
+    if len(names) != len(expected):
+        raise _NpzError("it has two arrays of the same name")
+
+
+def _check_member(member: zipfile.ZipInfo) -> None:
+    if member.flag_bits & 0x1:
+        raise _NpzError(f"{member.filename} is encrypted")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise _NpzError(f"{member.filename} is compressed with a method that NumPy does not use")
+    if member.file_size > MAX_RATIO * member.compress_size:
+        raise _NpzError(
+            f"{member.filename} declares {member.file_size} bytes in {member.compress_size} (a zip bomb)"
         )
-    for info in infos:
-        if info.flag_bits & 0x1:
-            raise _FaultError(f"{info.filename} is encrypted")
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise _FaultError(f"{info.filename} is compressed in a way that NumPy never writes")
-        if info.file_size > MAX_RATIO * info.compress_size:
-            raise _FaultError(
-                f"{info.filename} declares {info.file_size} bytes in {info.compress_size}, a zip bomb"
-            )
-    if sum(info.compress_size for info in infos) > file_size:
-        raise _FaultError("its members overlap or are longer than the file, a zip bomb or a file cut short")
-    return {info.filename.removesuffix(".npy"): info for info in infos}
 
 
-def _named(names: set[str]) -> str:
+def _format(names: set[str]) -> str:
     shown = ", ".join(repr(name[:40].removesuffix(".npy")) for name in sorted(names)[:3])
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
-def _header(archive: zipfile.ZipFile, key: str, info: zipfile.ZipInfo) -> Header:
-    """Parse one header. Version 1.0 alone, whose length is bounded by 64 KiB; NumPy writes no other for plain arrays."""
-    with archive.open(info) as file:
+def _header(archive: zipfile.ZipFile, key: str, member: zipfile.ZipInfo) -> Header:
+    """Parse one header of version 1.0, which has at most 64 KiB. NumPy uses no other for plain arrays."""
+    with archive.open(member) as file:
         try:
             if np.lib.format.read_magic(file) != (1, 0):
                 raise ValueError("version")
             header = Header(*np.lib.format.read_array_header_1_0(file), file.tell())
         except (zipfile.BadZipFile, OSError):
             raise
-        except Exception:  # NumPy's parser raises whatever Python's tokenizer does
-            raise _FaultError(f"{key} is no plain .npy array") from None
+        except Exception:  # NumPy's parser raises all that Python's tokenizer does
+            raise _NpzError(f"{key} is not a plain .npy array") from None
     if header.dtype.hasobject:
-        raise _FaultError(f"{key} holds pickled Python objects, which are never loaded")
-    if min(header.shape, default=0) < 0 or header.offset + header.nbytes != info.file_size:
-        raise _FaultError(
-            f"{key} claims {list(header.shape)} of {header.dtype}, {header.nbytes} bytes, but the zip declares {info.file_size}"
+        raise _NpzError(f"{key} contains pickled Python objects, which are never loaded")
+    if min(header.shape, default=0) < 0 or header.offset + header.nbytes != member.file_size:
+        raise _NpzError(
+            f"{key} declares {list(header.shape)} of {header.dtype}, {header.nbytes} bytes, "
+            f"but the zip declares {member.file_size}"
         )
     return header
 
 
-def _size_fault(headers: Mapping[str, Header]) -> str | None:
+def _size_error(headers: Mapping[str, Header]) -> str | None:
     total = sum(header.nbytes for header in headers.values())
-    return (
-        f"its arrays would take {total} bytes, more than the {MAX_BYTES} allowed"
-        if total > MAX_BYTES
-        else None
-    )
+    if total <= MAX_BYTES:
+        return None
+    return f"its arrays need {total} bytes of memory, more than the allowed {MAX_BYTES}"
 
 
-def _what_is_wrong(path: Path, error: Exception) -> str:
+def _describe(path: Path, error: Exception) -> str:
     if not path.is_file():
         return "there is no such file"
     if isinstance(error, OSError | MemoryError):
@@ -237,4 +246,4 @@ def _what_is_wrong(path: Path, error: Exception) -> str:
         start = file.read(4)
     if not start:
         return "it is an empty file"
-    return "it is cut short" if start == b"PK\x03\x04" else "it is no .npz file (a zip)"
+    return "it is truncated" if start == b"PK\x03\x04" else "it is not an .npz file (a zip)"

@@ -1,8 +1,8 @@
-"""`data_faults`: images that stand twice, say nothing, or are burnt out; a table of them, and what it means for the classes."""
+"""`data_faults`: a table of duplicate, near-duplicate, blank and saturated images of an archive."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,108 +15,146 @@ from vdm_pipeline.stages.data.near_duplicates import Whitening, close_pairs
 if TYPE_CHECKING:
     import pandas as pd
 
-Embeddings = Callable[[str], Iterable[NDArray[np.float32]]]
+Images = NDArray[np.uint8]
+EmbeddingReader = Callable[[str], Iterable[NDArray[np.float32]]]
+"""Gives the embeddings of a split in batches."""
 ORDER = ("test", "val", "train")
-"""Of two equal images the one of the earlier split here is the original: a train image is the copy of a held-out one."""
+"""The first of equal images is the original. In this order, a train image is the copy of a test image."""
 COLUMNS = ("image_id", "split", "fault", "twin", "twin_split", "value")
 
 
-def find_faults(archive: Archive, embeddings: Embeddings, faults: Faults) -> "pd.DataFrame":
-    """One row a fault: ``image_id, split, fault, twin, twin_split, value``.
+class Fault(NamedTuple):
+    """One row of the table. Images are positions in the list of all images, in `ORDER`."""
 
-    ``duplicate``: the same pixels as ``twin``, the first of them in the same split, or in an earlier of test, val, train; an
-    image can have both. ``near_duplicate``: ``value`` is the cosine of the whitened embeddings.
-    ``blank`` and ``saturated``: ``value`` is the deviation in grey levels, of the channel that varies most, and the share of
-    pixels at either end.
+    image: int
+    kind: str
+    value: float
+    twin: int | None = None
+
+
+def find_faults(archive: Archive, embeddings: EmbeddingReader, faults: Faults) -> "pd.DataFrame":
+    """One row per fault: ``image_id, split, fault, twin, twin_split, value``.
+
+    ``duplicate``: same pixels as ``twin``, which is the first such image of the same split, or of all splits
+    in the order test, val, train; an image can have both.
+    ``near_duplicate``: ``value`` is the cosine of the whitened embeddings.
+    ``blank`` and ``saturated``: ``value`` is what `blank_mask` and `saturated_mask` measure.
     """
     import pandas as pd
 
-    ids = [(split, name) for split in ORDER for name in archive.image_ids(split)]
-    rows: list[dict[str, Any]] = []
-    anywhere: dict[bytes, int] = {}
-    copies: set[int] = set()
-    at = 0
+    ids = [(split, image_id) for split in ORDER for image_id in archive.image_ids(split)]
+    found: list[Fault] = []
+    hashes: list[bytes] = []
     for split in ORDER:
-        here: dict[bytes, int] = {}
         for batch in archive.splits[split].batches(READ_ROWS):
-            for place, key in enumerate(image_keys(batch), at):
-                originals = {anywhere.setdefault(key, place), here.setdefault(key, place)} - {place}
-                copies |= {place} if originals else set()
-                rows += [_row(ids, place, "duplicate", original, 1.0) for original in originals]
-            rows += _poor(batch, at, ids, faults)
-            at += len(batch)
-    parts = {
-        split: check_one_per_image(np.concatenate(list(embeddings(split))), len(archive.splits[split]), split)
-        for split in ORDER
-    }
-    whiten = Whitening.of(parts["train"])
-    single = np.setdiff1d(np.arange(len(ids)), list(copies))
-    vectors = np.concatenate([whiten(parts[split]) for split in ORDER])[single]
-    for later, earlier, cosine in close_pairs(vectors, faults.near_duplicate_cosine):
-        rows.append(_row(ids, int(single[later]), "near_duplicate", int(single[earlier]), cosine))
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+            found += _pixel_faults(batch, len(hashes), faults)
+            hashes += image_hashes(batch)
+    duplicates = list(_duplicates([split for split, _ in ids], hashes))
+    copies = [fault.image for fault in duplicates]
+    originals = np.setdiff1d(np.arange(len(ids)), copies)
+    found += duplicates
+    found += _near_duplicates(archive, embeddings, originals, faults.near_duplicate_cosine)
+    table = pd.DataFrame([_table_row(ids, fault) for fault in found], columns=list(COLUMNS))
     return table.sort_values(["fault", "image_id", "twin"], ignore_index=True)
 
 
-def image_keys(images: NDArray[np.uint8]) -> list[bytes]:
-    """What two images with the same pixels share, one key an image."""
+def image_hashes(images: Images) -> list[bytes]:
+    """One hash per image; equal for images with the same pixels."""
     return [hashlib.sha256(np.ascontiguousarray(image).tobytes()).digest() for image in images]
 
 
-def check_one_per_image(embeddings: NDArray[np.float32], images: int, split: str) -> NDArray[np.float32]:
-    """The embeddings of a split; raises `PipelineError` if there are not as many as images, such as where a shard was put in."""
-    if len(embeddings) != images:
+def blank_mask(images: Images, faults: Faults) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Which images ``[n, h, w]`` or ``[n, h, w, 3]`` have too little contrast.
+
+    Also returns the measure: the standard deviation of the channel with the largest, in grey levels.
+    """
+    std = _pixels_by_channel(images).std(axis=1).max(axis=1)
+    return std < faults.blank_std, std
+
+
+def saturated_mask(images: Images, faults: Faults) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Which images have too many saturated pixel values. Also returns their share, at 0 or 255."""
+    pixels = _pixels_by_channel(images)
+    share = ((pixels == 0) | (pixels == 255)).mean(axis=(1, 2))
+    return share >= faults.saturated_share, share
+
+
+def check_embedding_count(embeddings: NDArray[np.float32], n_images: int, split: str) -> None:
+    """Raise `PipelineError` unless there is one embedding per image of the split."""
+    if len(embeddings) != n_images:
         raise PipelineError(
-            f"{len(embeddings)} embeddings for {images} images of {split}; materialize image_embeddings again."
+            f"{len(embeddings)} embeddings for {n_images} images of {split}; "
+            "materialize image_embeddings again."
         )
-    return embeddings
 
 
 def count_faults(table: "pd.DataFrame", archive: Archive, class_names: Sequence[str]) -> dict[str, Any]:
-    """Numbers by fault and place, such as ``duplicate: {train: 18, train also in val: 8}``, and the classes of each split.
+    """Counts of faults by kind and split, and of images by split and class.
 
-    Inside a split the superfluous images are counted; across splits, the images that stand in both.
+    Example: ``duplicate: {train: 18, train also in val: 8}``. Within a split all copies but the first count;
+    across splits, the images that are in both.
     """
     counts: dict[str, Any] = {}
-    for (fault, split, twin), found in table.fillna({"twin_split": ""}).groupby(
-        ["fault", "split", "twin_split"]
-    ):
-        across = twin not in ("", split)
-        place = f"{split} also in {twin}" if across else split
-        counts.setdefault(fault, {})[place] = int(found["twin" if across else "image_id"].nunique())
-    shares = {
+    groups = table.fillna({"twin_split": ""}).groupby(["fault", "split", "twin_split"])
+    for (fault, split, twin_split), rows in groups:
+        if twin_split in ("", split):
+            key, counted = split, rows["image_id"]
+        else:
+            key, counted = f"{split} also in {twin_split}", rows["twin"]
+        counts.setdefault(fault, {})[key] = int(counted.nunique())
+    classes = {
         split: dict(zip(class_names, values, strict=True))
         for split, values in archive.class_counts(len(class_names)).items()
     }
-    return {"faults": counts, "classes": shares}
+    return {"faults": counts, "classes": classes}
 
 
-def _poor(
-    batch: NDArray[np.uint8], at: int, ids: list[tuple[str, str]], faults: Faults
-) -> list[dict[str, Any]]:
-    """Rows of images without contrast, and of those whose pixels are mostly at the ends of the scale."""
-    flat = batch.reshape(len(batch), batch.shape[1] * batch.shape[2], -1)
-    deviation, ends = flat.std(axis=1).max(axis=1), ((flat == 0) | (flat == 255)).mean(axis=(1, 2))
-    blank = [
-        _row(ids, at + i, "blank", None, float(deviation[i]))
-        for i in np.flatnonzero(deviation < faults.blank_std).tolist()
-    ]
-    burnt = [
-        _row(ids, at + i, "saturated", None, float(ends[i]))
-        for i in np.flatnonzero(ends >= faults.saturated_share).tolist()
-    ]
-    return blank + burnt
+def _pixels_by_channel(images: Images) -> Images:
+    """``[n, pixels, channels]``."""
+    n, height, width = images.shape[:3]
+    return images.reshape(n, height * width, 1 if images.ndim == 3 else images.shape[3])
 
 
-def _row(
-    ids: list[tuple[str, str]], place: int, fault: str, twin: int | None, value: float
-) -> dict[str, Any]:
-    twin_split, twin_id = ids[twin] if twin is not None else (None, None)
+def _pixel_faults(batch: Images, start: int, faults: Faults) -> Iterator[Fault]:
+    """Blank and saturated images of a batch whose first image is at position ``start``."""
+    for kind, mask in (("blank", blank_mask), ("saturated", saturated_mask)):
+        is_faulty, measure = mask(batch, faults)
+        for row in np.flatnonzero(is_faulty).tolist():
+            yield Fault(start + row, kind, float(measure[row]))
+
+
+def _duplicates(splits: Sequence[str], hashes: Sequence[bytes]) -> Iterator[Fault]:
+    """Images with the hash of an earlier one of the same split, or of all splits."""
+    first: dict[bytes, int] = {}
+    first_in_split: dict[tuple[str, bytes], int] = {}
+    for image, (split, pixels) in enumerate(zip(splits, hashes, strict=True)):
+        twins = {first.setdefault(pixels, image), first_in_split.setdefault((split, pixels), image)}
+        for twin in twins - {image}:
+            yield Fault(image, "duplicate", 1.0, twin)
+
+
+def _near_duplicates(
+    archive: Archive, embeddings: EmbeddingReader, images: NDArray[np.int64], min_cosine: float
+) -> Iterator[Fault]:
+    """Close pairs among ``images``, in embeddings that are whitened by those of train."""
+    by_split = {}
+    for split in ORDER:
+        by_split[split] = np.concatenate(list(embeddings(split)))
+        check_embedding_count(by_split[split], len(archive.splits[split]), split)
+    whiten = Whitening.fit(by_split["train"])
+    vectors = np.concatenate([whiten(by_split[split]) for split in ORDER])[images]
+    for later, earlier, cosine in close_pairs(vectors, min_cosine):
+        yield Fault(int(images[later]), "near_duplicate", cosine, int(images[earlier]))
+
+
+def _table_row(ids: Sequence[tuple[str, str]], fault: Fault) -> dict[str, Any]:
+    split, image_id = ids[fault.image]
+    twin_split, twin_id = (None, None) if fault.twin is None else ids[fault.twin]
     return {
-        "image_id": ids[place][1],
-        "split": ids[place][0],
-        "fault": fault,
+        "image_id": image_id,
+        "split": split,
+        "fault": fault.kind,
         "twin": twin_id,
         "twin_split": twin_split,
-        "value": value,
+        "value": fault.value,
     }

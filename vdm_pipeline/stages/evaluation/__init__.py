@@ -1,1 +1,1 @@
-"""`image_metrics`: are the images real to look at, of the class that was asked for, new, and of any use?"""
+"""`image_metrics`: are the generated images realistic, of the requested class, new, and useful?"""

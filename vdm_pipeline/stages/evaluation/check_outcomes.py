@@ -1,4 +1,4 @@
-"""Checks of a comparison: is it fair, does the adapter act, does it help, and are images copies? Pure functions over plain values."""
+"""Checks of the comparison between arms: is it fair, does the adapter help, and are images copies?"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,86 +8,107 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_pipeline.stages.check_outcome import CheckOutcome
-from vdm_pipeline.stages.evaluation.spaces import SPACES
+from vdm_pipeline.stages.evaluation.spaces import LABELLER, SPACES
+from vdm_pipeline.stages.generation.plan import PLANNED_KEYS
 
 ALPHA = 0.01
-"""Below this ``p_copied``, copies are not there by chance."""
-LEAST_HELD_OUT = 100
-"""Held-out images below which a copy cannot be told: by chance one in a hundred is as near as a copy."""
-PLANNED = ("file_name", "label", "prompt", "seed")
-SHARED = (*PLANNED, "scheduler", "steps", "guidance_scale", "size", "grey", "base_model", "lcm_sha256")
-"""What the arms of a fair comparison have in common."""
+"""Significance level: with a ``p_copied`` below it, copies are more than chance explains."""
+MIN_HELD_OUT = 100
+"""Fewest held-out images to judge copies: by chance, one image in a hundred is as close as a copy."""
+SHARED_KEYS = (
+    *PLANNED_KEYS,
+    "scheduler",
+    "steps",
+    "guidance_scale",
+    "size",
+    "grey",
+    "base_model",
+    "lcm_sha256",
+)
+"""Keys of an image's record that must be equal in the arms of a fair comparison."""
+ArmAndSpace = tuple[str, str]
+Row = Mapping[str, Any]
 
 
-def same_plan(generated: Sequence[dict[str, Any]], baseline: Sequence[dict[str, Any]]) -> CheckOutcome:
-    """Both arms have the same images by the same means; only our adapter differs."""
-    plans = [[tuple(row[key] for key in SHARED) for row in rows] for rows in (generated, baseline)]
+def same_plan(generated: Sequence[Row], baseline: Sequence[Row]) -> CheckOutcome:
+    """Whether both arms have the same images and settings, and differ in our adapter alone."""
+    shared, baseline_shared = _shared_values(generated), _shared_values(baseline)
     pairs = zip(generated, baseline, strict=False)
-    ours = all(
-        "lora" in a["adapters"] and {k: v for k, v in a["adapters"].items() if k != "lora"} == b["adapters"]
-        for a, b in pairs
-    )
-    fair = bool(generated) and plans[0] == plans[1] and ours
-    sentence = (
-        "the arms differ in our adapter alone"
-        if fair
-        else "the arms are not the same plan with and without our adapter"
-    )
-    return CheckOutcome(fair, sentence, {"n": len(generated)})
+    passed = bool(generated) and shared == baseline_shared and all(_differ_in_lora(*pair) for pair in pairs)
+    sentence = "the arms do not have the same plan with and without our adapter"
+    if passed:
+        sentence = "the arms differ in our adapter alone"
+    return CheckOutcome(passed, sentence, {"n": len(generated)})
 
 
-def adapter_acts(generated: NDArray[np.uint8], baseline: NDArray[np.uint8], least: float) -> CheckOutcome:
-    """Each image differs from that of the same seed without our adapter by ``least`` grey levels in the mean over its pixels.
+def _shared_values(rows: Sequence[Row]) -> list[tuple[Any, ...]]:
+    return [tuple(row[key] for key in SHARED_KEYS) for row in rows]
 
-    Both are uint8 ``[n, ...]`` in one order. Two machines or batch sizes round some pixels by a level, which is no adapter.
+
+def _differ_in_lora(generated: Row, baseline: Row) -> bool:
+    others = {name: weight for name, weight in generated["adapters"].items() if name != "lora"}
+    return "lora" in generated["adapters"] and others == baseline["adapters"]
+
+
+def adapter_acts(
+    generated: NDArray[np.uint8], baseline: NDArray[np.uint8], min_change: float
+) -> CheckOutcome:
+    """Whether our adapter changes every image by at least ``min_change`` grey levels, the mean of its pixels.
+
+    Both are uint8 ``[n, ...]`` in the same order. Machines and batch sizes differ by a level in some pixels,
+    which is rounding and not an adapter.
     """
     if generated.shape != baseline.shape:
-        return CheckOutcome(
-            False,
-            f"the arms hold images of shapes {generated.shape} and {baseline.shape}, so they are no pairs",
-            {},
-        )
+        shapes = f"{generated.shape} and {baseline.shape}"
+        return CheckOutcome(False, f"the arms have images of shapes {shapes}, which cannot be compared", {})
     change = np.abs(generated.astype(int) - baseline).reshape(len(generated), -1).mean(axis=1)
-    same = int((change < least).sum())
-    figures = {"same": same, "change": float(change.mean())}
-    sentence = f"{same} of {len(change)} images change by less than checks.min_adapter_change = {least:g} grey levels without our adapter"
-    return CheckOutcome(not same, sentence, figures)
+    same = int((change < min_change).sum())
+    sentence = (
+        f"without our adapter, {same} of {len(change)} images change by less than "
+        f"checks.min_adapter_change = {min_change:g} grey levels"
+    )
+    return CheckOutcome(not same, sentence, {"same": same, "change": float(change.mean())})
 
 
 def closer_than_baseline(images: Mapping[str, Any]) -> CheckOutcome:
-    """With our adapter the images are closer to real ones than without, beyond both intervals of KID, in every feature space."""
-    found = {}
-    for space in images.get("feature_spaces", {}):
-        arms = (images[arm]["overall"] for arm in ("lora", "baseline"))
-        found[space] = [(arm if space == "labeller" else arm[space])["kid"] for arm in arms]
-    if not found or None in [kid for kids in found.values() for kid in kids]:
-        return CheckOutcome(
-            False, "too few images to tell whether the adapter brings them closer to real ones", {}
-        )
-    closer = all(lora["ci95"][1] < baseline["ci95"][0] for lora, baseline in found.values())
-    told = [
-        f"{lora['value']:.3g} with and {baseline['value']:.3g} without it ({space})"
-        for space, (lora, baseline) in found.items()
-    ]
-    says = "brings" if closer else "does not clearly bring"
-    figures = {
-        f"kid_{arm}_{space}": kids[i]["value"]
-        for space, kids in found.items()
-        for i, arm in enumerate(("lora", "baseline"))
+    """Whether our adapter brings images closer to real ones: a lower KID in every space, beyond intervals.
+
+    ``images`` is the content of image_metrics.json.
+    """
+    kids = {
+        (arm, space): _kid(images[arm]["overall"], space)
+        for space in images.get("feature_spaces", {})
+        for arm in ("lora", "baseline")
     }
+    if not kids or None in kids.values():
+        sentence = "there are too few images to compare the arms' distances to real ones"
+        return CheckOutcome(False, sentence, {})
+    spaces = list(images["feature_spaces"])
+    passed = all(kids["lora", space]["ci95"][1] < kids["baseline", space]["ci95"][0] for space in spaces)
+    value = {key: f"{kid['value']:.3g}" for key, kid in kids.items()}
+    comparisons = [
+        f"{value['lora', space]} with and {value['baseline', space]} without it ({space})" for space in spaces
+    ]
+    result = "brings" if passed else "does not clearly bring"
+    figures = {f"kid_{arm}_{space}": kid["value"] for (arm, space), kid in kids.items()}
     return CheckOutcome(
-        closer, f"the adapter {says} images closer to real ones: KID {', '.join(told)}", figures
+        passed, f"the adapter {result} images closer to real ones: KID {', '.join(comparisons)}", figures
     )
 
 
-def copies_too_many(space: Mapping[str, Any], max_copied: float) -> bool:
-    """Whether ``copied``, of one arm in one space, exceeds the limit and what chance explains."""
+def _kid(metrics: Mapping[str, Any], space: str) -> Any:
+    """KID of an arm in a space; the labeller's space has no level of its own in the file."""
+    return (metrics if space == LABELLER else metrics[space])["kid"]
+
+
+def too_many_copies(space: Mapping[str, Any], max_copied: float) -> bool:
+    """Whether the share ``copied`` of an arm in one space exceeds the limit and what chance explains."""
     return bool(space["copied"]["value"] > max_copied and space["p_copied"] < ALPHA)
 
 
 @dataclass(frozen=True)
-class Copies:
-    """Whether there are copies of training images: ``none``, ``some``, or ``unclear``, in a sentence with its figures."""
+class CopyResult:
+    """Whether there are copies of training images, with a sentence and figures."""
 
     state: Literal["none", "some", "unclear"]
     sentence: str
@@ -99,49 +120,65 @@ class Copies:
         return CheckOutcome(self.state == "none", self.sentence, self.figures)
 
 
-def copies(memorization: Mapping[str, Any], max_copied: float) -> Copies:
-    """Whether an arm holds copies of training images; ``memorization`` is that of image_metrics.json.
+def find_copies(memorization: Mapping[str, Any], max_copied: float) -> CopyResult:
+    """Whether any arm has copies of training images; ``memorization`` is that of image_metrics.json.
 
-    ``some``: an image has the pixels of a training image, or a larger share than ``max_copied`` counts as copies, in any space,
-    beyond what chance explains. ``unclear``: the share is larger but may be chance, or there are too few held-out images. The
-    arm ``real``, which is not generated, is not judged. Raises ``KeyError`` if the LoRA's arm or a space is not there.
+    ``some``: an image has the pixels of a training image, or in any space a larger share than ``max_copied``
+    are copies, beyond what chance explains. ``unclear``: the share is larger but may be chance, or there are
+    too few held-out images. The arm ``real`` is not generated, so it is ignored. Raises ``KeyError`` if the
+    LoRA's arm or a space is missing.
     """
-    arms = {"lora": memorization["arms"]["lora"]} | {
-        name: arm for name, arm in memorization["arms"].items() if name != "real"
-    }
-    found = {(name, space): arm[space] for name, arm in arms.items() for space in SPACES}
+    arms = {"lora": memorization["arms"]["lora"]}
+    arms |= {name: arm for name, arm in memorization["arms"].items() if name != "real"}
+    by_space = {(name, space): arm[space] for name, arm in arms.items() for space in SPACES}
+    measured = {key: values for key, values in by_space.items() if values["copied"]}
     exact = {name: arm["duplicates"]["of_training"] for name, arm in arms.items()}
-    fewest = min(values["n_held_out"] for values in found.values())
-    told = {key: values for key, values in found.items() if values["copied"]}
-    figures = {f"copied_{name}_{space}": values["copied"]["value"] for (name, space), values in told.items()}
+    held_out = min(values["n_held_out"] for values in by_space.values())
+    figures = {
+        f"copied_{name}_{space}": values["copied"]["value"] for (name, space), values in measured.items()
+    }
     figures |= {f"exact_{name}": count for name, count in exact.items()}
-    if most := max(exact.values()):
-        name = max(exact, key=exact.__getitem__)
-        return Copies("some", f"{most} of the images ({name}) have the pixels of a training image", figures)
-    if any(copies_too_many(values, max_copied) for values in told.values()):
-        return Copies(
-            "some",
-            f"images are copies of training images beyond what chance explains: {_worst(told, max_copied)}",
-            figures,
+    state, sentence = _judge_copies(measured, exact, held_out, max_copied)
+    return CopyResult(state, sentence, figures)
+
+
+def _judge_copies(
+    measured: Mapping[ArmAndSpace, Mapping[str, Any]],
+    exact: Mapping[str, int],
+    held_out: int,
+    max_copied: float,
+) -> tuple[Literal["none", "some", "unclear"], str]:
+    """State and sentence of `find_copies`."""
+    most_exact = max(exact, key=exact.__getitem__)
+    if exact[most_exact]:
+        return "some", f"{exact[most_exact]} of the images ({most_exact}) have the pixels of a training image"
+    if any(too_many_copies(values, max_copied) for values in measured.values()):
+        worst = _describe_worst(measured, max_copied)
+        return "some", f"images are copies of training images beyond what chance explains: {worst}"
+    if held_out < MIN_HELD_OUT:
+        sentence = (
+            f"{held_out} held-out images with the class shares of the training images are too few "
+            f"to detect copies; at least {MIN_HELD_OUT} are needed"
         )
-    if fewest < LEAST_HELD_OUT:
-        sentence = f"whether images are copies cannot be told by {fewest} held-out images with the training images' class shares"
-        return Copies("unclear", f"{sentence}; {LEAST_HELD_OUT} are the least", figures)
-    above = any(values["copied"]["value"] > max_copied for values in told.values())
-    says = (
-        "whether images are copies is not clear" if above else "the images are no copies of training images"
-    )
-    return Copies("unclear" if above else "none", f"{says}: {_worst(told, max_copied)}", figures)
+        return "unclear", sentence
+    worst = _describe_worst(measured, max_copied)
+    if any(values["copied"]["value"] > max_copied for values in measured.values()):
+        return "unclear", f"it is not clear whether images are copies: {worst}"
+    return "none", f"the images are not copies of training images: {worst}"
 
 
-def _worst(found: Mapping[tuple[str, str], Mapping[str, Any]], max_copied: float) -> str:
-    """The arm and space with the most copies, those first that chance does not explain."""
-    (arm, space), worst = max(
-        found.items(), key=lambda item: (copies_too_many(item[1], max_copied), item[1]["copied"]["value"])
-    )
+def _describe_worst(measured: Mapping[ArmAndSpace, Mapping[str, Any]], max_copied: float) -> str:
+    """The arm and space with the most copies; those that chance does not explain come first."""
+
+    def severity(key: ArmAndSpace) -> tuple[bool, float]:
+        values = measured[key]
+        return too_many_copies(values, max_copied), values["copied"]["value"]
+
+    arm, space = max(measured, key=severity)
+    worst = measured[arm, space]
     low, high = worst["copied"]["ci95"]
     return (
-        f"{worst['copied']['value']:.1%} [{low:.1%}, {high:.1%}] lie much nearer to a training image than to any held-out one "
-        f"({arm}, {space}, the most of all arms); 1% is expected, so many by chance with p = {worst['p_copied']:.2g}, "
-        f"and checks.max_copied is {max_copied:.0%}"
+        f"{worst['copied']['value']:.1%} [{low:.1%}, {high:.1%}] are much closer to a training image "
+        f"than to any held-out one ({arm}, {space}, the most of all arms); by chance 1% is expected, "
+        f"and this many with p = {worst['p_copied']:.2g}; checks.max_copied is {max_copied:.0%}"
     )

@@ -1,110 +1,123 @@
-"""A set of images against held-out real ones, overall and by class."""
+"""Compare a set of images with held-out real images, overall and by class."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vdm_pipeline.settings import Evaluation
+from vdm_pipeline.stages.evaluation.class_matching import rows_with_class_shares
+from vdm_pipeline.stages.evaluation.estimate import Estimate
+from vdm_pipeline.stages.evaluation.measured_images import MeasuredImages
 from vdm_pipeline.stages.evaluation.metrics.diversity import ms_ssim_within, vendi_score
 from vdm_pipeline.stages.evaluation.metrics.frechet import frechet_distance
 from vdm_pipeline.stages.evaluation.metrics.images import mean_with_interval
 from vdm_pipeline.stages.evaluation.metrics.jackknife import with_interval, with_intervals
-from vdm_pipeline.stages.evaluation.metrics.kernels import gaussian_kernel, polynomial_kernel, squared_mmd
-from vdm_pipeline.stages.evaluation.metrics.manifold import LEAST, Manifolds
-from vdm_pipeline.stages.evaluation.samples import Sample
-from vdm_pipeline.stages.evaluation.spaces import INDEPENDENT, LABELLER
+from vdm_pipeline.stages.evaluation.metrics.kernels import (
+    gaussian_kernel,
+    polynomial_kernel,
+    squared_mmd_with_interval,
+)
+from vdm_pipeline.stages.evaluation.metrics.manifold import MIN_IMAGES as MIN_MANIFOLD_IMAGES
+from vdm_pipeline.stages.evaluation.metrics.manifold import Manifolds
+from vdm_pipeline.stages.evaluation.results import ArmMetrics, GroupMetrics, ImageMeans, SpaceMetrics
 
-FEWEST = LEAST + 2
-"""Images a set: with one left out there are still as many neighbours as are asked for, and one more."""
-NEIGHBOURHOOD = {
+Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+MIN_IMAGES = MIN_MANIFOLD_IMAGES + 2
+"""Fewest images per set: enough for `Manifolds` if the jackknife leaves one out, and one to spare."""
+MANIFOLD_BOUNDS = {
     "precision": (0.0, 1.0),
     "recall": (0.0, 1.0),
     "density": (0.0, np.inf),
     "coverage": (0.0, 1.0),
 }
-"""Metrics of `Manifolds`, and between what they lie."""
-SET_METRICS = ("kid", "cmmd", "fid", "precision", "recall", "density", "coverage", "diversity")
+"""Smallest and largest possible value of each metric of `Manifolds`."""
 
 
 def compare(
-    sample: Sample, reference: Sample, class_names: Sequence[str], evaluation: Evaluation
-) -> dict[str, Any]:
-    """Every metric of the sample against the reference images of the same classes; None where images are too few."""
-    report = {}
-    for name, mine, theirs in groups(sample, reference, class_names, evaluation.seed):
-        report[name] = {
-            "n": len(mine),
-            "n_reference": len(theirs),
-            **set_metrics(mine, theirs, LABELLER, evaluation.seed),
-            **image_means(mine, evaluation),
-            "ms_ssim": ms_ssim_within(mine.images, mine.labels, evaluation.bootstrap, evaluation.seed)
-            if len(mine)
-            else None,
-            INDEPENDENT: set_metrics(mine, theirs, INDEPENDENT, evaluation.seed),
-        }
-    return report
+    images: MeasuredImages, reference: MeasuredImages, class_names: Sequence[str], evaluation: Evaluation
+) -> ArmMetrics:
+    """All metrics of the images against reference images of the same classes.
 
-
-def groups(
-    sample: Sample, reference: Sample, class_names: Sequence[str], seed: int
-) -> Iterator[tuple[str, Sample, Sample]]:
-    """``overall`` and each class: what of the sample is compared with what of the reference.
-
-    Overall, the reference is thinned to the class shares of the sample: else the shares would count as a difference.
+    Overall, reference images are left out until the class shares match those of the images. Otherwise a
+    difference in shares would count as a difference between images.
     """
-    yield "overall", sample, reference.rows(with_shares_of(sample.labels, reference.labels, seed))
-    for label, name in enumerate(class_names):
-        yield name, sample.rows(sample.labels == label), reference.rows(reference.labels == label)
+    matched = rows_with_class_shares(images.labels, reference.labels, evaluation.seed)
+    return ArmMetrics(
+        overall=group_metrics(images, reference.select(matched), evaluation),
+        by_class={
+            name: group_metrics(images.of_class(label), reference.of_class(label), evaluation)
+            for label, name in enumerate(class_names)
+        },
+    )
 
 
-def with_shares_of(labels: NDArray[np.int64], reference: NDArray[np.int64], seed: int) -> NDArray[np.intp]:
-    """Rows of ``reference`` ``[m]``, as many as can be, whose classes have the shares that they have in ``labels`` ``[n]``."""
-    wanted = np.bincount(labels, minlength=int(reference.max(initial=0)) + 1)
-    there = np.bincount(reference, minlength=len(wanted))
-    size = min((there[c] / wanted[c] for c in np.flatnonzero(wanted)), default=0.0)
-    rng = np.random.default_rng(seed)
-    rows = [
-        rng.permutation(np.flatnonzero(reference == c))[: int(count * size + 1e-9)]
-        for c, count in enumerate(wanted)
-    ]
-    return np.sort(np.concatenate(rows))
+def group_metrics(images: MeasuredImages, reference: MeasuredImages, evaluation: Evaluation) -> GroupMetrics:
+    """All metrics of one group."""
+    return GroupMetrics(
+        n=len(images),
+        n_reference=len(reference),
+        spaces={
+            name: space_metrics(features, reference.features[name], evaluation.seed)
+            for name, features in images.features.items()
+        },
+        means=image_means(images, evaluation) if len(images) else None,
+        ms_ssim=_ms_ssim(images, evaluation),
+    )
 
 
-def set_metrics(sample: Sample, reference: Sample, space: str, seed: int) -> dict[str, Any]:
-    """The metrics that belong to whole sets, in one feature space."""
-    x, y = sample.spaces[space], reference.spaces[space]
-    if min(len(x), len(y)) < FEWEST:
-        return dict.fromkeys(SET_METRICS)
-    manifolds = Manifolds.of(y, x)
+def space_metrics(x: Floats, reference: Floats, seed: int) -> SpaceMetrics | None:
+    """Metrics of features ``[n, d]`` against ``[m, d]``; None if a set has fewer than `MIN_IMAGES`."""
+    n, m = len(x), len(reference)
+    if min(n, m) < MIN_IMAGES:
+        return None
 
-    def among(mine: NDArray[np.intp], theirs: NDArray[np.intp]) -> dict[str, float]:
-        part = manifolds.rows(theirs, mine)
-        return {name: getattr(part, name)() for name in NEIGHBOURHOOD}
+    def fid(rows: Rows, reference_rows: Rows) -> float:
+        return frechet_distance(x[rows], reference[reference_rows])
 
-    return {
-        "kid": squared_mmd(x, y, polynomial_kernel),
-        "cmmd": squared_mmd(x, y, gaussian_kernel),
-        "fid": with_interval(
-            lambda mine, theirs: frechet_distance(x[mine], y[theirs]), len(x), len(y), seed=seed, low=0
-        ),
-        **with_intervals(among, len(x), len(y), seed=seed, bounds=NEIGHBOURHOOD),
-        "diversity": with_interval(lambda mine, _: vendi_score(x[mine]), len(x), 0, seed=seed, low=1),
-    }
+    def diversity(rows: Rows, _: Rows) -> float:
+        return vendi_score(x[rows])
+
+    return SpaceMetrics(
+        kid=Estimate.from_dict(squared_mmd_with_interval(x, reference, polynomial_kernel)),
+        cmmd=Estimate.from_dict(squared_mmd_with_interval(x, reference, gaussian_kernel)),
+        fid=Estimate.from_dict(with_interval(fid, n, m, seed=seed, low=0)),
+        diversity=Estimate.from_dict(with_interval(diversity, n, 0, seed=seed, low=1)),
+        **_manifold_metrics(x, reference, seed),
+    )
 
 
-def image_means(sample: Sample, evaluation: Evaluation) -> dict[str, Any]:
-    """Means of what each image has by itself."""
-    values: dict[str, NDArray[np.float64]] = {
-        "sharpness": sample.sharpness,
-        "chroma": sample.chroma,
-        "label_agreement": sample.agreement,
-        "label_confidence": sample.confidence,
-    }
-    if not len(sample):
-        return dict.fromkeys(values)
-    return {
-        name: mean_with_interval(value, evaluation.bootstrap, evaluation.seed)
-        for name, value in values.items()
-    }
+def _manifold_metrics(x: Floats, reference: Floats, seed: int) -> Mapping[str, Estimate]:
+    """Precision, recall, density and coverage."""
+    manifolds = Manifolds.of(reference, x)
+
+    def measure(rows: Rows, reference_rows: Rows) -> dict[str, float]:
+        part = manifolds.rows(reference_rows, rows)
+        return {name: getattr(part, name)() for name in MANIFOLD_BOUNDS}
+
+    figures = with_intervals(measure, len(x), len(reference), seed=seed, bounds=MANIFOLD_BOUNDS)
+    return {name: Estimate.from_dict(figure) for name, figure in figures.items()}
+
+
+def image_means(images: MeasuredImages, evaluation: Evaluation) -> ImageMeans:
+    """Means of the values that each image has; at least one image."""
+
+    def mean(values: Floats) -> Estimate:
+        return Estimate.from_dict(mean_with_interval(values, evaluation.bootstrap, evaluation.seed))
+
+    return ImageMeans(
+        sharpness=mean(images.sharpness),
+        chroma=mean(images.chroma),
+        label_agreement=mean(images.agreement),
+        label_confidence=mean(images.confidence),
+    )
+
+
+def _ms_ssim(images: MeasuredImages, evaluation: Evaluation) -> Estimate | None:
+    """Mean MS-SSIM of pairs of one class; None without such pairs."""
+    if not len(images):
+        return None
+    figure = ms_ssim_within(images.images, images.labels, evaluation.bootstrap, evaluation.seed)
+    return Estimate.from_dict(figure) if figure else None

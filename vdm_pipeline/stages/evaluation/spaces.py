@@ -1,5 +1,4 @@
-"""Names of the two feature spaces, wherever their figures are written or read."""
+"""Names of the two feature spaces, as metrics are computed in them and as JSON keys spell them."""
 
 LABELLER, INDEPENDENT = "labeller", "independent"
-"""The figures of the first stand directly in a group, those of the second under its name."""
 SPACES = (LABELLER, INDEPENDENT)

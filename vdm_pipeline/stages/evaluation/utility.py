@@ -1,13 +1,16 @@
-"""Are the images of any use? A classifier trained on them, tested on real images, beside the controls that it must beat."""
+"""Utility: train classifiers on the images, test them on real ones, and compare with controls."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vdm_pipeline.settings import Evaluation
+from vdm_pipeline.stages.evaluation.arms import BASELINE, LORA
+from vdm_pipeline.stages.evaluation.estimate import Estimate
 from vdm_pipeline.stages.evaluation.judge import train_judge
+from vdm_pipeline.stages.evaluation.results import ClassifierScore, Utility
 
 if TYPE_CHECKING:
     import torch
@@ -15,128 +18,133 @@ if TYPE_CHECKING:
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 Floats = NDArray[np.float64]
+LabelledImages = tuple[Images, Labels]
 
 CONTROL = "real_twice"
-"""As many images and steps as real + synthetic has, and no synthetic image: what mere repetition brings."""
+"""The size and steps of real + synthetic, without synthetic images: the effect of repetition alone."""
+GAINS_OVER = ("real", CONTROL)
 
 
-def training_sets(
-    real: tuple[Images, Labels], arms: Mapping[str, tuple[Images, Labels]]
-) -> dict[str, tuple[Images, Labels]]:
-    """What the classifiers learn from, with as many images of each class in each half.
+def training_sets(real: LabelledImages, arms: Mapping[str, LabelledImages]) -> dict[str, LabelledImages]:
+    """Training sets of the classifiers; every half has the same number of images of each class.
 
-    ``real`` are training images, ``arms`` hold ``baseline`` and ``lora``; sets: ``real``, ``synthetic_baseline``,
-    ``synthetic``, ``real_and_synthetic``, ``real_twice``.
+    ``real`` are training images, ``arms`` holds ``baseline`` and ``lora``. Sets: ``real``,
+    ``synthetic_baseline``, ``synthetic``, ``real_and_synthetic``, ``real_twice``.
     """
-    counts = np.min(
-        [np.bincount(labels, minlength=_classes(real, arms)) for _, labels in (real, *arms.values())], axis=0
-    )
-    first = _first(*real, counts)
-    drawn = {name: _first(*arm, counts) for name, arm in arms.items()}
+    sources = [real, *arms.values()]
+    classes = 1 + max(int(labels.max()) for _, labels in sources)
+    counts = np.min([np.bincount(labels, minlength=classes) for _, labels in sources], axis=0)
+    first_real, lora = _first(*real, counts), _first(*arms[LORA], counts)
     return {
-        "real": first,
-        "synthetic_baseline": drawn["baseline"],
-        "synthetic": drawn["lora"],
-        "real_and_synthetic": _together(first, drawn["lora"]),
-        CONTROL: _together(first, first),
+        "real": first_real,
+        "synthetic_baseline": _first(*arms[BASELINE], counts),
+        "synthetic": lora,
+        "real_and_synthetic": _concatenate(first_real, lora),
+        CONTROL: _concatenate(first_real, first_real),
     }
 
 
 def utility(
-    sets: Mapping[str, tuple[Images, Labels]],
-    test: tuple[Images, Labels],
+    sets: Mapping[str, LabelledImages],
+    test: LabelledImages,
     class_names: Sequence[str],
     evaluation: Evaluation,
     device: "torch.device",
-) -> dict[str, Any]:
-    """Train a small CNN on each set with several seeds, and test each on the real test images.
+) -> Utility:
+    """Train a small CNN with several seeds on each set and test it on real test images.
 
-    ``sets.<name>``: ``n``, ``balanced_accuracy`` and ``recall.<class>``, means over the seeds with 95 % intervals over seeds
-    and test images; ``gains.<name>``: real + synthetic minus another set, on the same resamples.
+    Scores are means over the seeds, with 95 % intervals over seeds and test images. ``gains`` compares
+    ``real_and_synthetic`` with other sets on the same resamples.
     """
-    images, labels = test
-    right = {}
-    for name, (x, y) in sets.items():
-        judges = (
-            train_judge(
-                x,
-                y,
-                classes=len(class_names),
-                epochs=evaluation.utility_epochs,
-                seed=evaluation.seed + i,
-                device=device,
+    _, labels = test
+    recalls = {}
+    for name, images in sets.items():
+        correct = correct_predictions(images, test, len(class_names), evaluation, device)
+        recalls[name] = resampled_recalls(correct, labels, len(class_names), evaluation)
+    balanced = {name: (recall.mean(), resampled.mean(1)) for name, (recall, resampled) in recalls.items()}
+    return Utility(
+        seeds=evaluation.utility_seeds,
+        epochs=evaluation.utility_epochs,
+        n_test=len(labels),
+        sets={
+            name: ClassifierScore(
+                n=len(sets[name][1]),
+                balanced_accuracy=Estimate.from_resamples(*balanced[name]),
+                recall=_recall_by_class(*recalls[name], class_names),
             )
-            for i in range(evaluation.utility_seeds)
-        )
-        right[name] = np.stack([judge.probabilities(images).argmax(1) == labels for judge in judges]).astype(
-            float
-        )
-    recalls = {
-        name: resampled_recalls(values, labels, len(class_names), evaluation)
-        for name, values in right.items()
-    }
-    balanced = {name: (value.mean(), drawn.mean(1)) for name, (value, drawn) in recalls.items()}
-    both, both_drawn = balanced["real_and_synthetic"]
-    return {
-        "classifier": "small CNN",
-        "seeds": evaluation.utility_seeds,
-        "epochs": evaluation.utility_epochs,
-        "n_test": len(labels),
-        "sets": {
-            name: {
-                "n": len(sets[name][1]),
-                "balanced_accuracy": _with_ends(*balanced[name]),
-                "recall": {c: _with_ends(value[i], drawn[:, i]) for i, c in enumerate(class_names)},
-            }
-            for name, (value, drawn) in recalls.items()
+            for name in sets
         },
-        "gains": {
-            name: _with_ends(both - value, both_drawn - drawn)
-            for name, (value, drawn) in balanced.items()
-            if name in ("real", CONTROL)
-        },
-    }
+        gains=_gains(balanced),
+    )
+
+
+def correct_predictions(
+    train: LabelledImages,
+    test: LabelledImages,
+    classes: int,
+    evaluation: Evaluation,
+    device: "torch.device",
+) -> Floats:
+    """1 where the classifier of a seed predicts the true class of a test image, else 0, ``[seeds, n]``."""
+    images, labels = test
+    correct = []
+    for i in range(evaluation.utility_seeds):
+        seed = evaluation.seed + i
+        classifier = train_judge(
+            *train, classes=classes, epochs=evaluation.utility_epochs, seed=seed, device=device
+        )
+        correct.append(classifier.probabilities(images).argmax(1) == labels)
+    return np.stack(correct).astype(float)
 
 
 def resampled_recalls(
-    right: Floats, labels: Labels, classes: int, evaluation: Evaluation
+    correct: Floats, labels: Labels, classes: int, evaluation: Evaluation
 ) -> tuple[Floats, Floats]:
-    """Recall of each class ``[classes]`` from ``right`` ``[seeds, n]``, and resampled over seeds and images ``[r, classes]``.
+    """Recall of each class ``[classes]``, and resampled over seeds and images ``[r, classes]``.
 
-    A class without test images has a recall of NaN.
+    ``correct`` is ``[seeds, n]``. A class without test images has a recall of NaN.
     """
-    rng = np.random.default_rng(evaluation.seed)
-    seeds = rng.multinomial(len(right), np.full(len(right), 1 / len(right)), evaluation.bootstrap) / len(
-        right
-    )
-    values, drawn = np.full(classes, np.nan), np.full((evaluation.bootstrap, classes), np.nan)
+    rng, resamples = np.random.default_rng(evaluation.seed), evaluation.bootstrap
+    seed_weights = _resample_weights(rng, len(correct), resamples)
+    recalls, resampled = np.full(classes, np.nan), np.full((resamples, classes), np.nan)
     for label in range(classes):
-        mine = right[:, labels == label]
-        count = mine.shape[1]
-        if count:
-            images = rng.multinomial(count, np.full(count, 1 / count), evaluation.bootstrap) / count
-            values[label], drawn[:, label] = mine.mean(), ((seeds @ mine) * images).sum(1)
-    return values, drawn
+        of_class = correct[:, labels == label]
+        if count := of_class.shape[1]:
+            image_weights = _resample_weights(rng, count, resamples)
+            recalls[label] = of_class.mean()
+            resampled[:, label] = ((seed_weights @ of_class) * image_weights).sum(1)
+    return recalls, resampled
 
 
-def _classes(real: tuple[Images, Labels], arms: Mapping[str, tuple[Images, Labels]]) -> int:
-    return 1 + max(int(labels.max()) for _, labels in (real, *arms.values()))
+def _resample_weights(rng: np.random.Generator, n: int, resamples: int) -> Floats:
+    """Weights of ``n`` items in bootstrap resamples, ``[resamples, n]``; each row sums to 1."""
+    return rng.multinomial(n, np.full(n, 1 / n), resamples) / n
 
 
-def _first(images: Images, labels: Labels, counts: NDArray[np.int64]) -> tuple[Images, Labels]:
-    """The first images of each class, so many of it as ``counts`` says."""
+def _recall_by_class(
+    recalls: Floats, resampled: Floats, class_names: Sequence[str]
+) -> dict[str, Estimate | None]:
+    return {
+        name: Estimate.from_resamples(recalls[label], resampled[:, label])
+        for label, name in enumerate(class_names)
+    }
+
+
+def _gains(balanced: Mapping[str, tuple[float, Floats]]) -> dict[str, Estimate | None]:
+    """Balanced accuracy of real + synthetic minus that of other sets."""
+    value, resampled = balanced["real_and_synthetic"]
+    return {
+        name: Estimate.from_resamples(value - balanced[name][0], resampled - balanced[name][1])
+        for name in balanced
+        if name in GAINS_OVER
+    }
+
+
+def _first(images: Images, labels: Labels, counts: NDArray[np.int64]) -> LabelledImages:
+    """The first ``counts[label]`` images of each class."""
     rows = np.concatenate([np.flatnonzero(labels == label)[:count] for label, count in enumerate(counts)])
     return images[rows], labels[rows]
 
 
-def _together(one: tuple[Images, Labels], other: tuple[Images, Labels]) -> tuple[Images, Labels]:
-    return np.concatenate([one[0], other[0]]), np.concatenate([one[1], other[1]])
-
-
-def _with_ends(value: float, drawn: Floats) -> dict[str, Any] | None:
-    """The value with its percentile interval; None where it is undefined."""
-    return (
-        None
-        if np.isnan(value)
-        else {"value": float(value), "ci95": np.percentile(drawn, (2.5, 97.5)).tolist()}
-    )
+def _concatenate(first: LabelledImages, second: LabelledImages) -> LabelledImages:
+    return np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1]])

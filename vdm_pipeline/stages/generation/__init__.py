@@ -1,1 +1,1 @@
-"""Images from prompts and seeds: one plan for every arm, drawn by Stable Diffusion with adapters in its weights."""
+"""Image generation: one plan of prompts and seeds for all arms, sampled by Stable Diffusion with adapters."""

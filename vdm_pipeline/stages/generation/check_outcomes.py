@@ -1,4 +1,4 @@
-"""What can be found wrong with generated images: pure functions over plain values."""
+"""Checks of generated images: pure functions over plain values."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,64 +8,64 @@ from numpy.typing import NDArray
 
 from vdm_pipeline.settings import Faults
 from vdm_pipeline.stages.check_outcome import CheckOutcome
-from vdm_pipeline.stages.data.quality import image_keys
-
-PLANNED = ("file_name", "label", "prompt", "seed")
+from vdm_pipeline.stages.data.quality import blank_mask, image_hashes, saturated_mask
+from vdm_pipeline.stages.generation.plan import PLANNED_KEYS
 
 
 def complete(rows: Sequence[Mapping[str, Any]], planned: Sequence[Mapping[str, Any]]) -> CheckOutcome:
-    """Every image of the plan is there, with its label, prompt and seed, and no other."""
-    found, wanted = ([tuple(row[key] for key in PLANNED) for row in each] for each in (rows, planned))
-    absent, stray = len(set(wanted) - set(found)), len(set(found) - set(wanted))
-    good = not absent and not stray and len(found) == len(wanted)
-    wrong = f"of {len(wanted)} planned images {absent} are absent; {stray} are not planned"
-    return CheckOutcome(
-        good,
-        f"{len(found)} images, as planned" if good else wrong,
-        {"n": len(found), "absent": absent, "not_planned": stray},
-    )
+    """Whether the rows are exactly the planned images, each with its label, prompt and seed."""
+    actual, expected = _planned_values(rows), _planned_values(planned)
+    absent = len(set(expected) - set(actual))
+    not_planned = len(set(actual) - set(expected))
+    passed = not absent and not not_planned and len(actual) == len(expected)
+    sentence = f"of {len(expected)} planned images {absent} are missing; {not_planned} are not planned"
+    if passed:
+        sentence = f"{len(actual)} images, as planned"
+    figures = {"n": len(actual), "absent": absent, "not_planned": not_planned}
+    return CheckOutcome(passed, sentence, figures)
+
+
+def _planned_values(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    return [tuple(row[key] for key in PLANNED_KEYS) for row in rows]
 
 
 def sound_pixels(images: NDArray[np.uint8], faults: Faults) -> CheckOutcome:
-    """No image ``[n, h, w]`` or ``[n, h, w, 3]`` is blank or burnt out, by the limits that hold for the archive's images."""
-    flat = images.reshape(
-        len(images), images.shape[1] * images.shape[2], 1 if images.ndim == 3 else images.shape[3]
-    )
-    blank = int((flat.std(axis=1).max(axis=1) < faults.blank_std).sum())
-    burnt = int((((flat == 0) | (flat == 255)).mean(axis=(1, 2)) >= faults.saturated_share).sum())
-    sentence = f"{blank} of {len(images)} images are blank, {burnt} saturated"
-    return CheckOutcome(not blank and not burnt, sentence, {"blank": blank, "saturated": burnt})
+    """Whether no image ``[n, h, w]`` or ``[n, h, w, 3]`` is blank or saturated, as in `data_faults`."""
+    blank = int(blank_mask(images, faults)[0].sum())
+    saturated = int(saturated_mask(images, faults)[0].sum())
+    sentence = f"{blank} of {len(images)} images are blank, {saturated} saturated"
+    return CheckOutcome(not blank and not saturated, sentence, {"blank": blank, "saturated": saturated})
 
 
 def all_different(images: NDArray[np.uint8]) -> CheckOutcome:
-    """No two images have the same pixels."""
-    repeated = len(images) - len(set(image_keys(images)))
-    return CheckOutcome(
-        not repeated,
-        f"{repeated} of {len(images)} images repeat another, pixel by pixel",
-        {"repeated": repeated},
-    )
+    """Whether no two images have the same pixels."""
+    repeated = len(images) - len(set(image_hashes(images)))
+    sentence = f"{repeated} of {len(images)} images repeat another one, pixel by pixel"
+    return CheckOutcome(not repeated, sentence, {"repeated": repeated})
 
 
 def grey_enough(chroma: Sequence[float], limit: float) -> CheckOutcome:
-    """The model draws in grey: its colours, before they were dropped, spread by no more than ``limit`` grey levels."""
+    """Whether the model generates grey images: none has a ``chroma`` above ``limit``, both in grey levels.
+
+    ``chroma`` is measured before an image is converted to grey.
+    """
     tinted = sum(value > limit for value in chroma)
-    sentence = f"{tinted} of {len(chroma)} images were drawn with a colour spread above checks.max_chroma = {limit:g} grey levels"
+    sentence = (
+        f"{tinted} of {len(chroma)} images have a chroma above checks.max_chroma = {limit:g} grey levels"
+    )
     return CheckOutcome(not tinted, sentence, {"tinted": tinted, "largest": max(chroma, default=0.0)})
 
 
 def prompts_fit(
     prompts: Sequence[str], captions: Sequence[str], tokens: Mapping[str, int], limit: int
 ) -> CheckOutcome:
-    """Images are asked for in the words of the captions that the adapter learnt, and all words are read."""
-    strange, long = (
-        sorted(set(prompts) - set(captions)),
-        sorted(text for text, count in tokens.items() if count > limit),
-    )
-    faults = [f"no caption of the subset reads {text!r}" for text in strange]
-    faults += [f"{text!r} has {tokens[text]} tokens, and {limit} are read" for text in long]
-    sentence = (
-        "; ".join(faults)
-        or f"prompts are the captions of the subset, of {max(tokens.values(), default=0)} tokens at most"
-    )
+    """Whether every prompt is a caption that the adapter was trained on, and no text has too many tokens."""
+    unknown = sorted(set(prompts) - set(captions))
+    too_long = sorted(text for text, count in tokens.items() if count > limit)
+    faults = [f"prompt {text!r} is not a caption of the subset" for text in unknown]
+    faults += [
+        f"{text!r} has {tokens[text]} tokens, more than the {limit} of the encoder" for text in too_long
+    ]
+    longest = max(tokens.values(), default=0)
+    sentence = "; ".join(faults) or f"all prompts are captions of the subset, with at most {longest} tokens"
     return CheckOutcome(not faults, sentence, {"prompts": len(set(prompts)), "captions": len(set(captions))})

@@ -1,4 +1,4 @@
-"""What a generation is told, as one JSON file, so that several processes can be told the same."""
+"""Everything that a generation needs to know, as one JSON file that its worker processes read."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from vdm_pipeline.stages.generation.plan import Arm, SampleSpec
 
 
 class Job(BaseModel):
-    """The shots of an arm, drawn into ``folder``."""
+    """The samples of one arm, to be generated into ``folder``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -19,10 +19,14 @@ class Job(BaseModel):
     execution: Execution
 
     @property
-    def batch(self) -> int:
-        """Images a forward pass, always; the last group is padded."""
+    def batch_size(self) -> int:
+        """Images per forward pass. It is always the same: the last group is padded."""
         return min(self.execution.generation_batch_size, len(self.samples))
 
     def groups(self) -> list[tuple[SampleSpec, ...]]:
-        """The shots that are drawn together: fixed by the plan, so that an image's neighbours do not depend on what is missing."""
-        return [self.samples[start : start + self.batch] for start in range(0, len(self.samples), self.batch)]
+        """The samples that are generated together.
+
+        The plan fixes them, so the other images of a batch do not depend on which images are missing.
+        """
+        starts = range(0, len(self.samples), self.batch_size)
+        return [self.samples[start : start + self.batch_size] for start in starts]

@@ -1,4 +1,4 @@
-"""The images of an arm, drawn in this process or in several that accelerate starts, and their table."""
+"""Generate all images of an arm and their table: in this process, in several, or on a Ray cluster."""
 
 import tempfile
 from collections.abc import Sequence
@@ -9,98 +9,108 @@ from typing import Any
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import remove_leftovers, write_text
+from vdm_pipeline.io.progress import Log, Progress
 from vdm_pipeline.io.tables import write_rows
-from vdm_pipeline.stages.generation.draw import ImageGenerator, Progress, made
+from vdm_pipeline.stages.generation.image_generator import ImageGenerator
+from vdm_pipeline.stages.generation.image_records import read_record
 from vdm_pipeline.stages.generation.job import Job
 from vdm_pipeline.stages.generation.plan import SampleSpec
 from vdm_pipeline.stages.runtime.device import pick_device, pick_dtype
-from vdm_pipeline.stages.runtime.launcher import launch
-from vdm_pipeline.stages.runtime.ray_pool import Do, Log, spread
+from vdm_pipeline.stages.runtime.launcher import launch_workers
+from vdm_pipeline.stages.runtime.ray_pool import Task, run_on_ray
 
-TURNS = 8
-"""Units of work a worker of a cluster: more spread better, fewer wait less often for their last images to be written."""
+WORKER = "vdm_pipeline.stages.generation.worker"
+UNITS_PER_RAY_WORKER = 8
+"""More units share the work more evenly; fewer units wait less often until their last images are written."""
+Unit = list[tuple[SampleSpec, ...]]
 
 
 def generate(job: Job, log: Log, progress: Progress) -> tuple[list[dict[str, Any]], list[str]]:
-    """Write an image a shot and ``metadata.jsonl`` into ``job.folder``; its rows in the plan's order, and a cluster's devices.
+    """Write one image per sample and ``metadata.jsonl`` into ``job.folder``.
 
-    An interrupted call is gone on with at the first missing image, and ends in the same bytes. One process and a cluster report
-    to ``progress``; of several processes, every line goes to ``log``. Raises `PipelineError` for images that are not finite, where
-    something else stands in the place of the folder or of a file, and where there is no Ray or its workers fail.
+    Returns the rows in the plan's order, and the devices of a Ray cluster. An interrupted call resumes at
+    the first missing image and gives the same bytes. One process and a cluster report to ``progress``;
+    several processes write their progress to ``log``. Raises `PipelineError` if images are not finite, if
+    something else is in the place of the folder or of a file, and if Ray is missing or its workers fail.
     """
     devices: list[str] = []
-    _make_room(job)
+    _prepare_folder(job)
     if job.execution.engine == "ray":
-        devices = _on_cluster(job, log, progress)
+        devices = _generate_on_ray(job, log, progress)
     elif job.execution.num_processes == 1:
-        device = pick_device(job.execution.device)
-        ImageGenerator(job, device, pick_dtype(device), log).generate(job.groups(), progress)
-    elif None in records(job):
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "job.json"
-            write_text(path, job.model_dump_json(indent=1))
-            launch("vdm_pipeline.stages.sampling.worker", path, job.execution.num_processes, log)
+        _image_generator(job, log).generate(job.groups(), progress)
+    elif None in read_records(job):
+        _generate_in_processes(job, log)
     remove_leftovers(job.folder, ".*")
-    rows = [row for row in records(job) if row]
+    rows = [row for row in read_records(job) if row]
     if len(rows) < len(job.samples):
+        missing = len(job.samples) - len(rows)
         raise PipelineError(
-            f"{len(job.samples) - len(rows)} images are missing or damaged in {job.folder}; materialize the asset again."
+            f"{missing} images are missing or damaged in {job.folder}; materialize the asset again."
         )
     write_rows(job.folder / "metadata.jsonl", rows)
     return rows, devices
 
 
-def records(job: Job) -> list[dict[str, Any] | None]:
-    """The record of every shot's image, None where it is missing or damaged. Two milliseconds an image of 256 pixels and core."""
+def read_records(job: Job) -> list[dict[str, Any] | None]:
+    """`read_record` of every sample. It takes 2 ms per image of 256 pixels and core."""
     with ThreadPoolExecutor() as readers:
-        return list(readers.map(partial(made, job), job.samples))
+        return list(readers.map(partial(read_record, job), job.samples))
 
 
-def _on_cluster(job: Job, log: Log, progress: Progress) -> list[str]:
-    """Some groups a unit, as far as an image of them is missing; the devices that worked."""
-    groups = job.groups()
-    each = -(-len(groups) // (TURNS * job.execution.ray.workers))
-    units = [groups[start : start + each] for start in range(0, len(groups), each)]
-    there = {shot for shot, row in zip(job.samples, records(job), strict=True) if row}
-    missing = [
-        index
-        for index, unit in enumerate(units)
-        if not all(shot in there for group in unit for shot in group)
-    ]
-    done = len(job.samples) - sum(_count(units[index]) for index in missing)
+def _image_generator(job: Job, log: Log) -> ImageGenerator:
+    device = pick_device(job.execution.device)
+    return ImageGenerator(job, device, pick_dtype(device), log)
 
-    def make(say: Log) -> Do:
-        device = pick_device(job.execution.device)
-        generator = ImageGenerator(job, device, pick_dtype(device), say)
 
-        def do(index: int) -> int:
-            generator.generate(units[index], lambda *counts: None)
-            return _count(units[index])
+def _generate_in_processes(job: Job, log: Log) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "job.json"
+        write_text(path, job.model_dump_json(indent=1))
+        launch_workers(WORKER, path, job.execution.num_processes, log)
 
-        return do
 
-    def count(images: int) -> None:
+def _generate_on_ray(job: Job, log: Log, progress: Progress) -> list[str]:
+    """Generate the incomplete units on a Ray cluster; returns the devices that worked."""
+    units = _units(job)
+    records = zip(job.samples, read_records(job), strict=True)
+    existing = {sample for sample, record in records if record}
+    incomplete = [index for index, unit in enumerate(units) if not existing.issuperset(_samples(unit))]
+    done = len(job.samples) - sum(len(_samples(units[index])) for index in incomplete)
+
+    def make_task(worker_log: Log) -> Task:
+        image_generator = _image_generator(job, worker_log)
+
+        def generate_unit(index: int) -> int:
+            image_generator.generate(units[index], lambda done, total: None)
+            return len(_samples(units[index]))
+
+        return generate_unit
+
+    def add_progress(images: int) -> None:
         nonlocal done
         done += images
         progress(done, len(job.samples))
 
-    return spread(make, missing, job.execution, log, count)
+    return run_on_ray(make_task, incomplete, job.execution, log, add_progress)
 
 
-def _count(unit: Sequence[tuple[SampleSpec, ...]]) -> int:
-    """Images of a unit."""
-    return sum(map(len, unit))
+def _units(job: Job) -> list[Unit]:
+    """The groups of a job in units of work for Ray's workers."""
+    groups = job.groups()
+    size = -(-len(groups) // (UNITS_PER_RAY_WORKER * job.execution.ray.workers))
+    return [groups[start : start + size] for start in range(0, len(groups), size)]
 
 
-def _make_room(job: Job) -> None:
-    """The folder, if nothing is in the way."""
+def _samples(unit: Sequence[tuple[SampleSpec, ...]]) -> list[SampleSpec]:
+    return [sample for group in unit for sample in group]
+
+
+def _prepare_folder(job: Job) -> None:
+    """Create the folder; raises `PipelineError` if something else is in its place or in that of a file."""
     if job.folder.exists() and not job.folder.is_dir():
-        raise PipelineError(
-            f"{job.folder} is a file, and a folder of images is to stand there; move it away."
-        )
-    for name in (*(shot.file_name for shot in job.samples), "metadata.jsonl"):
+        raise PipelineError(f"{job.folder} is a file, but must be a folder of images; move it away.")
+    for name in (*(sample.file_name for sample in job.samples), "metadata.jsonl"):
         if (job.folder / name).is_dir():
-            raise PipelineError(
-                f"{job.folder / name} is a folder, and a file is to stand there; move it away."
-            )
+            raise PipelineError(f"{job.folder / name} is a folder, but must be a file; move it away.")
     job.folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What is to be drawn, before anything is loaded: the shots that all arms share, and the arms."""
+"""The plan of a generation, before any model is loaded: the samples that all arms share, and the arms."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,13 @@ from vdm_pipeline.io.tensors import LORA_WEIGHTS
 from vdm_pipeline.settings import Classes, ExtraArm, Generation, Profile
 from vdm_pipeline.stages.models.pins import pin_name
 
+PLANNED_KEYS = ("file_name", "label", "prompt", "seed")
+"""Keys of an image's record that its `SampleSpec` determines."""
+
 
 @dataclass(frozen=True)
 class SampleSpec:
-    """One image to make; the same in every arm."""
+    """One image to generate; the same in every arm."""
 
     index: int
     label: str
@@ -29,7 +32,7 @@ class SampleSpec:
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA folder or file with the weight it is mixed in with."""
+    """A LoRA folder or file, and the weight it is fused with."""
 
     name: str
     path: Path
@@ -42,9 +45,11 @@ class Adapter:
 
 
 class Arm(BaseModel):
-    """How the shots are drawn. ``size`` is the side in pixels, ``base_model`` the id and pin that go into the images' records.
+    """How the samples are generated.
 
-    Adapters are mixed in in their order, ours first: DoRA scales what it finds, and that must be the base's weights alone.
+    ``size`` is the side in pixels. ``base_model`` is the id and pin for the images' records. Adapters are
+    fused in their order, ours first: DoRA scales the weights it finds, which must be those of the base
+    alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,13 +64,13 @@ class Arm(BaseModel):
     size: int
     grey: bool
 
-    def record(self, shot: SampleSpec) -> dict[str, Any]:
-        """What the record of an image says of how it was made."""
+    def record(self, sample: SampleSpec) -> dict[str, Any]:
+        """Provenance of the sample's image."""
         return {
-            "file_name": shot.file_name,
-            "label": shot.label,
-            "prompt": shot.prompt,
-            "seed": shot.seed,
+            "file_name": sample.file_name,
+            "label": sample.label,
+            "prompt": sample.prompt,
+            "seed": sample.seed,
             "scheduler": self.scheduler,
             "steps": self.num_inference_steps,
             "guidance_scale": self.guidance_scale,
@@ -79,9 +84,9 @@ class Arm(BaseModel):
 
 
 def plan(classes: Classes, generation: Generation) -> list[SampleSpec]:
-    """``per_class`` images of each class, the classes in turn; image i has the seed ``seed + i``.
+    """``per_class`` samples of each class, alternating between classes; sample i has the seed ``seed + i``.
 
-    In turn, so that a larger ``per_class`` only adds images at the end: those that were made are of the larger plan too.
+    Alternating means that a larger ``per_class`` only adds samples at the end, so existing images stay valid.
     """
     labels = [i % len(classes.names) for i in range(len(classes.names) * generation.per_class)]
     return [
@@ -91,7 +96,7 @@ def plan(classes: Classes, generation: Generation) -> list[SampleSpec]:
 
 
 def main_arm(profile: Profile, base: Path, lcm: Path, lora: Path | None) -> Arm:
-    """LCM-LoRA with our adapter, or, without ``lora``, the baseline."""
+    """The arm with LCM-LoRA and our adapter; without ``lora``, the baseline."""
     generation = profile.generation
     adapters = [Adapter("lora", lora, generation.adapter_weight)] if lora else []
     adapters += [Adapter("lcm", lcm, generation.lcm_weight)]
@@ -99,9 +104,10 @@ def main_arm(profile: Profile, base: Path, lcm: Path, lora: Path | None) -> Arm:
 
 
 def extra_arm(profile: Profile, extra: ExtraArm, base: Path, lcm: Path, lora: Path) -> Arm:
-    """What ``extra`` asks for: ``dpm`` leaves the LCM-LoRA out, and a weight of 0 our adapter."""
+    """The arm that ``extra`` configures: ``dpm`` omits the LCM-LoRA, and a weight of 0 omits our adapter."""
     adapters = [Adapter("lora", lora, extra.adapter_weight)] if extra.adapter_weight else []
-    adapters += [Adapter("lcm", lcm, profile.generation.lcm_weight)] if extra.scheduler == "lcm" else []
+    if extra.scheduler == "lcm":
+        adapters.append(Adapter("lcm", lcm, profile.generation.lcm_weight))
     return _arm(profile, base, adapters, extra.scheduler, extra.num_inference_steps, extra.guidance_scale)
 
 
@@ -110,8 +116,8 @@ def _arm(
     base: Path,
     adapters: list[Adapter],
     scheduler: Literal["lcm", "dpm"],
-    steps: int,
-    guidance: float,
+    num_inference_steps: int,
+    guidance_scale: float,
 ) -> Arm:
     return Arm(
         base=base,
@@ -119,8 +125,8 @@ def _arm(
         adapters=tuple(adapters),
         adapter_sha256={adapter.name: file_sha256(adapter.file) for adapter in adapters},
         scheduler=scheduler,
-        num_inference_steps=steps,
-        guidance_scale=guidance,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
         size=profile.training.resolution,
         grey=profile.generation.grey,
     )

@@ -1,51 +1,49 @@
-"""One of several processes: ``accelerate launch … -m vdm_pipeline.stages.sampling.worker JOB.json``."""
+"""One of several generation processes, started by ``accelerate launch -m <this module> JOB.json``."""
 
 import sys
-import time
 from pathlib import Path
 
-from vdm_pipeline.stages.generation.draw import ImageGenerator
+from vdm_pipeline.io.progress import Progress, Throttle
+from vdm_pipeline.stages.generation.image_generator import ImageGenerator
 from vdm_pipeline.stages.generation.job import Job
 from vdm_pipeline.stages.runtime.device import pick_device, pick_dtype
-from vdm_pipeline.stages.runtime.launcher import check_count, work
-
-EVERY = 5.0
-"""Seconds between two lines of progress."""
+from vdm_pipeline.stages.runtime.launcher import check_num_processes, run_worker
 
 
-def draw(job: Job) -> None:
-    """Draw this process's share on its own device."""
+def generate_share(job: Job) -> None:
+    """Generate this process's share of the groups on its own device."""
     from accelerate import PartialState
 
     state = PartialState(cpu=pick_device(job.execution.device).type == "cpu")
-    check_count(job.execution.num_processes, state.num_processes)
+    check_num_processes(job.execution.num_processes, state.num_processes)
     groups = job.groups()[state.process_index :: state.num_processes]
-    ImageGenerator(job, state.device, pick_dtype(state.device), _say).generate(
-        groups, Lines(state.process_index)
-    )
+    image_generator = ImageGenerator(job, state.device, pick_dtype(state.device), _log)
+    image_generator.generate(groups, progress_lines(state.process_index))
     state.destroy_process_group()
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(line, flush=True)
 
 
-class Lines:
+def progress_lines(process_index: int) -> Progress:
     """Progress as lines that the launcher logs."""
+    throttle = Throttle()
 
-    def __init__(self, rank: int) -> None:
-        self.rank, self.last = rank, time.perf_counter()
+    def report(done: int, total: int) -> None:
+        if throttle.due(done=done >= total):
+            _log(f"process {process_index}: {done}/{total} images")
 
-    def __call__(self, done: int, total: int) -> None:
-        """Print now and then, and at the end."""
-        if done >= total or time.perf_counter() - self.last >= EVERY:
-            print(f"process {self.rank}: {done}/{total} images", flush=True)
-            self.last = time.perf_counter()
+    return report
 
 
 def main(path: str) -> int:
-    """Draw, and return the exit status."""
-    return work(lambda: draw(Job.model_validate_json(Path(path).read_text(encoding="utf-8"))))
+    """Generate, and return the exit status."""
+
+    def run() -> None:
+        generate_share(Job.model_validate_json(Path(path).read_text(encoding="utf-8")))
+
+    return run_worker(run)
 
 
 if __name__ == "__main__":

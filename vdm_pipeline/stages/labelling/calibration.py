@@ -1,6 +1,5 @@
-"""From zero-shot logits to probabilities that can be believed and labels that are cut where the profile wants it."""
+"""Calibrate zero-shot logits, and choose the decision thresholds of the labels."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -10,13 +9,13 @@ from numpy.typing import NDArray
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.settings import Labelling
 
-Logits = NDArray[np.float64]
+Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """``softmax(scale * logits + bias)``, and the class whose probability is largest in units of its threshold."""
+    """Probabilities ``softmax(scale * logits + bias)``, and thresholds that decide the labels."""
 
     method: Literal["none", "platt", "prior"]
     decision: Literal["argmax", "balanced_accuracy", "f1", "sensitivity"]
@@ -24,12 +23,15 @@ class Calibration:
     bias: tuple[float, ...]
     thresholds: tuple[float, ...]
 
-    def probabilities(self, logits: Logits) -> Logits:
+    def probabilities(self, logits: Floats) -> Floats:
         """Calibrated probabilities ``[n, classes]``."""
         return softmax(self.scale * logits + np.asarray(self.bias))
 
-    def decide(self, probabilities: Logits) -> Labels:
-        """Labels ``[n]``. With two classes: class 1 where its probability reaches the second threshold."""
+    def decide(self, probabilities: Floats) -> Labels:
+        """Labels ``[n]``: the class with the largest ratio of probability to threshold.
+
+        With two classes, class 1 if its probability reaches its threshold.
+        """
         if len(self.thresholds) == 2:
             return (probabilities[:, 1] >= self.thresholds[1]).astype(np.int64)
         return (probabilities / np.asarray(self.thresholds)).argmax(1)
@@ -39,103 +41,124 @@ class Calibration:
         return asdict(self)
 
 
-def softmax(logits: Logits) -> Logits:
-    """Row by row, ``[n, classes]``."""
+def softmax(logits: Floats) -> Floats:
+    """Softmax of each row, ``[n, classes]``."""
     exponentials = np.exp(logits - logits.max(1, keepdims=True))
     return exponentials / exponentials.sum(1, keepdims=True)
 
 
-def calibrate(labelling: Labelling, logits: Logits, truth: Labels) -> Calibration:
-    """What the profile asks for, learnt on the val split: ``logits`` ``[n, classes]``, true labels ``[n]``.
+def calibrate(labelling: Labelling, logits: Floats, truth: Labels) -> Calibration:
+    """Fit the configured calibration and thresholds on val.
 
-    ``prior`` looks at the logits alone; ``none`` at nothing. Raises `PipelineError` if val lacks a class that is needed.
+    Takes logits ``[n, classes]`` and true labels ``[n]``. ``prior`` does not use the labels; ``none`` fits
+    nothing. Raises `PipelineError` if val lacks a class that is needed, or if the logits rank the classes
+    backwards.
     """
     classes = logits.shape[1]
-    absent = [label for label in range(classes) if not (truth == label).any()]
-    if labelling.calibration == "platt" and absent:
-        raise PipelineError(
-            f'labelling.calibration = "platt" learns from the val split, which holds no image of class {absent[0]}; set "prior" or "none".'
-        )
-    if labelling.calibration == "platt":
-        scale, bias = fit_platt(logits, truth)
-        if scale <= 0:
-            raise PipelineError(
-                "The labeller's scores rank the val images backwards, and calibration would turn them round by the true labels: "
-                "are labelling.phrases in the order of classes.names? If they are, the scores say nothing of these classes; set "
-                'labelling.calibration = "none" and decision = "argmax" to look at them.'
-            )
-    elif labelling.calibration == "prior":
-        scale, bias = 1.0, match_prior(logits, np.asarray(labelling.prior))
-    else:
-        scale, bias = 1.0, np.zeros(classes)
-    even = np.full(classes, 1 / classes)
-    plain = Calibration(
-        labelling.calibration, labelling.decision, float(scale), tuple(bias.tolist()), tuple(even.tolist())
+    scale, bias = _scale_and_bias(labelling, logits, truth)
+    uniform = np.full(classes, 1 / classes)
+    argmax = Calibration(
+        labelling.calibration, labelling.decision, scale, tuple(bias.tolist()), tuple(uniform.tolist())
     )
     if labelling.decision == "argmax":
-        return plain
-    thresholds = _thresholds(labelling, plain.probabilities(logits), truth)
-    return Calibration(plain.method, plain.decision, plain.scale, plain.bias, tuple(thresholds.tolist()))
+        return argmax
+    thresholds = _thresholds(labelling, argmax.probabilities(logits), truth)
+    return Calibration(argmax.method, argmax.decision, scale, argmax.bias, tuple(thresholds.tolist()))
 
 
-def fit_platt(logits: Logits, truth: Labels) -> tuple[float, NDArray[np.float64]]:
-    """Temperature and a bias a class by maximum likelihood; with two classes this is Platt's sigmoid (1999).
+def _scale_and_bias(labelling: Labelling, logits: Floats, truth: Labels) -> tuple[float, Floats]:
+    classes = logits.shape[1]
+    if labelling.calibration == "none":
+        return 1.0, np.zeros(classes)
+    if labelling.calibration == "prior":
+        return 1.0, match_prior(logits, np.asarray(labelling.prior))
+    absent = [label for label in range(classes) if not (truth == label).any()]
+    if absent:
+        raise PipelineError(
+            'labelling.calibration = "platt" is fitted on the val split, '
+            f'which has no image of class {absent[0]}; set "prior" or "none".'
+        )
+    scale, bias = fit_platt(logits, truth)
+    if scale <= 0:
+        raise PipelineError(
+            "The labeller's scores rank the val images backwards, and calibration would invert them by the "
+            "true labels; put labelling.phrases in the order of classes.names, or, if it is correct, set "
+            'labelling.calibration = "none" and decision = "argmax" to inspect the scores.'
+        )
+    return scale, bias
 
-    Platt's smoothed targets, ``(n_c + 1) / (n_c + classes)`` for the true class, keep it finite where the classes separate.
+
+def fit_platt(logits: Floats, truth: Labels) -> tuple[float, Floats]:
+    """Scale and one bias per class by maximum likelihood; for two classes this is Platt's sigmoid (1999).
+
+    Platt's smoothed targets, ``(n_c + 1) / (n_c + classes)`` for the true class, keep the fit finite for
+    separable classes.
     """
     from scipy.optimize import minimize
 
     n, classes = logits.shape
-    counts = np.bincount(truth, minlength=classes)
-    sure = (counts + 1) / (counts + classes)
-    targets = np.broadcast_to(((1 - sure) / (classes - 1))[truth][:, None], logits.shape).copy()
-    targets[np.arange(n), truth] = sure[truth]
+    targets = _smoothed_targets(truth, classes)
     centred = logits - logits.mean(1, keepdims=True)
     unit = max(float(centred.std()), 1e-12)
 
-    def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    def loss(parameters: Floats) -> tuple[float, Floats]:
+        """Cross entropy and its gradient, for the scale in units of the logits' std and the free biases."""
         scores = parameters[0] / unit * centred + np.append(0.0, parameters[1:])
-        top = scores.max(1, keepdims=True)
-        log_sum = top[:, 0] + np.log(np.exp(scores - top).sum(1))
         residual = softmax(scores) - targets
         gradient = np.append((residual * centred).sum() / unit, residual[:, 1:].sum(0))
-        return float((log_sum - (targets * scores).sum(1)).mean()), gradient / n
+        return float((_log_sum_exp(scores) - (targets * scores).sum(1)).mean()), gradient / n
 
-    found = minimize(loss, np.append(1.0, np.zeros(classes - 1)), jac=True, method="BFGS")
-    return float(found.x[0] / unit), np.append(0.0, found.x[1:])
+    fit = minimize(loss, np.append(1.0, np.zeros(classes - 1)), jac=True, method="BFGS")
+    return float(fit.x[0] / unit), np.append(0.0, fit.x[1:])
 
 
-def match_prior(logits: Logits, prior: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The bias under which the mean probability of each class is its ``prior``; no label is looked at.
+def _smoothed_targets(truth: Labels, classes: int) -> Floats:
+    """Platt's target probabilities ``[n, classes]``."""
+    counts = np.bincount(truth, minlength=classes)
+    true_class = (counts + 1) / (counts + classes)
+    other_classes = (1 - true_class) / (classes - 1)
+    targets = np.broadcast_to(other_classes[truth][:, None], (len(truth), classes)).copy()
+    targets[np.arange(len(truth)), truth] = true_class[truth]
+    return targets
 
-    The conditions are the gradient of a convex function of the bias, so there is one solution and BFGS finds it.
+
+def _log_sum_exp(scores: Floats) -> Floats:
+    top = scores.max(1, keepdims=True)
+    return top[:, 0] + np.log(np.exp(scores - top).sum(1))
+
+
+def match_prior(logits: Floats, prior: Floats) -> Floats:
+    """The bias for which the mean probability of each class is its ``prior``. It uses no labels.
+
+    The conditions are the gradient of a convex function of the bias, so the solution is unique and BFGS finds
+    it.
     """
     from scipy.optimize import minimize
 
-    def loss(free: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    def loss(free: Floats) -> tuple[float, Floats]:
+        """The convex function and its gradient, for the biases of all classes but the first."""
         scores = logits + np.append(0.0, free)
-        top = scores.max(1, keepdims=True)
-        value = (top[:, 0] + np.log(np.exp(scores - top).sum(1))).mean() - prior[1:] @ free
+        value = _log_sum_exp(scores).mean() - prior[1:] @ free
         return float(value), softmax(scores).mean(0)[1:] - prior[1:]
 
-    found = minimize(loss, np.zeros(logits.shape[1] - 1), jac=True, method="BFGS")
-    return np.append(0.0, found.x)
+    fit = minimize(loss, np.zeros(logits.shape[1] - 1), jac=True, method="BFGS")
+    return np.append(0.0, fit.x)
 
 
-def _thresholds(labelling: Labelling, probabilities: Logits, truth: Labels) -> NDArray[np.float64]:
-    """Where to cut. Balanced accuracy is largest at the classes' shares (Bayes); the others are searched for on val."""
-    classes = probabilities.shape[1]
-    if labelling.decision == "balanced_accuracy":
-        shares = np.bincount(truth, minlength=classes) / len(truth)
-        return shares / shares.sum()
-    gains: dict[str, Callable[[NDArray[np.bool_]], float]] = {
-        "f1": lambda called: 2 * (called & (truth == 1)).sum() / max(called.sum() + (truth == 1).sum(), 1),
-        # the highest cut that still finds the wanted share: as specific as can be
-        "sensitivity": lambda called: float(called[truth == 1].mean() >= labelling.sensitivity),
-    }
-    gain = gains[labelling.decision]
-    cuts = np.unique(probabilities[:, 1])
-    middles = np.append(cuts[0], (cuts[1:] + cuts[:-1]) / 2)
-    values = np.array([gain(probabilities[:, 1] >= cut) for cut in middles])
-    best = middles[np.flatnonzero(values == values.max())[-1]]
+def _thresholds(labelling: Labelling, probabilities: Floats, truth: Labels) -> Floats:
+    """Thresholds ``[classes]`` of the decision. Only ``balanced_accuracy`` allows more than two classes."""
+    if labelling.decision == "balanced_accuracy":  # best at the class frequencies (Bayes)
+        frequencies = np.bincount(truth, minlength=probabilities.shape[1]) / len(truth)
+        return frequencies / frequencies.sum()
+    values = np.unique(probabilities[:, 1])
+    cuts = np.append(values[0], (values[1:] + values[:-1]) / 2)
+    scores = np.array([_score_cut(labelling, probabilities[:, 1] >= cut, truth == 1) for cut in cuts])
+    best = cuts[np.flatnonzero(scores == scores.max())[-1]]  # the highest: the most specific
     return np.array([1 - best, best])
+
+
+def _score_cut(labelling: Labelling, predicted: NDArray[np.bool_], positive: NDArray[np.bool_]) -> float:
+    """The F1 score, or 1 if the sensitivity is reached and 0 if not."""
+    if labelling.decision == "f1":
+        return float(2 * (predicted & positive).sum() / max(predicted.sum() + positive.sum(), 1))
+    return float(predicted[positive].mean() >= labelling.sensitivity)

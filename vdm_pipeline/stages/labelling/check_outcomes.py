@@ -1,4 +1,4 @@
-"""What can be found wrong with labels and subset: pure functions over plain values."""
+"""Outcomes of the label checks: pure functions over plain values."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-ROUNDING = 1e-5
-"""Tables are written with six digits."""
+TOLERANCE = 1e-5
+"""Tables are written with six significant digits."""
 
 
 def every_class_predicted(
     labels: Sequence[str], class_names: Sequence[str], max_share: float
 ) -> CheckOutcome:
-    """A labeller that says the same of every image, or of nearly every one, labels nothing."""
+    """Every class is predicted, and none for more than ``max_share`` of the images."""
     counts = {name: sum(label == name for label in labels) for name in class_names}
     never = [name for name, count in counts.items() if not count]
     most = max(counts, key=lambda name: counts[name])
@@ -27,82 +27,92 @@ def every_class_predicted(
     if never:
         sentence = f"never predicted: {', '.join(never)}"
     elif share > max_share:
-        sentence = (
-            f"{most} is given to {share:.1%} of the images, more than checks.max_class_share = {max_share}"
-        )
+        sentence = f"{most} is predicted for {share:.1%} of the images; checks.max_class_share is {max_share}"
     else:
         sentence = "every class is predicted, and none nearly always"
-    return CheckOutcome(
-        not never and share <= max_share, sentence, {f"n_{name}": count for name, count in counts.items()}
-    )
+    figures = {f"n_{name}": count for name, count in counts.items()}
+    return CheckOutcome(not never and share <= max_share, sentence, figures)
 
 
 def sound_table(
     table: "pd.DataFrame", expected: "pd.DataFrame", class_names: Sequence[str], calibration: Calibration
 ) -> CheckOutcome:
-    """Ids, splits and true labels are the archive's (``expected``, in its order); probabilities, confidence and label agree."""
-    faults = []
-    for column in expected:
-        if len(table) != len(expected):
-            faults = [f"{len(table)} rows for {len(expected)} images"]
-        elif table[column].tolist() != expected[column].tolist():
-            faults.append(f"{column} is not the archive's, in its order")
-    repeated = int(table["image_id"].duplicated().sum())
-    faults += [f"{repeated} repeated ids"] * bool(repeated)
-    unknown = int((~table["auto_label"].isin(class_names)).sum())
-    faults += [f"{unknown} labels that are no class"] * bool(unknown)
-    kinds = [[f"{prefix}_{name}" for name in class_names] for prefix in ("p", "zero_shot_p")]
-    for column in ("confidence_score", *kinds[0], *kinds[1]):
-        outside = int((~table[column].between(0, 1)).sum())
-        faults += [f"{outside} values of {column} outside [0, 1]"] * bool(outside)
-    for columns in kinds:
-        off = int((~((table[columns].sum(axis=1) - 1).abs() < ROUNDING)).sum())
-        faults += [f"{off} rows whose {columns[0]} and so on do not add up to 1"] * bool(off)
+    """The table equals ``expected``, the archive's columns; its probabilities, confidence and label agree."""
+    faults = _differences_from_archive(table, expected)
+    faults += _bad_values(table, class_names)
     if not faults:
         faults = _disagreements(table, class_names, calibration)
-    return CheckOutcome(
-        not faults, "; ".join(faults) or "ids, labels and probabilities are sound", {"rows": len(table)}
-    )
+    sentence = "; ".join(faults) or "ids, labels and probabilities are sound"
+    return CheckOutcome(not faults, sentence, {"rows": len(table)})
+
+
+def _differences_from_archive(table: "pd.DataFrame", expected: "pd.DataFrame") -> list[str]:
+    if len(table) != len(expected):
+        return [f"{len(table)} rows for {len(expected)} images"]
+    return [
+        f"{column} differs from the archive"
+        for column in expected
+        if table[column].tolist() != expected[column].tolist()
+    ]
+
+
+def _bad_values(table: "pd.DataFrame", class_names: Sequence[str]) -> list[str]:
+    """Repeated ids, unknown labels, and probabilities outside [0, 1] or that do not add up to 1."""
+    faults = []
+    repeated = int(table["image_id"].duplicated().sum())
+    if repeated:
+        faults.append(f"{repeated} repeated ids")
+    unknown = int((~table["auto_label"].isin(class_names)).sum())
+    if unknown:
+        faults.append(f"{unknown} labels that are not a class")
+    groups = [[f"{prefix}_{name}" for name in class_names] for prefix in ("p", "zero_shot_p")]
+    for column in ("confidence_score", *groups[0], *groups[1]):
+        outside = int((~table[column].between(0, 1)).sum())
+        if outside:
+            faults.append(f"{outside} values of {column} outside [0, 1]")
+    for columns in groups:
+        wrong = int((~((table[columns].sum(axis=1) - 1).abs() < TOLERANCE)).sum())
+        if wrong:
+            faults.append(f"{wrong} rows whose {', '.join(columns)} do not add up to 1")
+    return faults
 
 
 def _disagreements(table: "pd.DataFrame", class_names: Sequence[str], calibration: Calibration) -> list[str]:
-    """Labels that are not what the probabilities decide, and confidences that are not the label's probability."""
+    """Labels and confidences that contradict the probabilities."""
     probabilities = table[[f"p_{name}" for name in class_names]].to_numpy(float)
-    rows, labels = (
-        np.arange(len(table)),
-        table["auto_label"].map({name: i for i, name in enumerate(class_names)}).to_numpy(),
-    )
-    thresholds = np.maximum(calibration.thresholds, ROUNDING)
-    odds = probabilities / thresholds
-    undecided = int((odds[rows, labels] < odds.max(axis=1) - ROUNDING / thresholds.min()).sum())
-    other = int((np.abs(probabilities[rows, labels] - table["confidence_score"].to_numpy()) > ROUNDING).sum())
-    return [f"{undecided} labels that are not what the probabilities decide"] * bool(undecided) + [
-        f"{other} values of confidence_score that are not the label's probability"
-    ] * bool(other)
+    codes = {name: code for code, name in enumerate(class_names)}
+    rows, labels = np.arange(len(table)), table["auto_label"].map(codes).to_numpy()
+    thresholds = np.maximum(calibration.thresholds, TOLERANCE)
+    ratios = probabilities / thresholds
+    wrong_label = ratios[rows, labels] < ratios.max(axis=1) - TOLERANCE / thresholds.min()
+    confidence = table["confidence_score"].to_numpy()
+    wrong_confidence = np.abs(probabilities[rows, labels] - confidence) > TOLERANCE
+    faults = []
+    if wrong_label.any():
+        faults.append(f"{wrong_label.sum()} labels that differ from the calibration's decision")
+    if wrong_confidence.any():
+        faults.append(
+            f"{wrong_confidence.sum()} values of confidence_score that differ from the label's probability"
+        )
+    return faults
 
 
 def better_than_chance(scores: Mapping[str, Any], n_classes: int) -> CheckOutcome:
-    """The whole interval of the balanced accuracy lies above what guessing has; ``scores`` are those of test."""
+    """The interval of the balanced accuracy on test lies above chance. ``scores`` are those of test."""
     if scores["roc_auc"] is None:
-        return CheckOutcome(
-            False, "test lacks a class, so nothing shows that the labels are better than chance", {}
-        )
-    low, high = scores["balanced_accuracy_ci95"]
-    good = low > 1 / n_classes
-    says = "are better than chance" if good else "are not clearly better than chance"
-    figures = {"balanced_accuracy": scores["balanced_accuracy"], "low": low, "high": high}
+        return CheckOutcome(False, "test lacks a class, so the labels cannot be compared with chance")
+    accuracy, (low, high) = scores["balanced_accuracy"], scores["balanced_accuracy_ci95"]
+    passed = low > 1 / n_classes
+    verb = "are" if passed else "are not clearly"
     return CheckOutcome(
-        good,
-        f"labels {says}: balanced accuracy {scores['balanced_accuracy']:.3f} [{low:.3f}, {high:.3f}] on test",
-        figures,
+        passed,
+        f"labels {verb} better than chance: balanced accuracy {accuracy:.3f} [{low:.3f}, {high:.3f}] on test",
+        {"balanced_accuracy": accuracy, "low": low, "high": high},
     )
 
 
 def calibrated(scores: Mapping[str, Any], max_ece: float) -> CheckOutcome:
-    """Confidence means what it says."""
+    """The expected calibration error is at most ``max_ece``."""
     ece = scores["ece"]
-    return CheckOutcome(
-        ece <= max_ece,
-        f"expected calibration error {ece:.3f} on test; checks.max_ece is {max_ece}",
-        {"ece": ece},
-    )
+    sentence = f"expected calibration error {ece:.3f} on test; checks.max_ece is {max_ece}"
+    return CheckOutcome(ece <= max_ece, sentence, {"ece": ece})

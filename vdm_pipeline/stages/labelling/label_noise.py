@@ -1,4 +1,4 @@
-"""`label_noise`: train labels that a second opinion doubts, by confident learning (Northcutt et al., 2021, in cleanlab)."""
+"""`label_noise`: find suspect train labels by confident learning (Northcutt et al., 2021) with cleanlab."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -6,34 +6,37 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vdm_pipeline.stages.data.quality import check_one_per_image
+from vdm_pipeline.stages.data.quality import check_embedding_count
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FOLDS = 5
+COLUMNS = ["image_id", "label", "suggested", "quality"]
 
 
 def find_suspects(
     embeddings: NDArray[np.float32], table: "pd.DataFrame", column: str, class_names: Sequence[str], seed: int
 ) -> "pd.DataFrame":
-    """Rows of ``table`` whose label in ``column`` is likely wrong, worst first: ``image_id, label, suggested, quality``.
+    """Rows of ``table`` whose label in ``column`` is likely wrong, worst first, with the columns `COLUMNS`.
 
-    The second opinion is a linear probe on the embeddings ``[n, d]`` that has not seen the image it judges; the labeller's own
-    probabilities would agree with their own argmax. ``quality`` is the probe's probability of the label as it stands.
-    Labels that are too rare to be judged (`too_rare`) are not. Raises `PipelineError` unless there is one embedding a row.
+    A linear probe on the embeddings ``[n, d]`` judges images that it was not trained on; the labeller's own
+    probabilities would agree with their own argmax. ``quality`` is the probe's probability of the given
+    label. Labels of `rare_classes` are not judged. Raises `PipelineError` unless there is one embedding per
+    row.
     """
     import pandas as pd
     from cleanlab.filter import find_label_issues
 
-    judged = [name for name in class_names if name not in too_rare(table[column], class_names)]
-    rows = np.flatnonzero(table[column].isin(judged))
-    labels = (
-        table[column].iloc[rows].map({name: label for label, name in enumerate(judged)}).to_numpy(np.int64)
-    )
+    rare = rare_classes(table[column], class_names)
+    judged = [name for name in class_names if name not in rare]
     if len(judged) < 2:
-        return pd.DataFrame(columns=["image_id", "label", "suggested", "quality"])
-    probabilities = out_of_sample(check_one_per_image(embeddings, len(table), "train")[rows], labels, seed)
+        return pd.DataFrame(columns=COLUMNS)
+    rows = np.flatnonzero(table[column].isin(judged))
+    codes = {name: code for code, name in enumerate(judged)}
+    labels = table[column].iloc[rows].map(codes).to_numpy(np.int64)
+    check_embedding_count(embeddings, len(table), "train")
+    probabilities = out_of_sample_probabilities(embeddings[rows], labels, seed)
     worst = find_label_issues(labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
     return pd.DataFrame(
         {
@@ -45,16 +48,16 @@ def find_suspects(
     )
 
 
-def too_rare(labels: "pd.Series", class_names: Sequence[str]) -> list[str]:
-    """Classes with fewer labels than the probe has folds."""
+def rare_classes(labels: "pd.Series", class_names: Sequence[str]) -> list[str]:
+    """Classes with fewer labels than cross-validation has folds."""
     counts = labels.value_counts()
     return [name for name in class_names if counts.get(name, 0) < FOLDS]
 
 
-def out_of_sample(
+def out_of_sample_probabilities(
     embeddings: NDArray[np.float32], labels: NDArray[np.int64], seed: int
 ) -> NDArray[np.float64]:
-    """Probabilities ``[n, classes]`` of a logistic regression that was trained on the other folds."""
+    """Probabilities ``[n, classes]`` of a logistic regression trained on the other folds."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline

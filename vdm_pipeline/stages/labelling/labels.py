@@ -1,4 +1,4 @@
-"""`labeled_dataset`: the table of calibrated zero-shot labels, one row an image of every split."""
+"""`labeled_dataset`: the table of calibrated zero-shot labels, one row per image of all splits."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -16,8 +16,9 @@ from vdm_pipeline.stages.labelling.zero_shot import logits
 if TYPE_CHECKING:
     import pandas as pd
 
+TEXT_COLUMNS = ("image_id", "auto_label", "ground_truth_label", "split")
 Embeddings = Callable[[str], Iterable[NDArray[np.float32]]]
-"""The embeddings of a split, a part ``[n, d]`` at a time."""
+"""Takes a split; returns its embeddings in parts ``[n, d]``."""
 
 
 def label_archive(
@@ -28,25 +29,34 @@ def label_archive(
     labelling: Labelling,
     class_names: Sequence[str],
 ) -> tuple["pd.DataFrame", Calibration]:
-    """The table of labels and the calibration behind it, learnt on val alone.
+    """The table of labels, and the calibration fitted on val only.
 
-    ``text`` holds one unit vector a class ``[classes, d]``. Raises `PipelineError` if embeddings are missing or not finite.
+    ``text`` holds one unit vector per class, ``[classes, d]``, and ``scale`` multiplies cosines. Raises
+    `PipelineError` if embeddings are missing or not finite.
     """
     scores = {}
-    for split, part in archive.splits.items():
+    for split in archive.splits:
         scores[split] = np.concatenate([logits(rows, text, scale) for rows in embeddings(split)])
-        if len(scores[split]) != len(part):
-            raise PipelineError(
-                f"{len(scores[split])} embeddings for {len(part)} images of {split}; materialize image_embeddings again."
-            )
-        broken = np.flatnonzero(~np.isfinite(scores[split]).all(axis=1))
-        if len(broken):
-            raise PipelineError(
-                f"The labeller's scores of {len(broken)} of {len(part)} images of {split} are not finite, the first of image "
-                f"{archive.image_ids(split)[broken[0]]}; look at the image and at labelling.model, and materialize image_embeddings again."
-            )
+        _check_scores(scores[split], archive, split)
     calibration = calibrate(labelling, scores["val"], archive.splits["val"].labels)
     return label_table(archive, scores, calibration, class_names), calibration
+
+
+def _check_scores(scores: NDArray[np.float64], archive: Archive, split: str) -> None:
+    """Raise `PipelineError` unless there is one finite row of logits per image."""
+    images = len(archive.splits[split])
+    if len(scores) != images:
+        raise PipelineError(
+            f"{len(scores)} embeddings for {images} images of {split}; materialize image_embeddings again."
+        )
+    broken = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    if len(broken):
+        first = archive.image_ids(split)[broken[0]]
+        raise PipelineError(
+            f"The labeller's scores of {len(broken)} of {images} images of {split} are not finite, "
+            f"the first of {first}; "
+            "check that image and labelling.model, and materialize image_embeddings again."
+        )
 
 
 def label_table(
@@ -55,9 +65,9 @@ def label_table(
     calibration: Calibration,
     class_names: Sequence[str],
 ) -> "pd.DataFrame":
-    """Rows in the archive's order from logits ``[n, classes]`` a split.
+    """The table of labels from the logits ``[n, classes]`` of each split, in the archive's order.
 
-    Columns as the contract has them, then ``p_<class>``, calibrated, and ``zero_shot_p_<class>``, the model's own.
+    The fixed columns come first, then the calibrated ``p_<class>`` and the raw ``zero_shot_p_<class>``.
     ``confidence_score`` is the calibrated probability of ``auto_label``.
     """
     raw = np.concatenate([scores[split] for split in archive.splits])
@@ -67,14 +77,13 @@ def label_table(
     table.insert(1, "auto_label", [class_names[i] for i in labels])
     table.insert(4, "confidence_score", probabilities[np.arange(len(labels)), labels])
     for prefix, values in (("p", probabilities), ("zero_shot_p", softmax(raw))):
-        table = table.assign(
-            **{f"{prefix}_{name}": values[:, index] for index, name in enumerate(class_names)}
-        )
+        columns = {f"{prefix}_{name}": values[:, index] for index, name in enumerate(class_names)}
+        table = table.assign(**columns)
     return table
 
 
 def archive_columns(archive: Archive, class_names: Sequence[str]) -> "pd.DataFrame":
-    """What a table of labels has from the archive: ``image_id, ground_truth, ground_truth_label, split``, in its order."""
+    """Columns from the archive, in its order: ``image_id, ground_truth, ground_truth_label, split``."""
     import pandas as pd
 
     truth = np.concatenate([part.labels for part in archive.splits.values()])
@@ -88,39 +97,37 @@ def archive_columns(archive: Archive, class_names: Sequence[str]) -> "pd.DataFra
     )
 
 
-TEXTS = ("image_id", "auto_label", "ground_truth_label", "split")
-
-
 def read_labels(path: Path) -> "pd.DataFrame":
-    """Read the table back; classes may be called ``0``, ``null`` or ``true`` and stay texts.
+    """Read the table back. Class names such as ``0``, ``null`` or ``true`` stay text.
 
-    Raises `PipelineError` if it is damaged or lacks a column.
+    Raises `PipelineError` if the file is damaged or lacks a column.
     """
     import pandas as pd
 
     try:
         columns = pd.read_csv(path, nrows=0).columns
-        numbers = {column: ["", "nan"] for column in columns if column not in TEXTS}
-        table = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=numbers)
+        missing_values = {column: ["", "nan"] for column in columns if column not in TEXT_COLUMNS}
+        text = dict.fromkeys(TEXT_COLUMNS, str)
+        table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=missing_values)
     except (ValueError, OSError) as error:  # pandas raises ValueErrors for damage
         raise PipelineError(
-            f"{path} is no table of labels ({type(error).__name__}); materialize labeled_dataset again."
+            f"{path} is not a table of labels ({type(error).__name__}); materialize labeled_dataset again."
         ) from None
-    lacking = [column for column in (*TEXTS, "ground_truth", "confidence_score") if column not in table]
-    if lacking:
-        raise PipelineError(f"{path} lacks the column {lacking[0]}; materialize labeled_dataset again.")
+    for column in (*TEXT_COLUMNS, "ground_truth", "confidence_score"):
+        if column not in table:
+            raise PipelineError(f"{path} lacks the column {column}; materialize labeled_dataset again.")
     return table
 
 
-def refuse_degenerate(table: "pd.DataFrame", class_names: Sequence[str], *, as_captions: bool) -> None:
-    """Raise `PipelineError` if all images get one label, or, where labels become captions, if a class is never predicted.
+def check_not_degenerate(table: "pd.DataFrame", class_names: Sequence[str], *, as_captions: bool) -> None:
+    """Raise `PipelineError` if all images get one label, or captions (``as_captions``) would lack a class.
 
-    Such labels say nothing, whatever their accuracy.
+    Such labels carry no information, whatever their accuracy.
     """
     counts = table["auto_label"].value_counts()
     never = [name for name in class_names if name not in counts]
     if never and (as_captions or len(counts) == 1):
         raise PipelineError(
-            f"The labeller never says {', '.join(never)} of {len(table)} images, so its labels say nothing; "
+            f"The labeller never predicts {', '.join(never)} on {len(table)} images; "
             "check labelling.phrases, labelling.calibration and labelling.model in the profile."
         )

@@ -1,4 +1,4 @@
-"""The parts of a Stable Diffusion folder, loaded once, and images and prompts turned into what the UNet reads."""
+"""Load the components of a Stable Diffusion folder, and encode images and prompts for the UNet."""
 
 import warnings
 from collections.abc import Iterator
@@ -17,18 +17,16 @@ from vdm_pipeline.stages.models.loading import loading
 
 @contextmanager
 def quiet_hf_logging() -> Iterator[None]:
-    """Keep diffusers' and transformers' bars and warnings out of the log while loading; errors still come through.
+    """Hide progress bars and warnings of diffusers and transformers while loading; errors still show.
 
-    Loading a second adapter, diffusers warns that the first one's weights are "missing"; what matters is checked by us.
+    diffusers warns about "missing" weights when it loads a second adapter; we check the weights ourselves.
     """
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
-    before = (
-        diffusers_logging.get_verbosity(),
-        transformers_logging.get_verbosity(),
-        transformers_logging.is_progress_bar_enabled(),
-    )
+    diffusers_level = diffusers_logging.get_verbosity()
+    transformers_level = transformers_logging.get_verbosity()
+    had_progress_bar = transformers_logging.is_progress_bar_enabled()
     diffusers_logging.set_verbosity_error()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -37,66 +35,66 @@ def quiet_hf_logging() -> Iterator[None]:
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")
             yield
     finally:
-        diffusers_logging.set_verbosity(before[0])
-        transformers_logging.set_verbosity(before[1])
-        if before[2]:
+        diffusers_logging.set_verbosity(diffusers_level)
+        transformers_logging.set_verbosity(transformers_level)
+        if had_progress_bar:
             transformers_logging.enable_progress_bar()
 
 
-def load_part(folder: Path, part: str, dtype: torch.dtype = torch.float32) -> Any:
-    """Load ``unet``, ``vae``, ``text_encoder``, ``tokenizer`` or ``scheduler`` of the folder; weights from safetensors alone.
+def load_component(folder: Path, name: str, dtype: torch.dtype = torch.float32) -> Any:
+    """Load ``unet``, ``vae``, ``text_encoder``, ``tokenizer`` or ``scheduler``, weights from safetensors.
 
-    Raises `ModelError` if the folder lacks the part, or the part is damaged or lacks weights or words: the libraries would fill
-    these in at random.
+    Raises `ModelError` if the component is missing or damaged, or lacks weights or a vocabulary: the
+    libraries would fill these in at random.
     """
-    if not (folder / part).is_dir():
+    path = folder / name
+    if not path.is_dir():
         raise ModelError(
-            f"{folder} is no Stable Diffusion folder: it lacks '{part}'; correct training.base in the profile."
+            f"{folder} is not a Stable Diffusion folder: it lacks '{name}'; "
+            "correct training.base in the profile."
         )
-    if part == "tokenizer" and not any(
-        (folder / part / name).is_file() for name in ("tokenizer.json", "vocab.json")
-    ):
-        raise ModelError(
-            f"{folder / part} lacks its vocabulary, tokenizer.json or vocab.json; fetch it again."
-        )
-    with loading(folder / part), quiet_hf_logging():
-        return _load(folder / part, dtype)
+    if name == "tokenizer" and not any((path / file).is_file() for file in ("tokenizer.json", "vocab.json")):
+        raise ModelError(f"{path} lacks its vocabulary, tokenizer.json or vocab.json; fetch it again.")
+    with loading(path), quiet_hf_logging():
+        return _load(path, dtype)
 
 
-def _load(folder: Path, dtype: torch.dtype) -> Any:
+def _load(path: Path, dtype: torch.dtype) -> Any:
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    if folder.name == "tokenizer":
-        return CLIPTokenizer.from_pretrained(folder, model_max_length=77, local_files_only=True)
-    if folder.name == "scheduler":
-        return DDPMScheduler.from_pretrained(folder, local_files_only=True)
-    kind = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}[folder.name]
-    model, report = kind.from_pretrained(
-        folder, use_safetensors=True, torch_dtype=dtype, output_loading_info=True, local_files_only=True
+    if path.name == "tokenizer":
+        return CLIPTokenizer.from_pretrained(path, model_max_length=77, local_files_only=True)
+    if path.name == "scheduler":
+        return DDPMScheduler.from_pretrained(path, local_files_only=True)
+    classes = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
+    model, report = classes[path.name].from_pretrained(
+        path, use_safetensors=True, torch_dtype=dtype, output_loading_info=True, local_files_only=True
     )
-    if report["missing_keys"]:
-        raise ModelError(
-            f"{folder} lacks {len(report['missing_keys'])} weights, such as {min(report['missing_keys'])}; fetch it again."
-        )
+    missing = report["missing_keys"]
+    if missing:
+        raise ModelError(f"{path} lacks {len(missing)} weights, such as {min(missing)}; fetch it again.")
     return model.eval().requires_grad_(False)
 
 
-def pixels(images: NDArray[np.uint8], size: int) -> torch.Tensor:
+def to_pixel_values(images: NDArray[np.uint8], size: int) -> torch.Tensor:
     """Uint8 ``[n, h, w]`` or ``[n, h, w, 3]`` to float32 ``[n, 3, size, size]`` in [-1, 1]."""
-    sized = resize(images, size)
-    tensor = torch.from_numpy(np.ascontiguousarray(sized)).float().div(127.5).sub(1)
-    return tensor[:, None].expand(-1, 3, -1, -1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
+    resized = resize(images, size)
+    tensor = torch.from_numpy(np.ascontiguousarray(resized)).float().div(127.5).sub(1)
+    if tensor.ndim == 3:
+        return tensor[:, None].expand(-1, 3, -1, -1)
+    return tensor.permute(0, 3, 1, 2)
 
 
 @torch.inference_mode()
 def encode_image(vae: Any, image: NDArray[np.uint8], size: int) -> torch.Tensor:
-    """Mean and deviation of the scaled latent's posterior, float32 ``[2, 4, size/8, size/8]``, on the CPU.
+    """Mean and std of the scaled latent's posterior, float32 ``[2, 4, size/8, size/8]``, on the CPU.
 
-    The posterior, not one sample of it, is kept: each training step then draws anew, as without a cache. Images pass one by
-    one, so that the bits of a latent do not depend on which others were encoded beside it.
+    Keeping the posterior instead of one sample lets each training step sample it, as without a cache. Images
+    are encoded one at a time, so that the bits of a latent do not depend on its batch.
     """
-    posterior = vae.encode(pixels(image[None], size).to(vae.device, vae.dtype)).latent_dist
+    pixel_values = to_pixel_values(image[None], size).to(vae.device, vae.dtype)
+    posterior = vae.encode(pixel_values).latent_dist
     return torch.cat([posterior.mean, posterior.std]).float().cpu() * vae.config.scaling_factor
 
 
@@ -104,19 +102,17 @@ def encode_image(vae: Any, image: NDArray[np.uint8], size: int) -> torch.Tensor:
 def encode_prompts(
     folder: Path, prompts: list[str], device: torch.device, dtype: torch.dtype
 ) -> torch.Tensor:
-    """Text embeddings ``[prompts, 77, d]``, each made by itself as latents are; the text encoder is dropped afterwards.
+    """Text embeddings ``[prompts, 77, d]``, encoded one at a time; the text encoder is freed afterwards.
 
-    Raises `ModelError` for a prompt that does not fit the encoder's 77 tokens: its end would be cut in silence.
+    Raises `ModelError` for a prompt of more than 77 tokens, which the tokenizer would truncate silently.
     """
-    tokenizer = load_part(folder, "tokenizer")
+    tokenizer = load_component(folder, "tokenizer")
+    limit = tokenizer.model_max_length
     for prompt in prompts:
         length = len(tokenizer(prompt)["input_ids"])
-        if length > tokenizer.model_max_length:
-            raise ModelError(
-                f"Prompt '{prompt}' has {length} tokens of at most {tokenizer.model_max_length}; shorten it."
-            )
-    encoder = load_part(folder, "text_encoder", dtype).to(device)
-    tokens = tokenizer(
-        prompts, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt"
-    )
-    return torch.cat([encoder(one[None].to(device)).last_hidden_state for one in tokens["input_ids"]])
+        if length > limit:
+            raise ModelError(f"Prompt '{prompt}' has {length} tokens of at most {limit}; shorten it.")
+    encoder = load_component(folder, "text_encoder", dtype).to(device)
+    tokens = tokenizer(prompts, padding="max_length", max_length=limit, return_tensors="pt")
+    embeddings = [encoder(ids[None].to(device)).last_hidden_state for ids in tokens["input_ids"]]
+    return torch.cat(embeddings)

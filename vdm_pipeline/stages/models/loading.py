@@ -1,4 +1,4 @@
-"""Guards around the libraries that load models: clear errors for damaged folders, and no code from a model's repository."""
+"""Guards around the libraries that load models: clear errors for damaged folders, and no remote code."""
 
 import json
 from collections.abc import Iterator
@@ -9,46 +9,54 @@ from typing import Any
 from vdm_pipeline.errors import ModelError, PipelineError
 
 REMOTE_CODE_KEYS = {"auto_map", "trust_remote_code"}
-"""Configuration keys by which transformers runs Python code from a model's repository, or asks at the terminal whether to."""
+"""Configuration keys that make transformers run Python code from a model's repository, or offer to."""
 MAX_MESSAGE = 160
-"""Characters of a library's message that our error repeats."""
+"""Length of a library's message in our error, characters."""
 
 
 @contextmanager
-def loading(what: Path) -> Iterator[None]:
-    """Turn whatever the libraries raise of a damaged or foreign model into a `ModelError`; memory that does not suffice passes."""
+def loading(path: Path) -> Iterator[None]:
+    """Turn the libraries' errors about a damaged or foreign model at ``path`` into `ModelError`.
+
+    Out-of-memory errors pass unchanged.
+    """
     try:
         yield
     except (PipelineError, MemoryError):
         raise
     except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":
+        if type(error).__name__ == "OutOfMemoryError":  # torch's; torch is not imported here
             raise
-        cause = _cause(error)
-        said = " ".join(str(cause).split())[:MAX_MESSAGE]
+        cause = _root_cause(error)
+        message = " ".join(str(cause).split())[:MAX_MESSAGE]
         raise ModelError(
-            f"{what} cannot be loaded ({type(cause).__name__}: {said}); put intact files of the model there, and pin them in the profile."
+            f"{path} cannot be loaded ({type(cause).__name__}: {message}); "
+            "put intact files of the model there, and pin them in the profile."
         ) from None
 
 
 def reject_remote_code(folder: Path) -> None:
-    """Raise `ModelError` if a configuration of the model asks for code to be run: a pin is of weights, and no one has read that code."""
+    """Raise `ModelError` if a configuration requests remote code: a pin covers weights, not code."""
     for path in sorted(folder.rglob("*config.json")):
         with loading(folder):
-            asked = REMOTE_CODE_KEYS & _keys(json.loads(path.read_text(encoding="utf-8")))
-        if asked:
+            requested = REMOTE_CODE_KEYS & _keys(json.loads(path.read_text(encoding="utf-8")))
+        if requested:
             raise ModelError(
-                f"{path} asks for code to be run ('{min(asked)}'), which is never done; take a model that needs none."
+                f"{path} requests remote code ('{min(requested)}'), which is never run; "
+                "use a model that needs none."
             )
 
 
 def _keys(value: Any) -> set[str]:
     """All keys of a configuration, at any depth."""
-    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return (set(value) if isinstance(value, dict) else set()).union(*map(_keys, inside))
+    if isinstance(value, dict):
+        return set(value).union(*map(_keys, value.values()))
+    if isinstance(value, list):
+        return set().union(*map(_keys, value))
+    return set()
 
 
-def _cause(error: BaseException) -> BaseException:
-    """What the libraries' own error came from: it says more than they do."""
+def _root_cause(error: BaseException) -> BaseException:
+    """The first error of the chain, which is more specific than the libraries' wrapper."""
     earlier = error.__cause__ or error.__context__
-    return _cause(earlier) if earlier else error
+    return _root_cause(earlier) if earlier else error

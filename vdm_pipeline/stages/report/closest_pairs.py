@@ -1,4 +1,4 @@
-"""The generated images that lie nearest to training images, each between that one and its nearest held-out one."""
+"""The generated images closest to training images, each with its nearest training and held-out image."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,36 +8,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_pipeline.io.images import data_uri, read_png
-from vdm_pipeline.stages.report.pictures import modest
-from vdm_pipeline.stages.report.wording import find, number
+from vdm_pipeline.stages.report.formatting import number
+from vdm_pipeline.stages.report.metric_values import lookup
+from vdm_pipeline.stages.report.pictures import thumbnail
 
 
 def held_out_ids(images: Mapping[str, Any]) -> list[str]:
-    """Ids of the held-out images that `closest` shows, each once."""
+    """Ids of the held-out images that `closest_pairs` shows, without duplicates."""
     return list(dict.fromkeys(pair["held_out_image"] for pairs in _pairs(images).values() for pair in pairs))
 
 
-def closest(
+def closest_pairs(
     images: Mapping[str, Any],
     arms: Mapping[str, Path],
     subset: Path,
     held_out: Mapping[str, NDArray[np.uint8]],
 ) -> dict[str, list[dict[str, Any]]]:
-    """By feature space: of each pair its names, nearness and pictures; ``arms`` are folders, ``held_out`` holds images ``[h, w]`` by id."""
-    return {
-        space: [
-            pair
-            | {
-                "nearness": number(pair["nearness"]),
-                "generated": data_uri(modest(read_png(arms[pair["arm"]], pair["file_name"]))),
-                "train": data_uri(modest(read_png(subset, f"images/{pair['train_image']}.png"))),
-                "held_out": data_uri(modest(held_out[pair["held_out_image"]])),
-            }
-            for pair in pairs
-        ]
-        for space, pairs in _pairs(images).items()
-    }
+    """Names, nearness and pictures of each pair, by feature space.
+
+    ``images`` is image_metrics.json, ``arms`` are folders, and ``held_out`` holds images ``[h, w]`` by id.
+    """
+
+    def with_pictures(pair: dict[str, Any]) -> dict[str, Any]:
+        return pair | {
+            "nearness": number(pair["nearness"]),
+            "generated": data_uri(thumbnail(read_png(arms[pair["arm"]], pair["file_name"]))),
+            "train": data_uri(thumbnail(read_png(subset, f"images/{pair['train_image']}.png"))),
+            "held_out": data_uri(thumbnail(held_out[pair["held_out_image"]])),
+        }
+
+    return {space: [with_pictures(pair) for pair in pairs] for space, pairs in _pairs(images).items()}
 
 
 def _pairs(images: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    return find(images, "memorization", "closest") or {}
+    return lookup(images, "memorization", "closest") or {}

@@ -1,4 +1,4 @@
-"""Real, baseline and LoRA images on one PNG."""
+"""A PNG with real, baseline and LoRA images."""
 
 from pathlib import Path
 
@@ -10,32 +10,51 @@ from vdm_pipeline.io.images import image_grid, read_png, resize, write_png
 from vdm_pipeline.io.tables import read_rows
 
 COLUMNS = 8
-MARGIN = 132
-"""Width of the row titles, pixels."""
+TITLE_WIDTH = 132
+"""Width of the row titles in pixels."""
+TITLE_SIZE = 14
+"""Font size of the row titles."""
+
+Images = list[NDArray[np.uint8]]
 
 
 def contact_sheet(
     real: dict[str, NDArray[np.uint8]], baseline: Path, generated: Path, path: Path, side: int = 96
 ) -> None:
-    """Three rows a class: real, baseline, LoRA; a column of the last two shares its prompt and seed. Colour is kept where there is any."""
-    rows = read_rows(generated / "metadata.jsonl")
-    titles, cells = [], []
-    for name, images in real.items():
-        chosen = [row["file_name"] for row in rows if row["label"] == name][:COLUMNS]
-        for title, pictures in (
-            ("real", list(images[: len(chosen)])),
-            ("baseline", [read_png(baseline, file) for file in chosen]),
-            ("with LoRA", [read_png(generated, file) for file in chosen]),
-        ):
-            titles.append(f"{name}\n{title}")
-            blank = [np.full((side, side), 255, np.uint8)] * (COLUMNS - len(pictures))
-            cells += [resize(picture[None], side)[0] for picture in pictures] + blank
-    if any(cell.ndim == 3 for cell in cells):
-        cells = [cell if cell.ndim == 3 else np.repeat(cell[..., None], 3, axis=2) for cell in cells]
-    grid = image_grid(cells, COLUMNS)
-    sheet = Image.new("RGB" if grid.ndim == 3 else "L", (MARGIN + grid.shape[1], grid.shape[0]), "white")
-    sheet.paste(Image.fromarray(grid), (MARGIN, 0))
+    """Three rows per class: real, baseline, LoRA. Columns of the last two share prompt and seed.
+
+    The sheet is RGB if any image is.
+    """
+    rows = _sheet_rows(real, baseline, generated)
+    blank = np.full((side, side), 255, np.uint8)
+    cells: Images = []
+    for pictures in rows.values():
+        cells += [resize(picture[None], side)[0] for picture in pictures]
+        cells += [blank] * (COLUMNS - len(pictures))
+    grid = image_grid(_same_channels(cells), COLUMNS)
+    sheet = Image.new("RGB" if grid.ndim == 3 else "L", (TITLE_WIDTH + grid.shape[1], grid.shape[0]), "white")
+    sheet.paste(Image.fromarray(grid), (TITLE_WIDTH, 0))
     draw = ImageDraw.Draw(sheet)
-    for index, title in enumerate(titles):
-        draw.text((6, index * (side + 2) + side // 2 - 14), title, fill="black", font_size=14)
+    for index, title in enumerate(rows):
+        top = index * (side + 2) + side // 2 - TITLE_SIZE
+        draw.text((6, top), title, fill="black", font_size=TITLE_SIZE)
     write_png(path, np.asarray(sheet))
+
+
+def _sheet_rows(real: dict[str, NDArray[np.uint8]], baseline: Path, generated: Path) -> dict[str, Images]:
+    """Images by the title of their row."""
+    metadata = read_rows(generated / "metadata.jsonl")
+    rows: dict[str, Images] = {}
+    for name, images in real.items():
+        files = [row["file_name"] for row in metadata if row["label"] == name][:COLUMNS]
+        rows[f"{name}\nreal"] = list(images[: len(files)])
+        rows[f"{name}\nbaseline"] = [read_png(baseline, file) for file in files]
+        rows[f"{name}\nLoRA"] = [read_png(generated, file) for file in files]
+    return rows
+
+
+def _same_channels(images: Images) -> Images:
+    """All images as RGB if any is, else as they are."""
+    if all(image.ndim == 2 for image in images):
+        return images
+    return [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in images]

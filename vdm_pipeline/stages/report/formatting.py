@@ -1,63 +1,52 @@
-"""How figures are written: one way for tables, one for sentences; what is absent says so."""
+"""Text for figures: numbers in tables, values with intervals in sentences, and a text for missing values."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from vdm_pipeline.stages.report.metric_values import has_value, lookup
 
 NOT_MEASURED = "not measured"
 
 
-def find(tree: Any, *keys: str) -> Any:
-    """What stands at the end of nested keys; None as soon as one is absent."""
-    for key in keys:
-        tree = tree.get(key) if isinstance(tree, Mapping) else None
-    return tree
-
-
 def number(value: Any) -> str:
-    """Three significant digits, trailing zeros kept; counts as they are; ``not measured`` for what is absent."""
+    """Three significant digits with trailing zeros; integers unchanged; ``not measured`` without a value."""
     if not isinstance(value, int | float):
         return NOT_MEASURED
     if isinstance(value, int):
         return str(value)
-    return f"{value:#.3g}".rstrip(".") if abs(value) < 999.5 else short(value)
+    return f"{value:#.3g}".rstrip(".") if abs(value) < 999.5 else short_number(value)
 
 
-def short(value: float) -> str:
-    """Three significant digits, and all digits before the point: 0.5, 12.3, 1234."""
+def short_number(value: float) -> str:
+    """Three significant digits, but every digit before the decimal point: 0.5, 12.3, 1234."""
     return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
 
 
-def chance(p: float) -> str:
-    """A p-value, two significant digits: no test here resolves more."""
+def p_value(p: float) -> str:
+    """Two significant digits: no test here resolves more."""
     return f"{p:.2g}"
 
 
-def interval(metric: Mapping[str, Any] | None) -> str:
-    """``value [low, high]``, the value alone if it has no interval, or ``not measured``."""
+def with_interval(metric: Mapping[str, Any] | None) -> str:
+    """``value [low, high]``, the value alone if there is no interval, or ``not measured``."""
+    return _with_interval(metric, short_number)
+
+
+def percent(metric: Mapping[str, Any] | None) -> str:
+    """Like `with_interval`, in per cent."""
+    return _with_interval(metric, "{:.0%}".format)
+
+
+def capitalized(text: str) -> str:
+    """The text with a capital first letter; the rest is unchanged."""
+    return text[:1].upper() + text[1:]
+
+
+def _with_interval(metric: Mapping[str, Any] | None, text: Callable[[float], str]) -> str:
     if not has_value(metric):
         return NOT_MEASURED
-    ci95 = find(metric, "ci95")
-    return short(find(metric, "value")) + (" [{}, {}]".format(*map(short, ci95)) if ci95 else "")
-
-
-def share(metric: Mapping[str, Any] | None) -> str:
-    """Like `interval`, in per cent."""
-    if not has_value(metric):
-        return NOT_MEASURED
-    ci95 = find(metric, "ci95")
-    return f"{find(metric, 'value'):.0%}" + (f" [{ci95[0]:.0%}, {ci95[1]:.0%}]" if ci95 else "")
-
-
-def has_value(metric: Mapping[str, Any] | None) -> bool:
-    """Whether there is a figure at all."""
-    return find(metric, "value") is not None
-
-
-def bound(metric: Mapping[str, Any], which: int) -> float:
-    """An end of the interval, 0 or 1; the value where it has none."""
-    return (metric.get("ci95") or (metric["value"],) * 2)[which]
-
-
-def below(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether the whole interval of ``one`` lies below that of ``other``."""
-    return bound(one, 1) < bound(other, 0)
+    value, interval = text(lookup(metric, "value")), lookup(metric, "ci95")
+    if not interval:
+        return value
+    low, high = interval
+    return f"{value} [{text(low)}, {text(high)}]"

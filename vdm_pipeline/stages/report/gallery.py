@@ -1,4 +1,4 @@
-"""Real images, and below them the arms: a column shares its prompt and seed."""
+"""The gallery: a row of real images, then one row per arm; images in a column share prompt and seed."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.images import data_uri, read_png
 from vdm_pipeline.io.tables import read_json, read_rows
-from vdm_pipeline.stages.report.pictures import MODEST, spread
+from vdm_pipeline.stages.report.pictures import THUMBNAIL_SIDE, evenly_spaced
 
-COLUMNS, FEWER = 8, 4
-"""Images a row; the fewer of large images, so that the page stays small."""
-PAIRED = ("label", "prompt", "seed")
+COLUMNS, LARGE_COLUMNS = 8, 4
+"""Images per row; fewer if they are larger than thumbnails, so that the page stays small."""
+SHARED_BY_ARMS = ("label", "prompt", "seed")
 """What all images of a column must share."""
-ALSO_PAIRED = ("scheduler", "steps", "guidance_scale", "size", "base_model")
-"""What baseline and LoRA must share besides; extra arms differ in just these."""
+SHARED_WITH_BASELINE = (*SHARED_BY_ARMS, "scheduler", "steps", "guidance_scale", "size", "base_model")
+"""What LoRA and baseline images must share. Extra arms may differ in the additional keys."""
 
 
 class Picture(NamedTuple):
-    """An image and what is known of it; ``short`` stands below it, ``lines`` are there once it is enlarged."""
+    """An image, a short text below it, and lines that are shown when it is enlarged."""
 
     uri: str
     alt: str
@@ -29,11 +29,18 @@ class Picture(NamedTuple):
     lines: list[str]
 
 
-class Strip(NamedTuple):
+class GalleryRow(NamedTuple):
     """A row of the gallery."""
 
     title: str
     pictures: list[Picture]
+
+
+class Arm(NamedTuple):
+    """An arm's folder, and its rows of ``metadata.jsonl``."""
+
+    folder: Path
+    rows: list[dict[str, Any]]
 
 
 def gallery(
@@ -42,67 +49,69 @@ def gallery(
     baseline: Path,
     generated: Path,
     extra: Path | None = None,
-) -> dict[str, list[Strip]]:
-    """For each class: real images ``[n, h, w]``, the baseline, the LoRA, and extra arms, whose folders stand in ``extra``.
+) -> dict[str, list[GalleryRow]]:
+    """Rows by class: real images ``[n, h, w]``, the baseline, the LoRA, and the arms in folder ``extra``.
 
-    Raises `PipelineError` for arms whose images are no pairs.
+    Raises `PipelineError` if the arms do not hold the same prompts and seeds.
     """
-    rows = paired_rows(baseline, generated, PAIRED + ALSO_PAIRED)
-    arms = {"baseline": (baseline, paired_rows(generated, baseline, PAIRED)), "LoRA": (generated, rows)}
-    if extra:
-        arms |= {
-            name: (extra / name, paired_rows(generated, extra / name, PAIRED))
-            for name in read_json(extra / "arms.json")
-        }
-    columns = _columns(generated, rows, real)
-    return {name: _strips(name, list(real.get(name, ()))[:columns], arms, columns) for name in class_names}
+    lora = Arm(generated, paired_rows(baseline, generated, SHARED_WITH_BASELINE))
+    arms = {"baseline": Arm(baseline, paired_rows(generated, baseline, SHARED_BY_ARMS)), "LoRA": lora}
+    for name in read_json(extra / "arms.json") if extra else ():
+        arms[name] = Arm(extra / name, paired_rows(generated, extra / name, SHARED_BY_ARMS))
+    columns = _column_count(lora, real)
+    return {
+        name: [_real_row(name, list(real.get(name, ()))[:columns]), *_arm_rows(name, arms, columns)]
+        for name in class_names
+    }
 
 
-def paired_rows(theirs: Path, ours: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of ``ours``; raises `PipelineError` unless ``theirs`` has an image of the same name for each, the same in ``keys``."""
-    twins = {row["file_name"]: row for row in read_rows(theirs / "metadata.jsonl", ("file_name",))}
-    rows = read_rows(ours / "metadata.jsonl", ("file_name", "label", "prompt"))
+def paired_rows(reference: Path, folder: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """The metadata rows of ``folder``.
+
+    Raises `PipelineError` unless ``reference`` has an image of the same name, with equal ``keys``, for each.
+    """
+    references = {row["file_name"]: row for row in read_rows(reference / "metadata.jsonl", ("file_name",))}
+    rows = read_rows(folder / "metadata.jsonl", ("file_name", "label", "prompt"))
     for row in rows:
-        twin = twins.get(row["file_name"], {})
-        differing = [key for key in keys if twin.get(key) != row.get(key)]
+        other = references.get(row["file_name"], {})
+        differing = [key for key in keys if other.get(key) != row.get(key)]
         if differing:
             raise PipelineError(
-                f"{row['file_name']} in {theirs} and in {ours} differ in {', '.join(differing)}, so they are no pair; "
+                f"{row['file_name']} in {reference} and in {folder} are not a pair: they differ in "
+                f"{', '.join(differing)}; "
                 "materialize baseline_images, generated_images and extra_images again."
             )
     return rows
 
 
-def _strips(
-    label: str,
-    real: list[NDArray[np.uint8]],
-    arms: Mapping[str, tuple[Path, list[dict[str, Any]]]],
-    columns: int,
-) -> list[Strip]:
-    shown = [
-        Picture(data_uri(image), f"real, {label}", "", [f"real, {label}", "held out: val"]) for image in real
-    ]
-    strips = [Strip("real", shown)]
-    for title, (folder, rows) in arms.items():
-        chosen = spread([row for row in rows if row["label"] == label], columns)
-        strips.append(Strip(title, [_picture(title, folder, row) for row in chosen]))
-    return strips
+def _real_row(label: str, images: list[NDArray[np.uint8]]) -> GalleryRow:
+    title = f"real, {label}"
+    return GalleryRow(
+        "real", [Picture(data_uri(image), title, "", [title, "held out: val"]) for image in images]
+    )
+
+
+def _arm_rows(label: str, arms: Mapping[str, Arm], columns: int) -> list[GalleryRow]:
+    rows = []
+    for title, arm in arms.items():
+        shown = evenly_spaced([row for row in arm.rows if row["label"] == label], columns)
+        rows.append(GalleryRow(title, [_picture(title, arm.folder, row) for row in shown]))
+    return rows
 
 
 def _picture(arm: str, folder: Path, row: Mapping[str, Any]) -> Picture:
-    made = [f"{row['steps']} steps"] + ([f"scheduler {row['scheduler']}"] if "scheduler" in row else [])
+    scheduler = f", scheduler {row['scheduler']}" if "scheduler" in row else ""
     lines = [
         f"{arm}, {row['label']}",
         f"prompt: {row['prompt']}",
-        f"seed {row['seed']}, {', '.join(made)}",
+        f"seed {row['seed']}, {row['steps']} steps{scheduler}",
         f"file {row['file_name']}",
     ]
     uri = data_uri(read_png(folder, row["file_name"]))
     return Picture(uri, f"{arm}, seed {row['seed']}: {row['prompt']}", f"seed {row['seed']}", lines)
 
 
-def _columns(folder: Path, rows: Sequence[Mapping[str, Any]], real: Mapping[str, NDArray[np.uint8]]) -> int:
-    sides = [len(read_png(folder, row["file_name"])) for row in rows[:1]] + [
-        images.shape[1] for images in real.values() if len(images)
-    ]
-    return COLUMNS if max(sides, default=0) <= MODEST else FEWER
+def _column_count(arm: Arm, real: Mapping[str, NDArray[np.uint8]]) -> int:
+    sides = [len(read_png(arm.folder, row["file_name"])) for row in arm.rows[:1]]
+    sides += [images.shape[1] for images in real.values() if len(images)]
+    return COLUMNS if max(sides, default=0) <= THUMBNAIL_SIDE else LARGE_COLUMNS

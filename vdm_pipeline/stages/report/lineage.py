@@ -1,81 +1,86 @@
-"""What was made from what, and what it cost, from the records of the assets."""
+"""Tables of the lineage and the cost of each asset, from the manifests."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from vdm_pipeline.io.manifest import Manifest
+from vdm_pipeline.stages.report.formatting import NOT_MEASURED, number
 from vdm_pipeline.stages.report.tables import Block, Cell, Row, Table
-from vdm_pipeline.stages.report.wording import NOT_MEASURED, number
 
-DIGITS = 12
-"""Of a sha256, as many as tell files apart."""
-DRAWN = ("generated_images", "baseline_images", "extra_images")
+HASH_DIGITS = 12
+"""Digits of a SHA-256 that are shown."""
+IMAGE_ASSETS = ("generated_images", "baseline_images", "extra_images")
 
 
 def lineage_table(manifests: Mapping[str, Manifest]) -> Table:
-    """An asset a row: versions of data and code, what it was made from, and its files with the start of their sha256."""
+    """One row per asset: versions of data and code, inputs, and files with the start of their SHA-256."""
     rows = [
-        Row(name, [Cell(record.data_version), Cell(record.code_version), _inputs(record), _files(record)])
-        for name, record in manifests.items()
+        Row(
+            name,
+            [
+                Cell(manifest.data_version),
+                Cell(manifest.code_version),
+                _inputs_cell(manifest),
+                _files_cell(manifest),
+            ],
+        )
+        for name, manifest in manifests.items()
     ]
-    return Table(
-        "What was made from what",
-        ["data version", "code version", "made from", "files, sha256"],
-        _blocks(rows, 4),
-    )
+    columns = ["data version", "code version", "inputs", "files, SHA-256"]
+    return Table("Versions, inputs and files of each asset", columns, _blocks(rows, len(columns)))
 
 
 def cost_table(manifests: Mapping[str, Manifest]) -> Table:
-    """Seconds, peak memory, and images a second where images are drawn or learnt from."""
+    """Seconds and peak memory; for generation and training also images per second."""
     rows = [
-        Row(name, [Cell(number(record.seconds)), Cell(number(record.peak_memory_mb)), Cell(_speed(record))])
-        for name, record in manifests.items()
+        Row(name, [Cell(number(item.seconds)), Cell(number(item.peak_memory_mb)), Cell(_speed(item))])
+        for name, item in manifests.items()
     ]
     if manifests:
-        rows.append(
-            Row(
-                "together",
-                [Cell(number(sum(record.seconds for record in manifests.values()))), Cell(""), Cell("")],
-            )
-        )
-    return Table(
-        "Cost of each asset",
-        ["seconds", "peak memory of its process meanwhile, MB", "images a second"],
-        _blocks(rows, 3),
-    )
+        total = sum(manifest.seconds for manifest in manifests.values())
+        rows.append(Row("total", [Cell(number(total)), Cell(""), Cell("")]))
+    columns = ["seconds", "peak process memory, MB", "images per second"]
+    return Table("Cost of each asset", columns, _blocks(rows, len(columns)))
 
 
-def images_per_second(record: Manifest) -> float | None:
-    """Of training and drawing, as it was measured; None for other assets, and where images of an earlier run were taken over."""
-    metadata: dict[str, Any] = record.metadata
-    if record.asset == "lora_weights":
+def images_per_second(manifest: Manifest) -> float | None:
+    """Measured speed of training or generation.
+
+    None for other assets, and where images of an earlier run were reused.
+    """
+    metadata: dict[str, Any] = manifest.metadata
+    if manifest.asset == "lora_weights":
         return metadata.get("images_per_s")
-    arms = [key.removeprefix("n") for key in metadata if key == "n" or key.startswith("n_")]
-    if record.asset not in DRAWN or not arms or not all(metadata.get(f"images_per_s{arm}") for arm in arms):
+    if manifest.asset not in IMAGE_ASSETS:
         return None
-    seconds = sum(metadata[f"n{arm}"] / metadata[f"images_per_s{arm}"] for arm in arms)
-    return sum(metadata[f"n{arm}"] for arm in arms) / seconds
+    suffixes = [key.removeprefix("n") for key in metadata if key == "n" or key.startswith("n_")]
+    if not suffixes or not all(metadata.get(f"images_per_s{suffix}") for suffix in suffixes):
+        return None
+    seconds = sum(metadata[f"n{suffix}"] / metadata[f"images_per_s{suffix}"] for suffix in suffixes)
+    return sum(metadata[f"n{suffix}"] for suffix in suffixes) / seconds
 
 
-def _speed(record: Manifest) -> str:
-    speed = images_per_second(record)
+def _speed(manifest: Manifest) -> str:
+    speed = images_per_second(manifest)
     return "" if speed is None else number(float(speed))
 
 
-def _inputs(record: Manifest) -> Cell:
-    return Cell("\n".join(f"{name} {version[:8]}" for name, version in record.inputs.items()))
+def _inputs_cell(manifest: Manifest) -> Cell:
+    return Cell("\n".join(f"{name} {version[:8]}" for name, version in manifest.inputs.items()))
 
 
-def _files(record: Manifest) -> Cell:
-    """Each file that is no picture; of pictures the number."""
-    named = [
-        f"{name.rsplit('/', 1)[-1]} {digest[:DIGITS]}"
-        for name, digest in record.files.items()
+def _files_cell(manifest: Manifest) -> Cell:
+    """Each file that is not a PNG, and the number of PNGs."""
+    lines = [
+        f"{name.rsplit('/', 1)[-1]} {sha256[:HASH_DIGITS]}"
+        for name, sha256 in manifest.files.items()
         if not name.endswith(".png")
     ]
-    pictures = sum(name.endswith(".png") for name in record.files)
-    return Cell("\n".join(named + ([f"{pictures} PNG"] if pictures else [])))
+    n_png = sum(name.endswith(".png") for name in manifest.files)
+    if n_png:
+        lines.append(f"{n_png} PNG")
+    return Cell("\n".join(lines))
 
 
-def _blocks(rows: list[Row], columns: int) -> list[Block]:
-    return [Block("", rows or [Row(NOT_MEASURED, [Cell("")] * columns)])]
+def _blocks(rows: list[Row], n_columns: int) -> list[Block]:
+    return [Block("", rows or [Row(NOT_MEASURED, [Cell("")] * n_columns)])]

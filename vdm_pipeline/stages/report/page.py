@@ -1,4 +1,4 @@
-"""`report`: one self-contained page from what the other stages wrote."""
+"""`report`: one self-contained HTML page from the files of the upstream assets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,29 +14,27 @@ from vdm_pipeline.io.manifest import Manifest
 from vdm_pipeline.io.tables import read_json
 from vdm_pipeline.settings import Data, Profile
 from vdm_pipeline.stages.report import pictures
-from vdm_pipeline.stages.report.copies import closest
+from vdm_pipeline.stages.report.cautions import cautions
+from vdm_pipeline.stages.report.closest_pairs import closest_pairs
+from vdm_pipeline.stages.report.formatting import NOT_MEASURED, number
 from vdm_pipeline.stages.report.gallery import gallery
-from vdm_pipeline.stages.report.image_tables import (
-    cautions,
-    copies_table,
-    group_title,
-    metrics_table,
-    paired_table,
-    utility_table,
-)
+from vdm_pipeline.stages.report.image_tables import copies_table, metrics_table, paired_table, utility_table
+from vdm_pipeline.stages.report.label_tables import fault_table, is_calibrated, label_table
 from vdm_pipeline.stages.report.lineage import cost_table, lineage_table
-from vdm_pipeline.stages.report.tables import calibrated, fault_table, label_table
-from vdm_pipeline.stages.report.verdicts.glance import verdicts
-from vdm_pipeline.stages.report.wording import NOT_MEASURED, number
+from vdm_pipeline.stages.report.titles import OVERALL, SPACE_TITLES, group_title
+from vdm_pipeline.stages.report.verdicts.glance import all_verdicts
 
 TEMPLATES = Path(__file__).parent / "templates"
-MARKS = {"good": "✓", "bad": "✗", "mixed": "±", "open": "≈", "absent": "–"}
-TAGS = {"good": "good", "bad": "poor", "mixed": "mixed", "open": "not clear", "absent": NOT_MEASURED}
-KINDS = {"pneumoniamnist": "PneumoniaMNIST, real radiographs", "chestmnist": "ChestMNIST, real radiographs"}
+MARKS = {"good": "✓", "bad": "✗", "mixed": "±", "unclear": "≈", "absent": "–"}
+TAGS = {"good": "good", "bad": "poor", "mixed": "mixed", "unclear": "not clear", "absent": NOT_MEASURED}
+DATASET_TITLES = {
+    "pneumoniamnist": "PneumoniaMNIST (real radiographs)",
+    "chestmnist": "ChestMNIST (real radiographs)",
+}
 
 
 class NotMeasured(ChainableUndefined):
-    """What a template asks for and the inputs lack."""
+    """The text that a template shows for a value that the metric files lack."""
 
     def __str__(self) -> str:
         return NOT_MEASURED
@@ -44,10 +42,11 @@ class NotMeasured(ChainableUndefined):
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """Where the upstream stages' files stand, and the records of their assets by name.
+    """Files of the upstream assets, their manifests by asset, and the real images that the page shows.
 
-    ``real`` holds held-out real images, uint8 ``[n, h, w]``, by class; ``doubted`` those of the first `pictures.SUSPECTS` rows
-    of ``suspects``; ``held_out`` those that `copies.held_out_ids` names, ``[h, w]`` by id. Colour images have a last axis of 3.
+    Images are uint8, ``[h, w]`` or ``[h, w, 3]``. ``real_images`` are held-out ones ``[n, h, w]`` by class.
+    ``suspect_images`` belong to the first `pictures.MAX_SUSPECTS` rows of ``suspects``. ``held_out_images``
+    are those of `closest_pairs.held_out_ids`, by id.
     """
 
     profile: Profile
@@ -64,19 +63,19 @@ class ReportInputs:
     generated: Path
     baseline: Path
     extra: Path
-    real: dict[str, NDArray[np.uint8]]
-    doubted: NDArray[np.uint8]
-    held_out: Mapping[str, NDArray[np.uint8]]
+    real_images: dict[str, NDArray[np.uint8]]
+    suspect_images: NDArray[np.uint8]
+    held_out_images: Mapping[str, NDArray[np.uint8]]
 
     @property
     def arms(self) -> dict[str, Path]:
-        """Folders of all arms, by the names that they have in image_metrics.json."""
+        """Folders of all arms, by their names in image_metrics.json."""
         extra = {name: self.extra / name for name in read_json(self.extra / "arms.json")}
         return {"baseline": self.baseline, "lora": self.generated, **extra}
 
 
 def render_report(path: Path, inputs: ReportInputs) -> None:
-    """Write the page; every picture is inside it and nothing is fetched when it is opened."""
+    """Write the page. It embeds every picture and loads nothing when it is opened."""
     from jinja2 import Environment, FileSystemLoader
 
     environment = Environment(
@@ -91,66 +90,64 @@ def render_report(path: Path, inputs: ReportInputs) -> None:
     write_text(path, page.lstrip())
 
 
-def ran_on(data: Data) -> str:
-    """What the images are images of, in the first words of the page."""
+def data_title(data: Data) -> str:
+    """What the images show: the first words of the page."""
     if data.source == "phantom":
-        return "Rendered phantoms – no patient data"
-    return KINDS.get(data.dataset, f"{data.dataset}, real images")
+        return "Rendered phantoms (no patient data)"
+    return DATASET_TITLES.get(data.dataset, f"{data.dataset} (real images)")
 
 
 def _context(inputs: ReportInputs) -> dict[str, Any]:
-    profile = inputs.profile
-    labels, images, faults = (
-        read_json(path) for path in (inputs.label_metrics, inputs.image_metrics, inputs.faults)
-    )
+    profile, names = inputs.profile, inputs.profile.classes.names
+    labels, images = read_json(inputs.label_metrics), read_json(inputs.image_metrics)
+    faults = read_json(inputs.faults)
     return {
         "profile": profile,
-        "ran_on": ran_on(profile.data),
+        "data_title": data_title(profile.data),
         "phantom": profile.data.source == "phantom",
         "summary": read_json(inputs.summary),
-        "verdicts": verdicts(labels, images, profile.classes.names, profile.checks.max_copied),
+        "verdicts": all_verdicts(labels, images, names, profile.checks.max_copied),
         "marks": MARKS,
         "tags": TAGS,
-        "gallery": gallery(
-            profile.classes.names, inputs.real, inputs.baseline, inputs.generated, inputs.extra
-        ),
-        **_images(inputs, images),
-        **_labels(inputs, labels, faults),
-        "subset": pictures.learnt_from(inputs.subset),
-        "loss": pictures.plots(inputs.lora, {"loss": "loss of training and held-out images by step"}),
+        "gallery": gallery(names, inputs.real_images, inputs.baseline, inputs.generated, inputs.extra),
+        **_image_context(inputs, images),
+        **_label_context(inputs, labels, faults),
+        "subset_cards": pictures.subset_cards(inputs.subset),
+        "loss_plots": pictures.embedded_plots(inputs.lora, pictures.LOSS_PLOTS),
         "lineage_table": lineage_table(inputs.manifests),
         "cost_table": cost_table(inputs.manifests),
     }
 
 
-def _images(inputs: ReportInputs, images: dict[str, Any]) -> dict[str, Any]:
-    """What is measured of the generated images."""
+def _image_context(inputs: ReportInputs, images: dict[str, Any]) -> dict[str, Any]:
+    """Tables, plots and pictures of the image metrics."""
     names, folder = inputs.profile.classes.names, inputs.image_plots
+    groups = (OVERALL, *names)
     return {
         "images": images,
-        "image_tables": {group_title(group): metrics_table(images, group) for group in ("overall", *names)},
+        "image_tables": {group_title(group): metrics_table(images, group) for group in groups},
         "cautions": cautions(images),
-        "paired_table": paired_table(images, ("overall", *names)),
+        "paired_table": paired_table(images, groups),
         "copies_table": copies_table(images),
         "utility_table": utility_table(images, names),
-        "closest": closest(images, inputs.arms, inputs.subset, inputs.held_out),
-        "image_plots": pictures.plots(folder, pictures.IMAGE_PLOTS),
-        "paired_plots": pictures.plots(folder, pictures.PAIRED_PLOTS),
-        "copies_plots": pictures.plots(folder, pictures.COPIES_PLOTS),
-        "utility_plots": pictures.plots(folder, pictures.UTILITY_PLOTS),
+        "closest_pairs": closest_pairs(images, inputs.arms, inputs.subset, inputs.held_out_images),
+        "space_titles": SPACE_TITLES,
+        "image_plots": pictures.embedded_plots(folder, pictures.IMAGE_PLOTS),
+        "paired_plots": pictures.embedded_plots(folder, pictures.PAIRED_PLOTS),
+        "copies_plots": pictures.embedded_plots(folder, pictures.COPIES_PLOTS),
+        "utility_plots": pictures.embedded_plots(folder, pictures.UTILITY_PLOTS),
     }
 
 
-def _labels(inputs: ReportInputs, labels: dict[str, Any], faults: dict[str, Any]) -> dict[str, Any]:
-    """What is measured of the labels and of the archive."""
+def _label_context(inputs: ReportInputs, labels: dict[str, Any], faults: dict[str, Any]) -> dict[str, Any]:
+    """Tables, plots and pictures of the labels and of faulty images."""
+    used = {split: scores["true_labels"] for split, scores in labels.items() if "true_labels" in scores}
     return {
         "label_table": label_table(labels),
-        "calibrated": calibrated(labels),
-        "true_labels": {
-            split: scores["true_labels"] for split, scores in labels.items() if "true_labels" in scores
-        },
-        "label_plots": pictures.plots(inputs.label_plots, pictures.LABEL_PLOTS),
+        "is_calibrated": is_calibrated(labels),
+        "true_labels": used,
+        "label_plots": pictures.embedded_plots(inputs.label_plots, pictures.LABEL_PLOTS),
         "fault_table": fault_table(faults, inputs.profile.subset.exclude),
         "class_counts": faults.get("classes", {}),
-        **pictures.doubted(inputs.suspects, inputs.doubted),
+        **pictures.suspect_labels(inputs.suspects, inputs.suspect_images),
     }

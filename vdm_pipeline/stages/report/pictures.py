@@ -1,4 +1,4 @@
-"""Pictures that the page embeds: never more pixels than it can show, and plots with words for those who do not see them."""
+"""Images and plots embedded in the page, as thumbnails and with alternative text."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,77 +9,73 @@ from numpy.typing import NDArray
 
 from vdm_pipeline.io.images import data_uri, file_uri, read_png, resize
 from vdm_pipeline.io.tables import read_rows
+from vdm_pipeline.stages.evaluation.spaces import SPACES
+from vdm_pipeline.stages.report.titles import SPACE_TITLES
 
-SUSPECTS = 12
-"""Doubted labels that are shown."""
-LEARNT_FROM = 12
-"""Images of the subset that are shown."""
-MODEST = 128
-"""Largest side of a small picture, pixels; larger ones are brought down to it, smaller ones stay as they are."""
+MAX_SUSPECTS = 12
+"""Suspect labels that are shown."""
+SUBSET_IMAGES = 12
+"""Images of the training subset that are shown."""
+THUMBNAIL_SIDE = 128
+"""Largest side of a thumbnail in pixels. Larger images are scaled down; smaller ones keep their size."""
 LABEL_PLOTS = {
     "roc": "ROC curve of the labels on test",
-    "reliability": "share of labels that are right against their confidence, on test",
+    "reliability": "share of correct labels by confidence, on test",
     "confusion": "confusion matrix of the labels on test",
-    "scores": "scores of the test images by their true class",
+    "scores": "scores of the test images by true class",
 }
 IMAGE_PLOTS = {
-    "kid_labeller": "KID of each arm with its interval, in the labeller's space",
-    "kid_independent": "KID of each arm with its interval, in the independent space",
-    "neighbours_labeller": "precision, recall, density and coverage of each arm, in the labeller's space",
-    "neighbours_independent": "precision, recall, density and coverage of each arm, in the independent space",
+    **{f"kid_{space}": f"KID of each arm with its interval, {SPACE_TITLES[space]}" for space in SPACES},
+    **{
+        f"neighbours_{space}": f"precision, recall, density and coverage of each arm, {SPACE_TITLES[space]}"
+        for space in SPACES
+    },
 }
-PAIRED_PLOTS = {"paired": "LoRA minus baseline of each metric, in half-widths of its interval"}
+PAIRED_PLOTS = {"paired": "LoRA minus baseline for each metric, in half-widths of its interval"}
 COPIES_PLOTS = {
-    "copies_labeller": "share of each arm near training and near held-out images, in the labeller's space",
-    "copies_independent": "share of each arm near training and near held-out images, in the independent space",
+    f"copies_{space}": f"share of each arm near training and near held-out images, {SPACE_TITLES[space]}"
+    for space in SPACES
 }
-UTILITY_PLOTS = {"utility": "balanced accuracy of the classifier by what it was trained on"}
+UTILITY_PLOTS = {"utility": "balanced accuracy of the classifier by training set"}
+LOSS_PLOTS = {"loss": "loss on training and held-out images by step"}
 
 
-def plots(folder: Path, names: dict[str, str]) -> list[dict[str, str]]:
-    """Plots that are there, in the order of ``names``, with what they show."""
-    return [
-        {"uri": file_uri(path), "alt": alt}
-        for name, alt in names.items()
-        if (path := folder / f"{name}.png").is_file()
-    ]
+def embedded_plots(folder: Path, titles: dict[str, str]) -> list[dict[str, str]]:
+    """The plots that exist in ``folder``, in the order of ``titles``, with alternative text."""
+    paths = {folder / f"{name}.png": title for name, title in titles.items()}
+    return [{"uri": file_uri(path), "alt": title} for path, title in paths.items() if path.is_file()]
 
 
-def modest(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The image ``[h, w]`` or ``[h, w, 3]``, square and at most `MODEST` pixels a side."""
-    return image if len(image) <= MODEST else resize(image[None], MODEST)[0]
+def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The square image ``[h, w]`` or ``[h, w, 3]`` with at most `THUMBNAIL_SIDE` pixels per side."""
+    return image if len(image) <= THUMBNAIL_SIDE else resize(image[None], THUMBNAIL_SIDE)[0]
 
 
-def spread(rows: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """``count`` rows evenly over the list, the first included; never a choice by looks."""
-    step = max(1, len(rows) // count)
-    return list(rows[::step][:count])
+def evenly_spaced(rows: Sequence[dict[str, Any]], n: int) -> list[dict[str, Any]]:
+    """Up to ``n`` rows at equal distances, starting with the first; never selected by appearance."""
+    step = max(1, len(rows) // n)
+    return list(rows[::step][:n])
 
 
-def learnt_from(subset: Path) -> list[dict[str, str]]:
-    """Images of the subset, with caption and true label."""
-    rows = spread(read_rows(subset / "metadata.jsonl", ("file_name", "text", "ground_truth")), LEARNT_FROM)
+def subset_cards(subset: Path) -> list[dict[str, str]]:
+    """Images of the training subset, each with its caption and true label."""
+    rows = read_rows(subset / "metadata.jsonl", ("file_name", "text", "ground_truth"))
     return [
         {
-            "uri": data_uri(modest(read_png(subset, row["file_name"]))),
-            "text": row["text"],
-            "truth": row["ground_truth"],
+            "uri": data_uri(thumbnail(read_png(subset, row["file_name"]))),
+            "caption": row["text"],
+            "true_label": row["ground_truth"],
         }
-        for row in rows
+        for row in evenly_spaced(rows, SUBSET_IMAGES)
     ]
 
 
-def doubted(suspects: Path, images: NDArray[np.uint8]) -> dict[str, Any]:
-    """How many labels are doubted, and the worst with their images ``[n, h, w]``, in the order of the table."""
+def suspect_labels(suspects: Path, images: NDArray[np.uint8]) -> dict[str, Any]:
+    """The number of suspect labels, and the first ones with their images ``[n, h, w]``, in table order."""
     import pandas as pd
 
-    table = pd.read_csv(
-        suspects, dtype={"image_id": str, "label": str, "suggested": str}, keep_default_na=False
-    )
-    worst = table.head(SUSPECTS).to_dict("records")
-    return {
-        "n_suspects": len(table),
-        "suspects": [
-            row | {"uri": data_uri(modest(image))} for row, image in zip(worst, images, strict=True)
-        ],
-    }
+    texts = dict.fromkeys(("image_id", "label", "suggested"), str)
+    table = pd.read_csv(suspects, dtype=texts, keep_default_na=False)
+    first = table.head(MAX_SUSPECTS).to_dict("records")
+    cards = [row | {"uri": data_uri(thumbnail(image))} for row, image in zip(first, images, strict=True)]
+    return {"n_suspects": len(table), "suspects": cards}

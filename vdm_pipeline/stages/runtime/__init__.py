@@ -1,0 +1,1 @@
+"""Devices, processes and clusters that the stages run on."""

@@ -1,4 +1,4 @@
-"""Work in several processes that accelerate starts: what the launcher and its workers agree on."""
+"""Start worker processes with accelerate, and report their log lines and errors."""
 
 import os
 import select
@@ -9,80 +9,87 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.io.progress import Log
 
-FAULT = "fault: "
-"""How a worker begins the line that tells why it ends."""
-TAIL = 15
+ERROR_PREFIX = "fault: "
+"""Marks the line with which a worker reports its error."""
+LAST_LINES = 15
+"""Lines that are shown of a worker that died without an error line."""
 
 
-def launch(worker: str, job: Path, processes: int, log: Callable[[str], None]) -> None:
-    """Run ``python -m worker JOB`` in so many processes, whose main ends in `work`; every line of theirs goes to ``log``.
+def launch_workers(module: str, job: Path, num_processes: int, log: Log) -> None:
+    """Run ``python -m module JOB`` in ``num_processes`` processes; every line of theirs goes to ``log``.
 
-    Raises `PipelineError` with the worker's sentence, or with the last lines of a worker that died.
+    The module must call `run_worker`. Raises `PipelineError` with a worker's error, or with the last lines of
+    a worker that died.
     """
     process = subprocess.Popen(
-        _command(worker, job, processes), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        _command(module, job, num_processes), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    lines: list[str] = []
-    faults: list[str] = []
+    last_lines: list[str] = []
+    errors: list[str] = []
     try:
         for line in process.stdout or ():
-            lines = [*lines[-TAIL:], line.rstrip()]
-            if line.startswith(FAULT):
-                faults.append(line.removeprefix(FAULT).rstrip())
+            line = line.rstrip()
+            last_lines = [*last_lines[-LAST_LINES:], line]
+            if line.startswith(ERROR_PREFIX):
+                errors.append(line.removeprefix(ERROR_PREFIX))
             else:
-                log(line.rstrip())
+                log(line)
     finally:
         if process.poll() is None:
             process.terminate()
     if process.wait():
-        raise PipelineError(
-            faults[0] if faults else f"A process of {worker} died; its last lines:\n" + "\n".join(lines)
-        )
+        if errors:
+            raise PipelineError(errors[0])
+        raise PipelineError(f"A process of {module} died; its last lines:\n" + "\n".join(last_lines))
 
 
-def _command(worker: str, job: Path, processes: int) -> list[str]:
-    """``accelerate launch`` on this machine, without a configuration file of the user's.
+def _command(module: str, job: Path, num_processes: int) -> list[str]:
+    """``accelerate launch`` on this machine; a configuration file of the user is ignored.
 
-    ``--multi_gpu`` is the way that starts processes by itself, and the worker picks its device; with ``--cpu`` accelerate
-    leaves that to mpirun, and without one starts a single process.
+    ``--multi_gpu`` makes accelerate start the processes itself, also on a CPU: each worker picks its device.
+    With ``--cpu`` accelerate would leave that to mpirun, and with neither it starts a single process.
     """
     options = [
         "--multi_gpu",
-        f"--num_processes={processes}",
+        f"--num_processes={num_processes}",
         "--num_machines=1",
         "--mixed_precision=no",
         "--dynamo_backend=no",
         "--main_process_port=0",
     ]
-    return [sys.executable, "-m", "accelerate.commands.launch", *options, "-m", worker, str(job)]
+    return [sys.executable, "-m", "accelerate.commands.launch", *options, "-m", module, str(job)]
 
 
-def work(do: Callable[[], None]) -> int:
-    """A worker's exit status after ``do``; what ends it is a line that `launch` knows, before the traceback of what is no user's fault."""
-    threading.Thread(target=_end_with_the_launcher, daemon=True).start()
+def run_worker(run: Callable[[], None]) -> int:
+    """Call ``run`` and return the exit status of the worker; errors are reported to `launch_workers`.
+
+    An unexpected error is raised too, so that its traceback is logged.
+    """
+    threading.Thread(target=_exit_with_launcher, daemon=True).start()
     try:
-        do()
+        run()
     except PipelineError as error:
-        print(f"{FAULT}{error}", flush=True)
+        print(f"{ERROR_PREFIX}{error}", flush=True)
         return 1
     except Exception as error:
-        print(f"{FAULT}A worker process died: {error!r}", flush=True)
+        print(f"{ERROR_PREFIX}A worker process died: {error!r}", flush=True)
         raise
     return 0
 
 
-def check_count(asked: int, started: int) -> None:
-    """Raise `PipelineError` if there are not as many processes as ``execution.num_processes`` asks for: a share would be left undone."""
-    if started != asked:
+def check_num_processes(requested: int, started: int) -> None:
+    """Raise `PipelineError` unless ``execution.num_processes`` were started: a share would be left undone."""
+    if started != requested:
         raise PipelineError(
-            f"execution.num_processes is {asked}, but {started} were started; "
+            f"execution.num_processes is {requested}, but {started} were started; "
             "set execution.num_processes = 1, or as many as accelerate can start here."
         )
 
 
-def _end_with_the_launcher() -> None:
-    """A launcher that was killed reads no lines: the pipe breaks, and no worker goes on beside the next run's."""
+def _exit_with_launcher() -> None:
+    """Exit when the pipe to the launcher breaks: a worker must not run beside those of the next run."""
     pipe = select.poll()
     pipe.register(sys.stdout.fileno(), 0)
     pipe.poll()

@@ -1,1 +1,1 @@
-"""`lora_weights`: LoRA on a Stable Diffusion UNet, by a loop whose step is a pure function of (seed, step)."""
+"""`lora_weights`: LoRA on a Stable Diffusion UNet; a step's random numbers depend only on (seed, step)."""

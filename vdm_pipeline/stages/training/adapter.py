@@ -1,4 +1,4 @@
-"""The adapter: LoRA matrices on a UNet, in fp32, and their file in diffusers' format."""
+"""The LoRA adapter of a UNet, in fp32, and its file in diffusers' format."""
 
 import json
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ from vdm_pipeline.settings import Training
 
 
 def add_lora(unet: Any, training: Training) -> dict[str, torch.Tensor]:
-    """Attach a fresh adapter in fp32, whatever the base's dtype; return its parameters by name.
+    """Attach a new adapter in fp32 to a base of any dtype; return its parameters by name.
 
-    In half precision an update of AdamW is mostly smaller than a weight's last bit and is lost. Raises `PipelineError` if no
-    layer of the UNet has one of the wanted names.
+    In half precision most updates of AdamW are smaller than the last bit of a weight and would be lost.
+    Raises `PipelineError` if no layer of the UNet matches ``training.target_modules``.
     """
     from peft import LoraConfig
 
@@ -40,17 +40,17 @@ def add_lora(unet: Any, training: Training) -> dict[str, torch.Tensor]:
     return parameters
 
 
-def save_adapter(unet: Any, path: Path, note: Mapping[str, str]) -> None:
-    """Write the adapter in diffusers' LoRA format, fp32, with ``note`` in the header."""
+def save_adapter(unet: Any, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the adapter in diffusers' LoRA format, fp32, with ``metadata`` in the header."""
     tensors = {name: value.float() for name, value in lora_tensors(unet, "default").items()}
-    write_tensors(path, tensors, {**lora_header(unet, "default"), **note})
+    write_tensors(path, tensors, {**lora_header(unet, "default"), **metadata})
 
 
 def lora_tensors(unet: Any, adapter: str) -> dict[str, torch.Tensor]:
-    """The adapter's matrices under the names that diffusers' ``load_lora_weights`` reads, on the CPU.
+    """The adapter's matrices on the CPU, under the names that diffusers' ``load_lora_weights`` reads.
 
-    These are peft's own names. diffusers' ``convert_state_dict_to_diffusers`` would rename those of attention layers alone,
-    and a file with both kinds is then read in part.
+    These are peft's names. diffusers' ``convert_state_dict_to_diffusers`` renames only those of attention
+    layers, and a file with both kinds of names would be read only in part.
     """
     from peft import get_peft_model_state_dict
 
@@ -59,11 +59,15 @@ def lora_tensors(unet: Any, adapter: str) -> dict[str, torch.Tensor]:
 
 
 def lora_header(unet: Any, adapter: str) -> dict[str, str]:
-    """Safetensors header from which diffusers restores rank, alpha, kind and targets; without it alpha is taken to be the rank."""
+    """Safetensors header from which diffusers restores the LoRA configuration.
+
+    Without it, diffusers assumes that alpha is the rank.
+    """
     config = unet.peft_config[adapter]
-    facts = {"r": config.r, "lora_alpha": config.lora_alpha, "target_modules": sorted(config.target_modules)}
-    facts |= {key: True for key in ("use_rslora", "use_dora") if getattr(config, key)}
+    targets = sorted(config.target_modules)
+    options = {"r": config.r, "lora_alpha": config.lora_alpha, "target_modules": targets}
+    options |= {key: True for key in ("use_rslora", "use_dora") if getattr(config, key)}
     return {
         "format": "pt",
-        "lora_adapter_metadata": json.dumps({f"unet.{key}": value for key, value in facts.items()}),
+        "lora_adapter_metadata": json.dumps({f"unet.{key}": value for key, value in options.items()}),
     }

@@ -1,9 +1,9 @@
-"""Training state on disk: step, weights, moments, in one safetensors file that is whole or is not there.
+"""Training state on disk: step, weights and optimizer state in one safetensors file, written atomically.
 
-The file's name ends in the sha256 of its content: what was cut short, or changed since, is known by that and passed over.
+The file's name ends in the sha256 of its content, so a truncated or modified checkpoint is skipped.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -12,60 +12,62 @@ from safetensors import safe_open
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import remove_leftovers, sync
 from vdm_pipeline.io.hashing import file_sha256
+from vdm_pipeline.io.progress import Log
 from vdm_pipeline.io.tensors import write_tensors
 
-KEPT = 2
-"""Checkpoints on disk: when one turns out to be damaged, there is the one before."""
+KEEP_LAST = 2
+"""Checkpoints to keep; if the newest turns out to be damaged, the one before it is used."""
 
 
 class Checkpoints:
     """The checkpoints of one training, in a folder of their own."""
 
-    def __init__(self, folder: Path, log: Callable[[str], None]) -> None:
-        """Make the folder and clear what killed writers left in it."""
+    def __init__(self, folder: Path, log: Log) -> None:
+        """Create the folder, and remove partly written files of killed processes."""
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
         self.folder, self.log = folder, log
 
     def save(self, step: int, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Write the state after ``step`` steps, then drop all but the newest two that do not lie past it.
+        """Write the state after ``step`` steps, then remove all but the newest two up to ``step``.
 
-        What lies past it is damaged, or of a training that went on for longer, and would push out what is still needed.
-        Raises `PipelineError` if the disk is full; the checkpoints that stand are not touched then.
+        Checkpoints of later steps are removed too: they are damaged or of a longer training, and would
+        displace this one. Raises `PipelineError` if the file cannot be written; earlier checkpoints then
+        stay as they are.
         """
-        plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        fresh = self.folder / "new.safetensors"
+        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+        temporary = self.folder / "new.safetensors"
         try:
-            write_tensors(fresh, plain, {"step": str(step)})
+            write_tensors(temporary, tensors, {"step": str(step)})
         except OSError as error:
             raise PipelineError(
-                f"The checkpoint of step {step} cannot be written to {self.folder} ({error}); make room, and the next run goes on "
-                "from the last one that was written."
+                f"The checkpoint of step {step} cannot be written to {self.folder} ({error}); "
+                "free disk space, and the next run resumes from the previous checkpoint."
             ) from None
-        fresh.rename(self.folder / f"step_{step:08d}.{file_sha256(fresh)}.safetensors")
+        temporary.rename(self.folder / f"step_{step:08d}.{file_sha256(temporary)}.safetensors")
         sync(self.folder)
         files = self._files()
-        kept = [path for path in files if _step_of(path) <= step][-KEPT:]
-        for other in set(files) - set(kept):
-            other.unlink()
+        keep = [path for path in files if _step_of(path) <= step][-KEEP_LAST:]
+        for path in set(files) - set(keep):
+            path.unlink()
 
-    def newest(self, at_most: int) -> Path | None:
-        """The newest checkpoint of at most this step whose content is the one that was written; None where there is none."""
+    def newest(self, max_step: int) -> Path | None:
+        """The newest intact checkpoint of at most ``max_step`` steps, or None."""
         for path in reversed(self._files()):
-            if _step_of(path) > at_most:
+            if _step_of(path) > max_step:
                 continue
             if path.name.split(".")[1] == file_sha256(path):
                 return path
-            self.log(f"{path.name} is damaged and is passed over")
+            self.log(f"skipping damaged checkpoint {path.name}")
         return None
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("step_*.safetensors"))
 
 
-def finished(folder: Path, steps: int) -> bool:
-    """Whether a training in this folder came to its last step."""
-    return any(folder.glob(f"step_{steps:08d}.*"))
+def is_finished(folder: Path, max_train_steps: int) -> bool:
+    """Whether the training in ``folder`` reached its last step."""
+    return any(folder.glob(f"step_{max_train_steps:08d}.*"))
 
 
 def _step_of(path: Path) -> int:
@@ -75,29 +77,32 @@ def _step_of(path: Path) -> int:
 def read_checkpoint(path: Path) -> tuple[int, dict[str, torch.Tensor]]:
     """The step and the tensors of a checkpoint, on the CPU."""
     with safe_open(path, "pt") as file:
-        return int(file.metadata()["step"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return int(file.metadata()["step"]), tensors
 
 
-def gather(
+def state_tensors(
     weights: Mapping[str, torch.Tensor], optimizers: Mapping[str, torch.optim.Optimizer]
 ) -> dict[str, torch.Tensor]:
-    """Weights, and moments and step counts of optimizers, under names of their own."""
+    """Weights and optimizer states as one dictionary of tensors."""
     tensors = {f"weight/{name}": value for name, value in weights.items()}
     for name, optimizer in optimizers.items():
         for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {
-                f"optimizer/{name}/{index}/{key}": torch.as_tensor(value) for key, value in state.items()
-            }
+            for key, value in state.items():
+                tensors[f"optimizer/{name}/{index}/{key}"] = torch.as_tensor(value)
     return tensors
 
 
 @torch.no_grad()
-def scatter(
+def restore_state(
     tensors: Mapping[str, torch.Tensor],
     weights: Mapping[str, torch.Tensor],
     optimizers: Mapping[str, torch.optim.Optimizer],
 ) -> None:
-    """Copy back, in place, what `gather` gave. Raises ``KeyError`` if a weight is missing, ``RuntimeError`` if a shape differs."""
+    """Copy the tensors of `state_tensors` back in place.
+
+    Raises ``KeyError`` if a weight is missing, ``RuntimeError`` if a shape differs.
+    """
     for name, value in weights.items():
         value.copy_(tensors[f"weight/{name}"])
     for name, optimizer in optimizers.items():

@@ -1,4 +1,4 @@
-"""What a training is told: paths and settings, as one JSON file, so that several processes can be told the same."""
+"""The input of a training: paths and settings, as one JSON file that several processes can read."""
 
 from pathlib import Path
 
@@ -8,7 +8,11 @@ from vdm_pipeline.settings import Execution, Training, fingerprint
 
 
 class Job(BaseModel):
-    """``subset`` and ``held_out`` are imagefolders; ``state`` keeps checkpoints and ``cache`` latents, ``out`` gets the results."""
+    """``base`` is a Stable Diffusion folder; ``subset`` and ``held_out`` are imagefolders.
+
+    ``state`` keeps checkpoints, ``cache`` keeps latents, and ``out`` receives the results. ``metadata`` goes
+    into the header of the adapter's file.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -20,15 +24,13 @@ class Job(BaseModel):
     out: Path
     training: Training
     execution: Execution
-    note: dict[str, str]
+    metadata: dict[str, str]
 
 
 def resume_key(training: Training, data_version: str, base: str, code_version: int) -> str:
-    """Trainings with the same key share every step that both make, so one may go on from the other's checkpoint.
+    """Two trainings with the same key run the same steps, so one may resume from the other's checkpoint.
 
-    The number of steps is part of it only where the learning rate depends on it.
+    ``max_train_steps`` is part of the key only if the learning rate depends on it.
     """
-    asked = training.fingerprint_values(
-        exclude={"max_train_steps"} if training.lr_scheduler == "constant" else None
-    )
-    return fingerprint(asked, data_version, base, code_version)
+    exclude = {"max_train_steps"} if training.lr_scheduler == "constant" else None
+    return fingerprint(training.fingerprint_values(exclude=exclude), data_version, base, code_version)

@@ -1,4 +1,4 @@
-"""What a step costs: FLOPs of the model as counted, and the FLOPs a second that the machine was measured to do."""
+"""Model FLOPs utilization (MFU): the model's counted FLOPs against the FLOP/s measured on this machine."""
 
 import time
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ from vdm_pipeline.stages.training.adapter import add_lora
 def step_flops(
     unet_config: Mapping[str, Any], training: Training, latent: tuple[int, ...], text: tuple[int, ...]
 ) -> float:
-    """FLOPs of the UNet's forward and backward pass with its adapter, an image, as torch counts them (2 a multiply-add).
+    """FLOPs of the UNet's forward and backward pass for one image; a multiply-add counts as 2.
 
-    ``latent`` is ``[4, h, w]`` and ``text`` ``[77, d]``. Counted on a model without memory, so it costs none, and what gradient
-    checkpointing computes again does not count.
+    ``latent`` and ``text`` are shapes, ``[4, h, w]`` and ``[77, d]``. Counted by torch on the meta device, so
+    it takes no memory. The recomputation of gradient checkpointing does not count.
     """
     from diffusers import UNet2DConditionModel
     from torch.utils.flop_counter import FlopCounterMode
@@ -35,23 +35,23 @@ def step_flops(
 
 @cache
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOPs a second of a large matrix product, the best of three: what this machine does, not what its maker says.
+    """FLOP/s of a large matmul, the best of three, measured on this machine once per process.
 
-    Measured once a process.
+    The denominator of MFU here, in the place of the FLOP/s of a data sheet.
     """
     side = 2048 if device.type == "cpu" else 8192
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     seconds = []
     for _ in range(4):
         wait_for(device)
-        begun = time.perf_counter()
+        start = time.perf_counter()
         torch.mm(a, b)
         wait_for(device)
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - start)
     return 2 * side**3 / min(seconds[1:])
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Peak memory of the GPU, or resident memory of this process so far, MB."""
+    """Peak memory on the GPU, or on a CPU the peak resident memory of this process, MB."""
     peak = device_peak_mb(device)
     return peak_resident_mb() if peak is None else peak

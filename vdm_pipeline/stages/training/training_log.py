@@ -1,8 +1,8 @@
-"""``training_log.csv``, and the same figures to accelerate's trackers."""
+"""``training_log.csv``: a row of figures for some of the steps."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from vdm_pipeline.io.atomic import atomic_file
 
@@ -10,10 +10,14 @@ COLUMNS = ("step", "loss", "validation_loss", "lr", "grad_norm", "images_per_s",
 
 
 class TrainingLog:
-    """Rows by step; ``loss`` is the mean since the row before, ``grad_norm`` the last before clipping."""
+    """Rows by step.
+
+    ``loss`` is the mean since the previous row, and ``grad_norm`` that of the last step, before clipping.
+    ``mfu`` is the model FLOPs utilization, relative to the FLOP/s of a large matmul on this machine.
+    """
 
     def __init__(self, path: Path, start: int) -> None:
-        """Keep the rows up to ``start`` of a log that stands there; what came later is made again."""
+        """Keep the rows of an existing log up to ``start``; later steps run again."""
         self.path = path
         self.rows: list[dict[str, str]] = []
         if path.is_file() and start:
@@ -21,14 +25,13 @@ class TrainingLog:
                 self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= start]
 
     @property
-    def last(self) -> int:
-        """Step of the last row; 0 where there is none."""
+    def last_step(self) -> int:
+        """Step of the last row; 0 without rows."""
         return int(self.rows[-1]["step"]) if self.rows else 0
 
-    def add(self, step: int, figures: dict[str, Any]) -> None:
-        """Add a row and write the file anew; absent figures stay empty."""
-        texts = {key: f"{value:.6g}" for key, value in figures.items() if value is not None}
-        self.rows.append({"step": str(step)} | texts)
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Add a row and rewrite the file; cells without a value stay empty."""
+        self.rows.append({"step": str(step)} | {name: f"{value:.6g}" for name, value in values.items()})
         with atomic_file(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
             writer.writeheader()

@@ -1,4 +1,4 @@
-"""A project in which everything was made once, to be changed in one thing and run again."""
+"""A project in which every asset is materialized, to change one thing and run again."""
 
 import dataclasses
 import hashlib
@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdm_pipeline import graph as catalogue
 from vdm_pipeline.graph import STAGES
 from vdm_pipeline.incremental.project import Project
 from vdm_pipeline.incremental.staleness import up_to_date_manifest
@@ -25,7 +24,7 @@ from vdm_pipeline_tests.defs.assets.graph import materialize
 
 @dataclass
 class ProjectFolder:
-    """A project folder in which everything was made once, with a Dagster instance of its own."""
+    """A project folder in which every asset is materialized, with its own Dagster instance."""
 
     profile: Profile
     root: Path
@@ -52,40 +51,42 @@ class ProjectFolder:
 
     def new_code(self, asset: str) -> None:
         """Another version of a stage's code."""
-        self.monkeypatch.setitem(catalogue.STAGES, asset, dataclasses.replace(STAGES[asset], version=99))
+        self.monkeypatch.setitem(STAGES, asset, dataclasses.replace(STAGES[asset], version=99))
 
     def move(self) -> None:
-        """Copy the project folder elsewhere, and go on there."""
+        """Copy the project folder, and continue in the copy."""
         shutil.copytree(self.root, self.root.parent / "elsewhere")
         self.root = self.root.parent / "elsewhere"
 
     def change_a_pixel(self, *, of_the_subset: bool) -> None:
-        """Another archive; it is pinned, so that the pin is changed too."""
+        """Change the archive, and its pin in the profile."""
         with np.load(self.archive) as old:
             arrays = {key: old[key].copy() for key in old}
-        taken = {
+        subset = {
             int(row["image_id"].rsplit("_", 1)[1])
             for row in read_rows(self.root / "data/subset/metadata.jsonl")
         }
-        chosen = next(row for row in range(len(arrays["train_images"])) if (row in taken) == of_the_subset)
+        chosen = next(row for row in range(len(arrays["train_images"])) if (row in subset) == of_the_subset)
         arrays["train_images"][chosen, 30, 30] ^= 64
         write_npz(self.archive, arrays)
-        self.change(data={"own": own(self.archive)})
+        self.change(data={"own": describe_archive(self.archive)})
 
     def stale(self) -> set[str]:
-        """By our records."""
-        run = Project(self.profile, Store(self.root))
-        return {asset for asset in STAGES if not up_to_date_manifest(run, asset)}
+        """Stale assets by the manifests."""
+        project = Project(self.profile, Store(self.root))
+        return {asset for asset in STAGES if not up_to_date_manifest(project, asset)}
 
 
-def own(archive: Path) -> dict:
+def describe_archive(archive: Path) -> dict:
     return {"channels": 1, "sha256": hashlib.sha256(archive.read_bytes()).hexdigest(), "licence": "CC0"}
 
 
 def smallest(root: Path) -> Profile:
-    """The demo's phantoms as a user's own archive; the learning rate does not know the last step, so that a training can go on."""
+    """The demo's phantoms as a user's own archive. With a constant learning rate, training can add steps."""
     demo = shrink(load_profile("demo"), training={"lr_scheduler": "constant"})
     materialize(demo, root, ["raw_npz"])
     shutil.rmtree(root / "results")
     (root / "data" / demo.data.file_name).rename(root / "data/mine_64.npz")
-    return shrink(demo, data={"dataset": "mine", "source": "file", "own": own(root / "data/mine_64.npz")})
+    return shrink(
+        demo, data={"dataset": "mine", "source": "file", "own": describe_archive(root / "data/mine_64.npz")}
+    )

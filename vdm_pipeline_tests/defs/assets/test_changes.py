@@ -1,4 +1,4 @@
-"""The table of changes: after each, exactly which assets compute and which are re-used; Dagster's own view says the same."""
+"""The table of changes: which assets each one recomputes. Dagster's own staleness agrees."""
 
 import os
 from collections.abc import Callable
@@ -8,8 +8,14 @@ from pathlib import Path
 import pytest
 
 from vdm_pipeline.graph import STAGES
-from vdm_pipeline.stages.generation import draw
-from vdm_pipeline_tests.defs.assets.graph import computed, lasting, materialize, sentence, unsynced
+from vdm_pipeline.stages.generation import image_records
+from vdm_pipeline_tests.defs.assets.graph import (
+    computed,
+    error_message,
+    materialize,
+    persistent_instance,
+    unsynced,
+)
 from vdm_pipeline_tests.defs.assets.project import ProjectFolder
 
 ALL = set(STAGES)
@@ -23,7 +29,10 @@ RELABELLED = {"labeled_dataset", "label_metrics", "label_noise", "lora_subset", 
 
 @dataclass(frozen=True)
 class Row:
-    """A change, what computes after it, and what was seen to be unsynced before: by us, and by Dagster, which sees no files."""
+    """A change, the assets that it recomputes, and those that are stale before the run.
+
+    Dagster does not see changed files.
+    """
 
     what: str
     change: Callable[[ProjectFolder], object]
@@ -33,19 +42,19 @@ class Row:
 
 
 def setting(**sections: dict) -> Callable[[ProjectFolder], None]:
-    return lambda made: made.change(**sections)
+    return lambda finished: finished.change(**sections)
 
 
 def damage(name: str, change: Callable[[bytes], bytes]) -> Callable[[ProjectFolder], object]:
-    return lambda made: (path := made.root / name).write_bytes(change(path.read_bytes()))
+    return lambda finished: (path := finished.root / name).write_bytes(change(path.read_bytes()))
 
 
 def cut(content: bytes) -> bytes:
     return content[: len(content) // 2]
 
 
-def nothing(made: ProjectFolder) -> None:
-    """As it is."""
+def nothing(finished: ProjectFolder) -> None:
+    """No change."""
 
 
 TEMPLATES = {"templates": ("a film of {phrase}",)}
@@ -60,7 +69,7 @@ TABLE = [
     ),
     Row("subset size", setting(subset={"per_class": 6}), {"lora_subset", *TRAINED}, {"lora_subset", *SUMMED}),
     Row("learning rate", setting(training={"learning_rate": 1e-3}), TRAINED, {"lora_weights", *SUMMED}),
-    Row("steps raised", setting(training={"max_train_steps": 8}), TRAINED, {"lora_weights", *SUMMED}),
+    Row("more training steps", setting(training={"max_train_steps": 8}), TRAINED, {"lora_weights", *SUMMED}),
     Row(
         "adapter weight",
         setting(generation={"adapter_weight": 0.5}),
@@ -78,8 +87,8 @@ TABLE = [
     Row("limit of a check", setting(checks={"max_ece": 0.9}), SUMMED, SUMMED),
     Row(
         "licence of a model",
-        lambda made: made.change(
-            training={"base": made.profile.training.base.model_dump() | {"licence": "MIT, see LICENSE"}}
+        lambda finished: finished.change(
+            training={"base": finished.profile.training.base.model_dump() | {"licence": "MIT, see LICENSE"}}
         ),
         SUMMED,
         SUMMED,
@@ -92,35 +101,35 @@ TABLE = [
     ),
     Row("device", setting(execution={"device": "auto"}), set(), set()),
     Row("processes and log", setting(execution={"num_processes": 2, "log_every": 1}), set(), set()),
-    Row("clock of the schedule", setting(automation={"relabel_cron": "0 4 * * 1"}), set(), set()),
+    Row("cron of the schedule", setting(automation={"relabel_cron": "0 4 * * 1"}), set(), set()),
     Row(
         "labeller's pin",
-        lambda made: made.change(labelling={"model": made.pin("clip")}),
+        lambda finished: finished.change(labelling={"model": finished.pin("clip")}),
         {"image_embeddings", "labeled_dataset", *MEASURED},
         {"image_embeddings", "labeled_dataset", *MEASURED},
     ),
     Row(
-        "base's pin",
-        lambda made: made.change(training={"base": made.pin("sd")}),
+        "base model's pin",
+        lambda finished: finished.change(training={"base": finished.pin("sd")}),
         {"baseline_images", *TRAINED},
         {"baseline_images", *TRAINED} - {"image_metrics"},
     ),
-    Row("archive touched", lambda made: os.utime(made.archive, (0, 0)), set(), set()),
+    Row("archive touched", lambda finished: os.utime(finished.archive, (0, 0)), set(), set()),
     Row(
-        "a pixel of an image that is not learnt from",
-        lambda made: made.change_a_pixel(of_the_subset=False),
+        "a pixel of an image outside the subset",
+        lambda finished: finished.change_a_pixel(of_the_subset=False),
         ALL - {"baseline_images"} - (TRAINED - MEASURED),
         {"raw_npz", *SUMMED},
     ),
     Row(
-        "a pixel of an image that is learnt from",
-        lambda made: made.change_a_pixel(of_the_subset=True),
+        "a pixel of an image in the subset",
+        lambda finished: finished.change_a_pixel(of_the_subset=True),
         ALL - {"baseline_images"},
         {"raw_npz", *SUMMED},
     ),
     Row(
         "a PNG deleted",
-        lambda made: (made.results / "generated_images/gen_003.png").unlink(),
+        lambda finished: (finished.results / "generated_images/gen_003.png").unlink(),
         {"generated_images"},
         {"generated_images"},
         False,
@@ -133,8 +142,8 @@ TABLE = [
         False,
     ),
     Row(
-        "a record deleted",
-        lambda made: (made.results / ".manifests/lora_subset.json").unlink(),
+        "a manifest deleted",
+        lambda finished: (finished.results / ".manifests/lora_subset.json").unlink(),
         {"lora_subset"},
         {"lora_subset", "lora_weights", *MEASURED},
         False,
@@ -148,17 +157,20 @@ TABLE = [
     ),
     Row("folder copied elsewhere", ProjectFolder.move, set(), set()),
     Row(
-        "new code of the subset", lambda made: made.new_code("lora_subset"), {"lora_subset"}, {"lora_subset"}
+        "new code of the subset",
+        lambda finished: finished.new_code("lora_subset"),
+        {"lora_subset"},
+        {"lora_subset"},
     ),
     Row(
         "new code of the images",
-        lambda made: made.new_code("generated_images"),
+        lambda finished: finished.new_code("generated_images"),
         {"generated_images"},
         {"generated_images"},
     ),
     Row(
-        "upstream made again, the same",
-        lambda made: made.monkeypatch.setenv("VDM_FORCE", "labeled_dataset"),
+        "upstream recomputed, the same",
+        lambda finished: finished.monkeypatch.setenv("VDM_FORCE", "labeled_dataset"),
         {"labeled_dataset"},
         set(),
     ),
@@ -166,43 +178,45 @@ TABLE = [
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.what)
-def test_exactly_what_changed_is_made(made, row):
-    row.change(made)
-    with lasting(made.home) as instance:
-        assert made.stale() == row.unsynced
-        assert unsynced(made.profile, made.root, instance) == (row.unsynced if row.seen_by_dagster else set())
-        result = materialize(made.profile, made.root, instance=instance)
-        assert result.success, sentence(result)
+def test_exactly_the_affected_assets_are_recomputed(finished, row):
+    row.change(finished)
+    with persistent_instance(finished.home) as instance:
+        assert finished.stale() == row.unsynced
+        assert unsynced(finished.profile, finished.root, instance) == (
+            row.unsynced if row.seen_by_dagster else set()
+        )
+        result = materialize(finished.profile, finished.root, instance=instance)
+        assert result.success, error_message(result)
         assert computed(result) == row.computes
-        made.monkeypatch.delenv("VDM_FORCE", raising=False)
-        assert made.stale() == unsynced(made.profile, made.root, instance) == set()
+        finished.monkeypatch.delenv("VDM_FORCE", raising=False)
+        assert finished.stale() == unsynced(finished.profile, finished.root, instance) == set()
 
 
-def test_a_new_instance_learns_what_stands(made):
-    with lasting(made.root.parent / "new home") as instance:
-        assert unsynced(made.profile, made.root, instance) == ALL
-        assert made.stale() == set()
-        assert computed(materialize(made.profile, made.root, instance=instance)) == set()
-        assert unsynced(made.profile, made.root, instance) == set()
+def test_a_new_instance_learns_what_is_up_to_date(finished):
+    with persistent_instance(finished.root.parent / "new home") as instance:
+        assert unsynced(finished.profile, finished.root, instance) == ALL
+        assert finished.stale() == set()
+        assert computed(materialize(finished.profile, finished.root, instance=instance)) == set()
+        assert unsynced(finished.profile, finished.root, instance) == set()
 
 
-def test_more_steps_go_on_with_the_training(made, capsys):
-    made.change(training={"max_train_steps": 8})
-    assert computed(materialize(made.profile, made.root, ["lora_weights"])) == {"lora_weights"}
-    assert "going on from step 6 of 8" in capsys.readouterr().err
+def test_more_steps_resume_the_training(finished, capsys):
+    finished.change(training={"max_train_steps": 8})
+    assert computed(materialize(finished.profile, finished.root, ["lora_weights"])) == {"lora_weights"}
+    assert "resuming from step 6/8" in capsys.readouterr().err
 
 
-def drawn(made: ProjectFolder, assets: list[str]) -> list[str]:
-    """Names of the images that are drawn while the assets are made."""
+def generated(finished: ProjectFolder, assets: list[str]) -> list[str]:
+    """Names of the images that are generated while the assets are materialized."""
     names: list[str] = []
-    write = draw.write_png
-    with made.monkeypatch.context() as patch:
+    write = image_records.write_png
+    with finished.monkeypatch.context() as patch:
         patch.setattr(
-            draw,
+            image_records,
             "write_png",
             lambda path, *given, **named: (names.append(path.name), write(path, *given, **named)),
         )
-        assert materialize(made.profile, made.root, assets).success
+        assert materialize(finished.profile, finished.root, assets).success
     return sorted(names)
 
 
@@ -211,68 +225,66 @@ def images(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("asset", ["generated_images", "baseline_images", "extra_images"])
-def test_more_images_draw_the_new_ones_alone_and_the_same_as_in_one_go(made, asset):
-    place = made.results / {
+def test_more_images_generate_only_the_new_ones_and_the_same_as_at_once(finished, asset):
+    folder = finished.results / {
         "baseline_images": "generated_images_no_fine_tuning",
         "extra_images": "generated_images_extra/dpm2",
     }.get(asset, asset)
-    before = images(place)
-    made.change(generation={"per_class": 5})
-    assert drawn(made, [asset]) == [f"gen_00{index}.png" for index in (6, 7, 8, 9)]
-    after = images(place)
+    before = images(folder)
+    finished.change(generation={"per_class": 5})
+    assert generated(finished, [asset]) == [f"gen_00{index}.png" for index in (6, 7, 8, 9)]
+    after = images(folder)
     assert {name: after[name] for name in before} == before
-    made.monkeypatch.setenv("VDM_FORCE", asset)
-    assert len(drawn(made, [asset])) == 10
-    assert images(place) == after
+    finished.monkeypatch.setenv("VDM_FORCE", asset)
+    assert len(generated(finished, [asset])) == 10
+    assert images(folder) == after
 
 
-def test_fewer_images_draw_none(made):
-    made.change(generation={"per_class": 2})
-    assert drawn(made, ["generated_images", "baseline_images"]) == []
-    assert list(images(made.results / "generated_images")) == [f"gen_00{index}.png" for index in range(4)]
+def test_fewer_images_generate_none(finished):
+    finished.change(generation={"per_class": 2})
+    assert generated(finished, ["generated_images", "baseline_images"]) == []
+    assert list(images(finished.results / "generated_images")) == [f"gen_00{index}.png" for index in range(4)]
 
 
-def test_a_deleted_or_repainted_image_alone_is_drawn_again(made):
-    folder = made.results / "generated_images"
+def test_only_a_deleted_or_changed_image_is_generated_again(finished):
+    folder = finished.results / "generated_images"
     before = images(folder)
     (folder / "gen_001.png").unlink()
     (folder / "gen_004.png").write_bytes(before["gen_002.png"])
-    assert drawn(made, ["generated_images"]) == ["gen_001.png", "gen_004.png"]
+    assert generated(finished, ["generated_images"]) == ["gen_001.png", "gen_004.png"]
     assert images(folder) == before
 
 
-def test_new_code_of_a_stage_takes_no_old_image_over(made):
-    made.new_code("baseline_images")
-    assert len(drawn(made, ["baseline_images"])) == 6
+def test_a_new_stage_version_reuses_no_image(finished):
+    finished.new_code("baseline_images")
+    assert len(generated(finished, ["baseline_images"])) == 6
 
 
-def test_weights_that_are_made_again_are_not_trained_again(made, capsys):
-    weights = made.results / "lora/pytorch_lora_weights.safetensors"
+def test_lost_weights_are_restored_without_training(finished, capsys):
+    weights = finished.results / "lora/pytorch_lora_weights.safetensors"
     before = weights.read_bytes()
     weights.write_bytes(cut(before))
-    assert materialize(made.profile, made.root, ["lora_weights"]).success
+    assert materialize(finished.profile, finished.root, ["lora_weights"]).success
     assert weights.read_bytes() == before
-    assert "going on from step 6 of 6" in capsys.readouterr().err
+    assert "resuming from step 6/6" in capsys.readouterr().err
 
 
-def test_the_uis_button_for_what_is_unsynced_goes_step_by_step(made):
-    made.change(generation={"adapter_weight": 0.5})
-    with lasting(made.home) as instance:
+def test_the_button_for_unsynced_assets_takes_several_clicks(finished):
+    finished.change(generation={"adapter_weight": 0.5})
+    with persistent_instance(finished.home) as instance:
         clicks = []
-        while asked := unsynced(made.profile, made.root, instance):
+        while selected := unsynced(finished.profile, finished.root, instance):
             result = materialize(
-                made.profile, made.root, sorted(asked), instance, tags={"dagster/from_ui": "true"}
+                finished.profile, finished.root, sorted(selected), instance, tags={"dagster/from_ui": "true"}
             )
-            assert result.success, sentence(result)
+            assert result.success, error_message(result)
             clicks.append(computed(result))
         assert clicks == [{"generated_images"}, MEASURED]
-        assert made.stale() == set()
+        assert finished.stale() == set()
 
 
-def test_the_same_choice_on_the_command_line_is_refused(made):
-    made.change(generation={"adapter_weight": 0.5})
-    result = materialize(made.profile, made.root, ["generated_images", "pipeline_summary"])
+def test_the_same_selection_on_the_command_line_fails(finished):
+    finished.change(generation={"adapter_weight": 0.5})
+    result = materialize(finished.profile, finished.root, ["generated_images", "pipeline_summary"])
     assert not result.success
-    assert "Asset image_metrics was made with other settings or from other inputs; run: dagster" in sentence(
-        result
-    )
+    assert error_message(result).startswith("Asset image_metrics is stale")

@@ -1,4 +1,4 @@
-"""Models that are pinned by commit and hashes, as the large profile's are, make what the same models make from the package."""
+"""Models from a hub, pinned as the large profile pins them, give the results of the embedded ones."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ from vdm_pipeline_tests.hub import COMMIT, serving
 from vdm_pipeline_tests.paths import ROOT
 
 MODELS = ("clip", "sd", "lcm_lora")
-REPORTED_ASSETS = (
+ASSETS = (
     "image_embeddings",
     "lora_weights",
     "baseline_images",
@@ -42,50 +42,44 @@ def pixels(results: Path) -> dict[str, np.ndarray]:
     }
 
 
-def test_models_of_a_hub_make_what_those_of_the_package_make(made, tmp_path):
-    weights = made.results / "lora/pytorch_lora_weights.safetensors"
-    adapter, images = load_file(weights), pixels(made.results)
-    made.change(
+def run_report(finished, profile: Path, hub_url: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """The command line, with the models of the hub."""
+    select = ["-m", "vdm_pipeline.definitions", "--select", "*report"]
+    command = [sys.executable, "-m", "dagster", "asset", "materialize", *select]
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "VDM_"))}
+    environment = inherited | {
+        "HF_ENDPOINT": hub_url,
+        "HF_HOME": str(home),
+        "no_proxy": "*",
+        "DAGSTER_HOME": str(finished.home),
+        "VDM_PROFILE": str(profile),
+        "VDM_ROOT": str(finished.root),
+        "PYTHONPATH": str(ROOT),
+    }
+    return subprocess.run(
+        command, env=environment, cwd=finished.root, capture_output=True, text=True, timeout=600
+    )
+
+
+def test_models_from_a_hub_give_the_same_results_as_embedded_ones(finished, tmp_path):
+    weights = finished.results / "lora/pytorch_lora_weights.safetensors"
+    adapter, images = load_file(weights), pixels(finished.results)
+    finished.change(
         labelling={"model": pin("clip")},
         training={"base": pin("sd")},
         generation={"lcm_lora": pin("lcm_lora")},
     )
-    profile = write_profile(tmp_path / "hub.toml", made.profile)
-
+    profile = write_profile(tmp_path / "hub.toml", finished.profile)
     with serving({f"owner/{name}": EMBEDDED / name for name in MODELS}) as hub:
-        variables = {
-            "HF_ENDPOINT": hub.url,
-            "HF_HOME": str(tmp_path / "hub"),
-            "no_proxy": "*",
-            "DAGSTER_HOME": str(made.home),
-        }
-        variables |= {"VDM_PROFILE": str(profile), "VDM_ROOT": str(made.root), "PYTHONPATH": str(ROOT)}
-        command = [
-            sys.executable,
-            "-m",
-            "dagster",
-            "asset",
-            "materialize",
-            "-m",
-            "vdm_pipeline.definitions",
-            "--select",
-            "*report",
-        ]
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("HF_", "VDM_"))
-        } | variables
-        done = subprocess.run(
-            command, env=environment, cwd=made.root, capture_output=True, text=True, timeout=600
-        )
-
-    assert done.returncode == 0, done.stderr[-4000:]
-    for asset in REPORTED_ASSETS:
-        record = read_manifest(made.results / f".manifests/{asset}.json")
-        assert "owner/" in str(record.settings), f"{asset} was made by the models of the hub"
+        result = run_report(finished, profile, hub.url, tmp_path / "hub")
+    assert result.returncode == 0, result.stderr[-4000:]
+    for asset in ASSETS:
+        manifest = read_manifest(finished.results / f".manifests/{asset}.json")
+        assert "owner/" in str(manifest.settings), f"{asset} used the models of the hub"
     for name, tensor in load_file(weights).items():
         np.testing.assert_allclose(tensor, adapter[name], atol=1e-6, err_msg=name)
-    again = pixels(made.results)
-    assert again.keys() == images.keys()
-    for name, image in again.items():
+    images_from_hub = pixels(finished.results)
+    assert images_from_hub.keys() == images.keys()
+    for name, image in images_from_hub.items():
         assert np.abs(image.astype(int) - images[name]).max() <= 1, name
-    assert "owner/sd" in (made.results / "report/index.html").read_text()
+    assert "owner/sd" in (finished.results / "report/index.html").read_text()

@@ -1,4 +1,4 @@
-"""What the files of a run tell of where they were made, and to whom."""
+"""The files of a run name no folder of this machine, and have the permissions of the umask."""
 
 import os
 import re
@@ -18,14 +18,14 @@ SHARED = {
 
 
 def header(weights: Path) -> str:
-    """What a safetensors file tells beside its numbers."""
+    """The header of a safetensors file."""
     content = weights.read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     return content[8 : 8 + length].decode()
 
 
-def told(root: Path) -> dict[str, str]:
-    """All texts of what people share, without the pictures that lie inside the page."""
+def shared_texts(root: Path) -> dict[str, str]:
+    """The texts of files that people share, without the pictures inside the page."""
     texts = {
         what: re.sub(r"base64,[^\"]+", "", (root / name).read_text(encoding="utf-8"))
         for what, name in SHARED.items()
@@ -36,16 +36,16 @@ def told(root: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("folder", ["the project", "the home", "the temporary files"])
-def test_what_is_shared_names_no_folder_of_this_machine(made_once, folder):
-    _, top = made_once
-    texts = told(top / "project")
-    assert "embedded:sd" in texts["a PNG"] and "embedded:sd" in texts["the weights"], "what is to be told is"
+def test_shared_files_name_no_folder_of_this_machine(finished_once, folder):
+    _, top = finished_once
+    texts = shared_texts(top / "project")
+    assert "embedded:sd" in texts["a PNG"] and "embedded:sd" in texts["the weights"]
     path = {"the project": top, "the home": Path.home(), "the temporary files": top.parents[2]}[folder]
     assert not [what for what, text in texts.items() if f"{path}/" in text]
 
 
-def test_results_have_the_permissions_of_the_umask(made_once):
-    _, top = made_once
+def test_results_have_the_permissions_of_the_umask(finished_once):
+    _, top = finished_once
     umask = os.umask(0)
     os.umask(umask)
     files = [path for path in (top / "project").rglob("*") if path.is_file()]

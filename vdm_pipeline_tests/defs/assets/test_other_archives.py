@@ -1,4 +1,4 @@
-"""Archives of other kinds run through labels and subset by their profile alone; nothing in the code knows their classes."""
+"""Archives of other kinds need only a profile for labels and subset: the code knows no classes."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from PIL import Image
 from vdm_pipeline.settings import Profile, load_profile
 from vdm_pipeline.stages.data.npz import write_npz
 from vdm_pipeline.stages.data.phantom.film import render
-from vdm_pipeline_tests.defs.assets.graph import materialize, sentence
+from vdm_pipeline_tests.defs.assets.graph import error_message, materialize
 
 TO_THE_SUBSET = [
     "raw_npz",
@@ -30,7 +30,7 @@ THREE = ("none", "some", "much")
 
 
 def films(first: int, labels: np.ndarray, n_classes: int, channels: int) -> np.ndarray:
-    """Phantoms of 28 pixels: every second class is opaque in the lungs, and each has a brightness or a hue of its own."""
+    """Phantoms of 28 pixels. Every second class has opaque lungs, and each its own brightness or hue."""
     drawn = render(first, np.arange(len(labels)), labels % 2 == 1, 28)
     strength = np.linspace(1, 0.4, n_classes)[labels][:, None, None]
     if channels == 1:
@@ -39,42 +39,30 @@ def films(first: int, labels: np.ndarray, n_classes: int, channels: int) -> np.n
     return (drawn[..., None] * hue).astype(np.uint8)
 
 
-def profile_of(project: Path, names: tuple[str, ...], channels: int, captions_from: str) -> Profile:
-    """Write the archive and the profile as a user would, and load it."""
-    arrays = {}
-    for index, (split, count) in enumerate(COUNTS.items()):
-        labels = np.arange(count) % len(names)
-        arrays[f"{split}_images"] = films(1000 * index, labels, len(names), channels)
-        arrays[f"{split}_labels"] = labels.astype(np.uint8)[:, None]
-    path = project / "data/mine.npz"
-    write_npz(path, arrays)
-    calibration, decision = (
-        ("platt", "balanced_accuracy") if captions_from == "auto_label" else ("none", "argmax")
-    )
-    words = [
-        "healthy lungs",
-        "pneumonia",
-        "consolidation",
-        "clear lungs",
-        "lung opacity",
-        "a normal chest",
-        "an infiltrate",
-    ]
-    text = f"""
+WORDS = [
+    "healthy lungs",
+    "pneumonia",
+    "consolidation",
+    "clear lungs",
+    "lung opacity",
+    "a normal chest",
+    "an infiltrate",
+]
+PROFILE = """
 name = "mine"
 [data]
 dataset = "mine"
 source = "file"
 size = 28
-own = {{ channels = {channels}, sha256 = "{hashlib.sha256(path.read_bytes()).hexdigest()}", licence = "CC0" }}
+own = {{ channels = {channels}, sha256 = "{sha256}", licence = "CC0" }}
 [classes]
-names = {json.dumps(names)}
-phrases = {json.dumps(names)}
+names = {names}
+phrases = {names}
 template = "{{phrase}}, an image"
 [labelling]
 model = {{ id = "embedded:clip", licence = "MIT" }}
 templates = ["an image of {{phrase}}", "{{phrase}}"]
-phrases = {json.dumps([[word] for word in words[: len(names)]])}
+phrases = {phrases}
 calibration = "{calibration}"
 decision = "{decision}"
 [subset]
@@ -93,6 +81,31 @@ bootstrap = 100
 [checks]
 min_purity = 0.3  # the embedded labeller knows two of these words
 """
+
+
+def write_archive(path: Path, n_classes: int, channels: int) -> str:
+    """Write the archive; returns its sha256."""
+    arrays = {}
+    for index, (split, count) in enumerate(COUNTS.items()):
+        labels = np.arange(count) % n_classes
+        arrays[f"{split}_images"] = films(1000 * index, labels, n_classes, channels)
+        arrays[f"{split}_labels"] = labels.astype(np.uint8)[:, None]
+    write_npz(path, arrays)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def profile_of(project: Path, names: tuple[str, ...], channels: int, captions_from: str) -> Profile:
+    """Write the archive and the profile as a user would, and load it."""
+    automatic = captions_from == "auto_label"
+    text = PROFILE.format(
+        channels=channels,
+        sha256=write_archive(project / "data/mine.npz", len(names), channels),
+        names=json.dumps(names),
+        phrases=json.dumps([[word] for word in WORDS[: len(names)]]),
+        calibration="platt" if automatic else "none",
+        decision="balanced_accuracy" if automatic else "argmax",
+        captions_from=captions_from,
+    )
     (project / "mine.toml").write_text(text)
     return load_profile(str(project / "mine.toml"))
 
@@ -105,7 +118,7 @@ min_purity = 0.3  # the embedded labeller knows two of these words
 def test_labels_and_subset_of_another_archive(project, names, channels, captions_from):
     profile = profile_of(project, names, channels, captions_from)
     result = materialize(profile, project, TO_THE_SUBSET)
-    assert result.success, sentence(result)
+    assert result.success, error_message(result)
     table = pd.read_csv(project / "results/labeled_dataset.csv", keep_default_na=False)
     assert len(table) == sum(COUNTS.values())
     probabilities = table[[f"p_{name}" for name in names]].to_numpy()

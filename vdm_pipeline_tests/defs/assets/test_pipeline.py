@@ -1,4 +1,4 @@
-"""The graph as Dagster runs it: the contract of files, what is computed and what is re-used, and what a fault leaves."""
+"""The graph as Dagster runs it: its files, what is computed and skipped, and what a failure leaves behind."""
 
 import json
 import re
@@ -12,29 +12,15 @@ from PIL import Image
 
 from vdm_pipeline.defs.build import build_definitions
 from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.graph import STAGES, materialize_command
 from vdm_pipeline.incremental.store import Store
 from vdm_pipeline.io.hashing import file_sha256
 from vdm_pipeline.settings import Profile, load_profile
 from vdm_pipeline_tests.conftest import shrink
-from vdm_pipeline_tests.defs.assets.graph import computed, lasting, materialize, sentence
-from vdm_pipeline_tests.defs.checks.test_check_factory import BLOCKING, TOLD
+from vdm_pipeline_tests.defs.assets.graph import computed, error_message, materialize, persistent_instance
+from vdm_pipeline_tests.defs.checks.test_check_factory import BLOCKING, NOT_BLOCKING
 
-ALL = [
-    "raw_npz",
-    "image_embeddings",
-    "labeled_dataset",
-    "label_metrics",
-    "data_faults",
-    "label_noise",
-    "lora_subset",
-    "lora_weights",
-    "generated_images",
-    "baseline_images",
-    "extra_images",
-    "image_metrics",
-    "pipeline_summary",
-    "report",
-]
+ALL = list(STAGES)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +29,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Profile, Path]:
     profile, root = shrink(load_profile("demo")), tmp_path_factory.mktemp("project")
     (root / "data").mkdir()
     result = materialize(profile, root)
-    assert result.success, sentence(result)
+    assert result.success, error_message(result)
     assert computed(result) == set(ALL)
     return profile, root
 
@@ -142,25 +128,22 @@ def test_page_is_self_contained_and_escaped(finished):
 def test_markup_in_a_caption_stays_text(tiny, project):
     classes = tiny.classes.model_copy(update={"template": "<img src=x onerror=alert(1)> {phrase}"})
     result = materialize(tiny.model_copy(update={"classes": classes}), project)
-    assert result.success, sentence(result)
+    assert result.success, error_message(result)
     page = (project / "results/report/index.html").read_text()
     assert "<img src=x" not in page
     assert "&lt;img src=x onerror=alert(1)&gt;" in page
 
 
-def test_what_is_re_used_is_told_once(finished, tmp_path):
+def test_skipped_assets_are_reported_once(finished, tmp_path):
     profile, root = finished
     job = build_definitions(profile, Store(root)).resolve_implicit_global_asset_job_def()
     keys = [dg.AssetKey(name) for name in ("raw_npz", "image_embeddings")]
-    with lasting(tmp_path / "home") as instance:
-        for _ in range(2):  # the second run of a process forgets what the first re-used
+    with persistent_instance(tmp_path / "home") as instance:
+        for _ in range(2):  # the second run of a process starts a new list
             result = job.execute_in_process(asset_selection=keys, instance=instance)
-            told = [
-                entry.user_message
-                for entry in instance.all_logs(result.run_id)
-                if entry.user_message.startswith("Re-used")
-            ]
-            assert told == ["Re-used, as nothing upstream changed: raw_npz, image_embeddings"]
+            messages = [entry.user_message for entry in instance.all_logs(result.run_id)]
+            skipped = [message for message in messages if message.startswith("Skipped")]
+            assert skipped == ["Skipped (up to date): raw_npz, image_embeddings"]
 
 
 def test_second_run_computes_nothing(finished):
@@ -197,7 +180,7 @@ def test_new_phrases_relabel_without_an_image_pass(tiny, project):
     assert facts["test_balanced_accuracy_after"] < 0.2 < 0.8 < facts["test_balanced_accuracy_before"]
 
 
-def test_execution_settings_make_nothing_new(finished):
+def test_execution_settings_recompute_nothing(finished):
     profile, root = finished
     changed = profile.model_copy(
         update={
@@ -207,7 +190,7 @@ def test_execution_settings_make_nothing_new(finished):
     assert computed(materialize(changed, root)) == set()
 
 
-def test_edited_file_is_made_again_and_nothing_after_it(finished):
+def test_an_edited_file_recomputes_its_asset_and_nothing_downstream(finished):
     profile, root = finished
     path = root / "results/labeled_dataset.csv"
     good = path.read_bytes()
@@ -217,16 +200,16 @@ def test_edited_file_is_made_again_and_nothing_after_it(finished):
 
 
 @pytest.mark.parametrize("named", ["label_metrics", "all", "report, label_metrics"])
-def test_force_makes_again(finished, monkeypatch, named):
+def test_force_recomputes(finished, monkeypatch, named):
     profile, root = finished
     monkeypatch.setenv("VDM_FORCE", named)
     assert computed(materialize(profile, root, ["label_metrics"])) == {"label_metrics"}
 
 
-def test_force_of_what_is_no_asset_is_a_sentence(finished, monkeypatch):
+def test_force_of_an_unknown_asset_is_an_error(finished, monkeypatch):
     profile, root = finished
     monkeypatch.setenv("VDM_FORCE", "lora_weight")
-    with pytest.raises(PipelineError, match="VDM_FORCE names lora_weight, which is no asset; name all,"):
+    with pytest.raises(PipelineError, match="VDM_FORCE names lora_weight,"):
         materialize(profile, root, ["label_metrics"])
 
 
@@ -237,36 +220,34 @@ def test_an_edited_upstream_file_is_not_read(finished):
     path.write_bytes(good.replace(b"normal", b"pneumonia", 1))
     result = materialize(profile, root, ["label_metrics"])
     path.write_bytes(good)
-    assert sentence(result) == (
-        "Files of asset labeled_dataset were changed since they were made; "
-        "run: dagster asset materialize -m vdm_pipeline.definitions --select '*labeled_dataset'"
-    )
+    assert error_message(result).startswith("Files of asset labeled_dataset changed")
+    assert error_message(result).endswith("run: " + materialize_command("labeled_dataset"))
 
 
-def test_what_was_made_under_other_settings_is_not_read(finished):
+def test_an_asset_of_other_settings_is_not_read(finished):
     profile, root = finished
     other = shrink(profile, training={"rank": 4})
     result = materialize(other, root, ["pipeline_summary", "report"])
-    assert "was made with other settings or from other inputs; run: dagster asset" in sentence(result)
+    assert "Asset lora_weights is stale" in error_message(result)
 
 
 def test_staleness_is_seen_through_several_stages(finished):
     profile, root = finished
-    for section, values, asked in (
+    for section, values, selected in (
         ("training", {"max_train_steps": 7}, "image_metrics"),
         ("data", {"seed": 9}, "label_metrics"),
     ):
-        result = materialize(shrink(profile, **{section: values}), root, [asked])
-        assert "was made with other settings or from other inputs" in sentence(result)
+        result = materialize(shrink(profile, **{section: values}), root, [selected])
+        assert "is stale" in error_message(result)
 
 
 def test_generated_images_need_no_baseline(tiny, project):
     result = materialize(tiny, project, [name for name in ALL[: ALL.index("generated_images") + 1]])
-    assert result.success, sentence(result)
+    assert result.success, error_message(result)
     assert materialize(tiny, project, ["generated_images"]).success
 
 
-def test_what_was_made_from_other_inputs_is_not_read(finished):
+def test_an_asset_of_other_inputs_is_not_read(finished):
     profile, root = finished
     record = root / "results/.manifests/lora_weights.json"
     good = record.read_text()
@@ -274,7 +255,7 @@ def test_what_was_made_from_other_inputs_is_not_read(finished):
     record.write_text(good.replace(subset, "0" * 16))
     result = materialize(profile, root, ["generated_images"])
     record.write_text(good)
-    assert sentence(result).startswith("Asset lora_weights was made with other settings or from other inputs")
+    assert error_message(result).startswith("Asset lora_weights is stale")
 
 
 def test_leftovers_of_killed_writers_are_not_published(tiny, project):
@@ -299,23 +280,21 @@ def test_leftovers_of_killed_writers_are_not_published(tiny, project):
     assert not any(path.exists() for path in left)
 
 
-def test_missing_upstream_is_one_sentence_with_the_command(tiny, project):
+def test_a_missing_input_is_an_error_with_the_command(tiny, project):
     result = materialize(tiny, project, ["generated_images"])
     assert not result.success
-    expected = "Asset lora_weights has not been materialized; run: dagster asset materialize -m vdm_pipeline.definitions --select '*lora_weights'"
-    assert sentence(result) == expected
-    assert not list((project / "results").glob("generated*")) if (project / "results").exists() else True
+    assert error_message(result).startswith("Asset lora_weights is not materialized")
+    assert error_message(result).endswith("run: " + materialize_command("lora_weights"))
+    assert not list((project / "results").glob("generated*"))
 
 
-def test_bad_archive_is_told_first_and_nothing_is_made_from_it(tiny, project):
+def test_a_bad_archive_fails_first_and_nothing_is_computed_from_it(tiny, project):
     data = tiny.data.model_copy(update={"dataset": "pneumoniamnist", "source": "file", "size": 28})
     archive = project / "data/pneumoniamnist.npz"
     archive.write_bytes(b"PK\x03\x04 and no more")
     result = materialize(tiny.model_copy(update={"data": data}), project)
     assert not result.success
-    assert (
-        sentence(result) == f"{archive}: it is cut short; put an intact pneumoniamnist.npz of MedMNIST there."
-    )
+    assert error_message(result).startswith(f"{archive}: ")
     assert list((project / "data").iterdir()) == [archive]
     steps = [event.step_key for event in result.all_events if event.is_step_start]
     assert steps[0] == "raw_npz"
@@ -327,7 +306,7 @@ def test_checks_run_and_pass(finished):
     evaluations = materialize(profile, root).get_asset_check_evaluations()
     assert {
         (evaluation.asset_key.to_user_string(), evaluation.check_name) for evaluation in evaluations
-    } == BLOCKING | TOLD
+    } == BLOCKING | NOT_BLOCKING
     assert all(
         evaluation.passed for evaluation in evaluations if evaluation.severity != dg.AssetCheckSeverity.WARN
     )

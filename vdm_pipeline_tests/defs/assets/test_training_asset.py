@@ -1,4 +1,4 @@
-"""`lora_weights` in the graph: it goes on by itself after a crash, and never with what another training left."""
+"""`lora_weights` in the graph: it resumes after a crash, and never from a training with other settings."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ import pytest
 from safetensors import safe_open
 
 from vdm_pipeline.settings import Profile
-from vdm_pipeline.stages.training.loop import Session
+from vdm_pipeline.stages.training.training_log import TrainingLog
 from vdm_pipeline_tests.conftest import shrink
-from vdm_pipeline_tests.defs.assets.graph import computed, materialize, sentence
+from vdm_pipeline_tests.defs.assets.graph import computed, error_message, materialize
 
 UPSTREAM = ["raw_npz", "image_embeddings", "labeled_dataset", "data_faults", "label_noise", "lora_subset"]
 WEIGHTS = "results/lora/pytorch_lora_weights.safetensors"
@@ -18,65 +18,65 @@ WEIGHTS = "results/lora/pytorch_lora_weights.safetensors"
 def upstream(tiny, project) -> tuple[Profile, Path]:
     """A project up to the subset."""
     result = materialize(tiny, project, UPSTREAM)
-    assert result.success, sentence(result)
+    assert result.success, error_message(result)
     return tiny, project
 
 
 def crash_once(monkeypatch, at: int) -> None:
-    """Die when the row of step ``at`` is written, as a machine does: nothing is cleaned up."""
-    report = Session._report
+    """Fail when the row of step ``at`` is written, and clean up nothing."""
+    add = TrainingLog.add
 
-    def dies(session, records, done, *given, **named):
-        if done == at:
-            monkeypatch.setattr(Session, "_report", report)
+    def crash(training_log, step, values):
+        if step == at:
+            monkeypatch.setattr(TrainingLog, "add", add)
             raise RuntimeError("the machine is gone")
-        return report(session, records, done, *given, **named)
+        add(training_log, step, values)
 
-    monkeypatch.setattr(Session, "_report", dies)
+    monkeypatch.setattr(TrainingLog, "add", crash)
 
 
-def going_on(capsys) -> list[str]:
+def resume_lines(capsys) -> list[str]:
     return [
         line.rsplit("lora_weights - ", 1)[1]
         for line in capsys.readouterr().err.splitlines()
-        if "going on from step" in line
+        if "resuming from step" in line
     ]
 
 
-def test_a_crashed_training_goes_on_and_ends_in_the_same_adapter(upstream, monkeypatch, capsys, tmp_path):
+def test_a_crashed_training_resumes_and_gives_the_same_adapter(upstream, monkeypatch, capsys, tmp_path):
     profile, project = upstream
     assert materialize(profile, project, ["lora_weights"]).success
-    whole = (project / WEIGHTS).read_bytes()
+    uninterrupted = (project / WEIGHTS).read_bytes()
     monkeypatch.setenv("VDM_FORCE", "lora_weights")
     crash_once(monkeypatch, at=6)
     capsys.readouterr()
     assert not materialize(profile, project, ["lora_weights"]).success
-    assert going_on(capsys) == [], "forced, it trains anew"
-    assert (project / WEIGHTS).read_bytes() == whole
+    assert resume_lines(capsys) == [], "forced, it trains from the start"
+    assert (project / WEIGHTS).read_bytes() == uninterrupted
     capsys.readouterr()
     result = materialize(profile, project, ["lora_weights"])
     assert result.success
-    assert going_on(capsys) == ["going on from step 4 of 6"]
-    assert (project / WEIGHTS).read_bytes() == whole
+    assert resume_lines(capsys) == ["resuming from step 4/6"]
+    assert (project / WEIGHTS).read_bytes() == uninterrupted
 
 
-def test_other_settings_start_anew_and_more_steps_go_on(upstream, capsys):
+def test_other_settings_train_from_the_start_and_more_steps_resume(upstream, capsys):
     profile, project = upstream
     constant = shrink(profile, training={"lr_scheduler": "constant"})
     assert materialize(constant, project, ["lora_weights"]).success
     (project / "results/.training/.DS_Store").touch()
     for changed, expected in (
-        ({"lr_scheduler": "constant", "max_train_steps": 8}, ["going on from step 6 of 8"]),
+        ({"lr_scheduler": "constant", "max_train_steps": 8}, ["resuming from step 6/8"]),
         ({"lr_scheduler": "constant", "max_train_steps": 8, "learning_rate": 1e-5}, []),
     ):
         capsys.readouterr()
         result = materialize(shrink(profile, training=changed), project, ["lora_weights"])
         assert computed(result) == {"lora_weights"}
-        assert going_on(capsys) == expected
+        assert resume_lines(capsys) == expected
     assert len([path for path in (project / "results/.training").iterdir() if path.is_dir()]) == 1
 
 
-def test_the_adapter_carries_what_it_was_made_from_and_the_run_shows_it(upstream):
+def test_the_adapter_has_its_provenance_in_the_header(upstream):
     profile, project = upstream
     result = materialize(profile, project, ["lora_weights"])
     with safe_open(project / WEIGHTS, "pt") as file:

@@ -19,7 +19,7 @@ import torch
 from vdm_pipeline.errors import ArchiveError
 from vdm_pipeline.settings import Data
 from vdm_pipeline.stages.data.archive import obtain_archive, read_archive
-from vdm_pipeline.stages.data.medmnist_info import facts_of
+from vdm_pipeline.stages.data.medmnist_info import dataset_info
 from vdm_pipeline.stages.data.npz import read_comment, write_npz
 from vdm_pipeline_tests.paths import ROOT
 
@@ -287,7 +287,7 @@ def test_what_the_pipeline_cannot_work_with_is_refused_at_once(tmp_path, dataset
 
 
 def test_every_size_has_its_own_md5_and_url():
-    facts = facts_of(Data(dataset="pneumoniamnist", size=128, source="file"))
+    facts = dataset_info(Data(dataset="pneumoniamnist", size=128, source="file"))
     assert facts.md5 == "05b46931834c231683c68f40c47b2971"
     assert "pneumoniamnist_128.npz" in facts.url
     assert facts.counts == {"train": 4708, "val": 524, "test": 624}

@@ -15,9 +15,9 @@ from vdm_pipeline.io.hashing import digest
 from vdm_pipeline.settings import Data, Profile
 from vdm_pipeline.stages.data.archive import obtain_archive, read_archive
 from vdm_pipeline_tests.conftest import shrink
-from vdm_pipeline_tests.defs.assets.graph import computed, materialize, sentence
+from vdm_pipeline_tests.defs.assets.graph import computed, error_message, materialize
 from vdm_pipeline_tests.hub import Fault, serving
-from vdm_pipeline_tests.stages.models.hub_requests import documented, fits
+from vdm_pipeline_tests.stages.fault_tables import documented_rows, matches
 
 DATA = Data(dataset="tinymnist", size=28, source="download")
 NAMES = ("normal", "pneumonia")
@@ -110,8 +110,8 @@ def _first_and_second(case: str, served: Path, folder: Path) -> tuple[str, str, 
         server.faults = faults or []
         first = ask(folder, server.url if faults is not None else "http://127.0.0.1:9")
         server.faults = []
-        server.asked.clear()
-        return first, ask(folder, server.url), server.asked
+        server.requests.clear()
+        return first, ask(folder, server.url), server.requests
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def told(served, tmp_path_factory) -> dict[str, tuple[str, str, list[str]]]:
 @pytest.mark.parametrize("case", FAULTS)
 def test_a_fault_is_one_sentence_and_a_later_run_recovers(told, served, case):
     first, second, _ = told[case]
-    assert fits(FAULTS[case][-1], first), first
+    assert matches(FAULTS[case][-1], first), first
     path = Path(second.removeprefix("path: "))
     assert path.read_bytes() == (served / DATA.file_name).read_bytes()
     assert os.listdir(path.parent) == [DATA.file_name]
@@ -147,7 +147,7 @@ def test_the_document_lists_the_same_faults():
         (case, f"`{said.split(': ', 1)[1]}`" if "Error" in said else "nothing: it is tried again")
         for case, (_, said) in FAULTS.items()
     ]
-    assert documented("What a server of the archive may do") == expected
+    assert documented_rows("nobody answers") == expected
 
 
 def test_another_server_is_asked_by_an_asset_and_makes_nothing_anew(tiny: Profile, project, served):
@@ -155,8 +155,8 @@ def test_another_server_is_asked_by_an_asset_and_makes_nothing_anew(tiny: Profil
         data = DATA.model_dump()
         there = shrink(tiny, data=data, execution={"archive_mirror": f"{server.url}/"})
         result = materialize(there, project, ["raw_npz"])
-        assert result.success, sentence(result)
-        assert server.asked == [f"GET /{DATA.file_name}"]
+        assert result.success, error_message(result)
+        assert server.requests == [f"GET /{DATA.file_name}"]
     elsewhere = shrink(tiny, data=data, execution={"archive_mirror": "https://127.0.0.1:9/nowhere"})
     for profile in (elsewhere, shrink(tiny, data=data)):
         assert computed(materialize(profile, project, ["raw_npz"])) == set()

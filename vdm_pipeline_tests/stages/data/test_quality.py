@@ -83,7 +83,7 @@ def test_close_pairs_are_those_of_brute_force(monkeypatch):
 def test_whitened_vectors_are_uncorrelated_and_blind_to_the_common_direction():
     rng = np.random.default_rng(1)
     embeddings = (rng.standard_normal((500, 6)) * [5, 1, 0.1, 0.1, 0.1, 0] + 40).astype(np.float32)
-    whiten = Whitening.of(embeddings)
+    whiten = Whitening.fit(embeddings)
     assert whiten.turn.shape == (6, 5)
     turned = (embeddings - whiten.mean) @ whiten.turn
     np.testing.assert_allclose(turned.T @ turned, np.eye(5), atol=1e-2)

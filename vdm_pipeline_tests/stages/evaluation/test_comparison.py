@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from vdm_pipeline.stages.evaluation.samples import Sample
 
 from vdm_pipeline.settings import Evaluation
 from vdm_pipeline.stages.evaluation.comparison import (
@@ -14,9 +15,12 @@ from vdm_pipeline.stages.evaluation.comparison import (
 from vdm_pipeline.stages.evaluation.metrics.diversity import ms_ssim_within, vendi_score
 from vdm_pipeline.stages.evaluation.metrics.frechet import frechet_distance
 from vdm_pipeline.stages.evaluation.metrics.jackknife import with_interval
-from vdm_pipeline.stages.evaluation.metrics.kernels import gaussian_kernel, polynomial_kernel, squared_mmd
+from vdm_pipeline.stages.evaluation.metrics.kernels import (
+    gaussian_kernel,
+    polynomial_kernel,
+    squared_mmd_with_interval,
+)
 from vdm_pipeline.stages.evaluation.metrics.manifold import Manifolds
-from vdm_pipeline.stages.evaluation.samples import Sample
 
 NAMES = ("left", "right")
 EVALUATION = Evaluation(bootstrap=50)
@@ -70,8 +74,8 @@ def test_set_metrics_are_those_of_the_metrics_modules(space):
     mine, theirs = sample([0] * 20, 0, 0.3), sample([0] * 25, 1)
     x, y = mine.spaces[space], theirs.spaces[space]
     found, manifolds = set_metrics(mine, theirs, space, 0), Manifolds.of(y, x)
-    assert found["kid"] == squared_mmd(x, y, polynomial_kernel)
-    assert found["cmmd"] == squared_mmd(x, y, gaussian_kernel)
+    assert found["kid"] == squared_mmd_with_interval(x, y, polynomial_kernel)
+    assert found["cmmd"] == squared_mmd_with_interval(x, y, gaussian_kernel)
     assert found["fid"] == with_interval(lambda a, b: frechet_distance(x[a], y[b]), 20, 25, seed=0, low=0)
     assert found["diversity"]["value"] == pytest.approx(vendi_score(x))
     for name in ("precision", "recall", "density", "coverage"):
@@ -88,10 +92,10 @@ def test_report_of_an_arm_holds_both_spaces_and_the_means_of_images():
         24,
         30,
     )
-    assert report["left"]["kid"] == squared_mmd(
+    assert report["left"]["kid"] == squared_mmd_with_interval(
         mine.spaces["labeller"][:10], theirs.spaces["labeller"][:12], polynomial_kernel
     )
-    second = squared_mmd(
+    second = squared_mmd_with_interval(
         mine.spaces["independent"][:10], theirs.spaces["independent"][:12], polynomial_kernel
     )
     assert report["left"]["independent"]["kid"] == second

@@ -1,4 +1,4 @@
-"""The worker, whose floats before rounding are kept beside the images' folder, one file an image by its seed."""
+"""The worker, which also saves the floats before rounding: one file per image beside the images' folder."""
 
 import sys
 from pathlib import Path
@@ -10,21 +10,21 @@ from vdm_pipeline.stages.generation.job import Job
 from vdm_pipeline.stages.generation.pipeline import Sampler
 
 
-def keep_floats(folder: Path) -> None:
-    """Have every image's floats saved as ``<seed>.npy`` in this process."""
+def save_floats(folder: Path) -> None:
+    """Save every image's floats as ``<seed>.npy`` in this process."""
     folder.mkdir(exist_ok=True)
-    plain = Sampler.draw
+    original = Sampler.sample
 
-    def draw(self, texts, seeds):
-        images = plain(self, texts, seeds)
+    def sample(self, prompt_embeds, seeds):
+        images = original(self, prompt_embeds, seeds)
         for seed, image in zip(seeds, images, strict=True):
             np.save(folder / f"{seed}.npy", image)
         return images
 
-    Sampler.draw = draw
+    Sampler.sample = sample
 
 
 if __name__ == "__main__":
     job = Job.model_validate_json(Path(sys.argv[1]).read_text())
-    keep_floats(job.folder.with_name(f"{job.folder.name}_floats"))
+    save_floats(job.folder.with_name(f"{job.folder.name}_floats"))
     sys.exit(worker.main(sys.argv[1]))

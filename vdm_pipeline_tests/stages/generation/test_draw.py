@@ -22,7 +22,7 @@ from vdm_pipeline_tests.stages.generation.jobs import (
     arm_of,
     contents,
     draw,
-    generating,
+    with_generation,
     make_job,
     pixels,
 )
@@ -173,7 +173,7 @@ def repaint(path, pixels: np.ndarray) -> None:
     ],
 )
 def test_damaged_or_foreign_image_is_drawn_again(tiny, tmp_path, written, damage):
-    profile = generating(tiny, per_class=1)
+    profile = with_generation(tiny, per_class=1)
     draw(profile, tmp_path / "x")
     whole = contents(tmp_path / "x")
     written.clear()
@@ -184,7 +184,7 @@ def test_damaged_or_foreign_image_is_drawn_again(tiny, tmp_path, written, damage
 
 
 def test_image_of_another_arm_is_not_taken(tiny, tmp_path):
-    profile = generating(tiny, per_class=1)
+    profile = with_generation(tiny, per_class=1)
     draw(profile, tmp_path / "x")
     shot = plan(profile.classes, profile.generation)[0]
     assert made(make_job(profile, tmp_path / "x"), shot)
@@ -222,7 +222,7 @@ def test_images_that_are_not_finite_are_counted_and_the_first_named(tiny):
 
 
 def test_colour_spread_is_that_before_an_image_was_made_grey(tiny, tmp_path):
-    profile = generating(tiny, per_class=1)
+    profile = with_generation(tiny, per_class=1)
     grey, colour = (
         draw(profile, tmp_path / str(kept), arm=arm_of(profile, LCM, grey=kept)) for kept in (True, False)
     )

@@ -16,16 +16,16 @@ import torch
 from vdm_pipeline.stages.generation import launch as module
 from vdm_pipeline.stages.generation import worker
 from vdm_pipeline.stages.generation.launch import generate
-from vdm_pipeline.stages.runtime.launcher import FAULT
+from vdm_pipeline.stages.runtime.launcher import ERROR_PREFIX
 from vdm_pipeline_tests.stages.generation import floats_worker
-from vdm_pipeline_tests.stages.generation.jobs import contents, draw, generating, make_job
+from vdm_pipeline_tests.stages.generation.jobs import contents, draw, with_generation, make_job
 from vdm_pipeline_tests.stages.generation.test_pipeline import floats
 
 SCRIPT = """
 import sys
 from pathlib import Path
-from vdm_pipeline.stages.sampling.job import Job
-from vdm_pipeline.stages.sampling.launch import generate
+from vdm_pipeline.stages.generation.job import Job
+from vdm_pipeline.stages.generation.launch import generate
 generate(Job.model_validate_json(Path(sys.argv[1]).read_text()), print, lambda *counts: print(*counts, flush=True))
 """
 
@@ -68,7 +68,7 @@ def test_a_workers_fault_is_the_line_that_a_launcher_knows(tiny, tmp_path):
     )
     assert done.returncode == 1
     assert re.fullmatch(
-        rf"{FAULT}.+ is no Stable Diffusion folder: it lacks .+", done.stdout.splitlines()[-1]
+        rf"{ERROR_PREFIX}.+ is no Stable Diffusion folder: it lacks .+", done.stdout.splitlines()[-1]
     )
 
 
@@ -81,7 +81,7 @@ def test_whole_folder_starts_no_process(tiny, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_killed_generation_ends_in_the_same_bytes(tiny, tmp_path):
     """A process of its own, killed at random moments after its first images. The benchmark ``kills generation`` does it 20 times."""
-    profile = generating(tiny, per_class=20)
+    profile = with_generation(tiny, per_class=20)
     draw(profile, tmp_path / "whole", batch=2)
     job = make_job(profile, tmp_path / "run", batch=2)
     (tmp_path / "job.json").write_text(job.model_dump_json())

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from vdm_pipeline.stages.labelling.label_noise import find_suspects, out_of_sample, too_rare
+from vdm_pipeline.stages.labelling.label_noise import find_suspects, out_of_sample_probabilities, rare_classes
 
 NAMES = ("normal", "pneumonia", "other")
 
@@ -37,7 +37,7 @@ def test_flipped_labels_are_found():
 def test_the_second_opinion_has_not_seen_what_it_judges():
     rng = np.random.default_rng(2)
     embeddings, labels = rng.standard_normal((120, 80)).astype(np.float32), rng.integers(0, 2, 120)
-    agreed = out_of_sample(embeddings, labels, 0).argmax(1) == labels
+    agreed = out_of_sample_probabilities(embeddings, labels, 0).argmax(1) == labels
     assert agreed.mean() < 0.65  # a probe that had seen them would agree with nearly all
 
 
@@ -45,7 +45,7 @@ def test_a_class_too_rare_to_be_judged_is_not_doubted_and_the_others_are():
     embeddings, truth = clouds(300)
     labels = np.where(truth == 2, 0, truth)
     labels[:3] = 2
-    assert too_rare(frame(labels)["auto_label"], NAMES) == ["other"]
+    assert rare_classes(frame(labels)["auto_label"], NAMES) == ["other"]
     suspects = find_suspects(embeddings, frame(labels), "auto_label", NAMES, seed=0)
     assert set(suspects["label"]) | set(suspects["suggested"]) <= {"normal", "pneumonia"}
     flipped = labels.copy()

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from vdm_pipeline.stages.labelling.relabel_diff import before_and_after, flipped, last_labels
+from vdm_pipeline.stages.labelling.relabel_diff import metrics_before_and_after, flipped, previous_labels
 
 
 def labels(said: str, split: str = "test", names: tuple[str, str] = ("normal", "pneumonia")) -> pd.DataFrame:
@@ -21,7 +21,7 @@ def labels(said: str, split: str = "test", names: tuple[str, str] = ("normal", "
 
 def test_flipped_rows_and_the_metrics_before_and_after(tmp_path):
     labels("npnn").to_csv(tmp_path / "old.csv", index=False)
-    old = last_labels(tmp_path / "old.csv")
+    old = previous_labels(tmp_path / "old.csv")
     rows = flipped(old, labels("nnpn"))
     assert rows[["image_id", "before", "after"]].to_numpy().tolist() == [
         ["x_1", "pneumonia", "normal"],
@@ -35,7 +35,7 @@ def test_flipped_rows_and_the_metrics_before_and_after(tmp_path):
         "confidence_before",
         "confidence_after",
     ]
-    found = before_and_after(old, labels("nnpn"))
+    found = metrics_before_and_after(old, labels("nnpn"))
     expected = {"accuracy": (0.25, 0.75), "balanced_accuracy": (0.25, 0.75), "mcc": (-0.5774, 0.5774)}
     assert found == {
         f"test_{name}_{when}": value
@@ -49,23 +49,23 @@ def test_images_that_only_one_labelling_has_are_left_out():
 
 
 def test_each_labelling_is_measured_by_its_own_true_labels():
-    found = before_and_after(labels("nnpp").assign(ground_truth_label="normal"), labels("nnpp"))
+    found = metrics_before_and_after(labels("nnpp").assign(ground_truth_label="normal"), labels("nnpp"))
     assert (found["test_accuracy_before"], found["test_accuracy_after"]) == (0.5, 1.0)
 
 
 @pytest.mark.parametrize("names", [("0", "1"), ("null", "pneumonia"), ("none", "nan"), ("true", "false")])
 def test_classes_may_be_called_like_numbers_and_nothing(tmp_path, names):
     labels("npnn", names=names).to_csv(tmp_path / "old.csv", index=False)
-    old = last_labels(tmp_path / "old.csv")
+    old = previous_labels(tmp_path / "old.csv")
     assert flipped(old, labels("nnpn", names=names))["before"].tolist() == [names[1], names[0]]
-    assert before_and_after(old, labels("nnpn", names=names))["test_accuracy_before"] == 0.25
+    assert metrics_before_and_after(old, labels("nnpn", names=names))["test_accuracy_before"] == 0.25
 
 
 @pytest.mark.parametrize("content", [None, b"", b"image_id,split\na,test\n", b"\xff\xfe\x00", b'a,b\n"x'])
 def test_nothing_to_compare_with(tmp_path, content):
     if content is not None:
         (tmp_path / "old.csv").write_bytes(content)
-    old = last_labels(tmp_path / "old.csv")
+    old = previous_labels(tmp_path / "old.csv")
     assert old is None
     assert flipped(old, labels("nnpp")).empty
-    assert before_and_after(old, labels("nnpp")) == {}
+    assert metrics_before_and_after(old, labels("nnpp")) == {}

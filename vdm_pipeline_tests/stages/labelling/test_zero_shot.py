@@ -16,7 +16,7 @@ from vdm_pipeline.io.tables import write_csv
 from vdm_pipeline.stages.data.archive import Archive, Split
 from vdm_pipeline.stages.data.phantom.film import render
 from vdm_pipeline.stages.labelling.calibration import Calibration, softmax
-from vdm_pipeline.stages.labelling.labels import label_table, read_labels, refuse_degenerate
+from vdm_pipeline.stages.labelling.labels import label_table, read_labels, check_not_degenerate
 from vdm_pipeline.stages.labelling.prompts import negations
 from vdm_pipeline.stages.labelling.zero_shot import ZeroShot, logits
 from vdm_pipeline.stages.models.pins import EMBEDDED
@@ -164,14 +164,14 @@ def test_labeller_that_says_the_same_of_all_stops(tmp_path):
     constant = label_table(archive, {"train": np.tile([0.2, 0.8], (4, 1))}, PLAIN, ["normal", "pneumonia"])
     assert constant["auto_label"].tolist() == ["pneumonia"] * 4
     with pytest.raises(PipelineError, match="never says normal of 4 images"):
-        refuse_degenerate(constant, ["normal", "pneumonia"], as_captions=False)
+        check_not_degenerate(constant, ["normal", "pneumonia"], as_captions=False)
 
 
 def test_class_that_is_never_said_stops_where_labels_are_captions():
     table = pd.DataFrame({"auto_label": ["a", "b", "b"]})
-    refuse_degenerate(table, ["a", "b", "c"], as_captions=False)
+    check_not_degenerate(table, ["a", "b", "c"], as_captions=False)
     with pytest.raises(PipelineError, match="never says c of 3 images"):
-        refuse_degenerate(table, ["a", "b", "c"], as_captions=True)
+        check_not_degenerate(table, ["a", "b", "c"], as_captions=True)
 
 
 @pytest.mark.parametrize("names", [["0", "1"], ["null", "nan"], ["false", "true"], ["1e5", "na"]])

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from vdm_pipeline.errors import PipelineError
-from vdm_pipeline.io.disk import disk_faults
+from vdm_pipeline.io.disk import translate_disk_errors
 from vdm_pipeline.io.hashing import file_sha256
 from vdm_pipeline.settings import ModelPin
 from vdm_pipeline.stages.models import clip_conversion as labeller
@@ -194,7 +194,7 @@ def test_a_disk_that_fills_up_while_it_is_converted_is_told_and_keeps_nothing(tm
             pytest.raises(
                 PipelineError, match=r"The disk is full \(.*safetensors\); make room, and the next run"
             ),
-            disk_faults(tmp_path),
+            translate_disk_errors(tmp_path),
         ):
             labeller._assemble(folder, None, pin, place, print)
     assert list(place.parent.rglob("*")) == [place]

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from vdm_pipeline.stages.report.copies import closest, held_out_ids
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.images import data_uri, read_png, write_png
 from vdm_pipeline.io.tables import read_json, write_rows
 from vdm_pipeline.stages.report.contact_sheet import contact_sheet
-from vdm_pipeline.stages.report.copies import closest, held_out_ids
 from vdm_pipeline.stages.report.gallery import gallery
 from vdm_pipeline.stages.report.pictures import MODEST, modest, spread
 from vdm_pipeline_tests.stages.report.conftest import HOSTILE

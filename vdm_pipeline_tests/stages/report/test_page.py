@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import pytest
 from PIL import Image
+from vdm_pipeline.stages.report.wording import number
 
 from vdm_pipeline.io.tables import write_json
 from vdm_pipeline.settings import Data
 from vdm_pipeline.stages.report.page import ran_on
-from vdm_pipeline.stages.report.wording import number
 from vdm_pipeline_tests.stages.report.conftest import HOSTILE, rendered
 from vdm_pipeline_tests.stages.report.example import filled, leaves, without_values
 

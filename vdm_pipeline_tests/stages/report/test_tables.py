@@ -1,6 +1,7 @@
 """Tables: every figure, in words where there is none."""
 
 import pytest
+from vdm_pipeline.stages.report.wording import interval, number, share
 
 from vdm_pipeline.stages.report.image_tables import (
     cautions,
@@ -11,7 +12,6 @@ from vdm_pipeline.stages.report.image_tables import (
 )
 from vdm_pipeline.stages.report.lineage import cost_table, images_per_second, lineage_table
 from vdm_pipeline.stages.report.tables import Cell, Table, calibrated, fault_table, label_table, metric_cell
-from vdm_pipeline.stages.report.wording import interval, number, share
 from vdm_pipeline_tests.stages.report.example import GROUPS, NAMES, filled, metric
 
 

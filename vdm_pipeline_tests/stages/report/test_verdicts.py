@@ -1,11 +1,11 @@
 """What is said of the figures: good, bad, not clear and absent, and never more than an interval holds."""
 
 import pytest
+from vdm_pipeline.stages.report.verdicts.images import agreement, distance, diversity, paired, sharpness
+from vdm_pipeline.stages.report.verdicts.use import copies, safe_to_share, useful
 
 from vdm_pipeline.stages.report.verdicts.glance import verdicts
-from vdm_pipeline.stages.report.verdicts.images import agreement, distance, diversity, paired, sharpness
 from vdm_pipeline.stages.report.verdicts.labels import labels_work
-from vdm_pipeline.stages.report.verdicts.use import copies, safe_to_share, useful
 from vdm_pipeline.stages.report.verdicts.verdict import gathered, together
 from vdm_pipeline_tests.stages.report.example import LABELS, NAMES, filled, metric
 

@@ -21,12 +21,12 @@ from vdm_pipeline.settings import Cluster, Execution, Profile
 from vdm_pipeline.stages.data.archive import obtain_archive
 from vdm_pipeline.stages.generation.job import Job
 from vdm_pipeline.stages.generation.launch import generate
-from vdm_pipeline.stages.labelling.embed import Embedding, embed_images
+from vdm_pipeline.stages.labelling.embedding_job import EmbeddingJob, embed_images
 from vdm_pipeline.stages.models.pins import EMBEDDED
 from vdm_pipeline.stages.runtime import device
 from vdm_pipeline.stages.runtime import ray_pool as module
 from vdm_pipeline.stages.runtime.ray_pool import Do, Log, spread
-from vdm_pipeline_tests.stages.generation.jobs import contents, generating, make_job
+from vdm_pipeline_tests.stages.generation.jobs import contents, with_generation, make_job
 from vdm_pipeline_tests.stages.generation.test_launch import one_thread
 
 if find_spec("ray") is None:
@@ -100,8 +100,8 @@ def embedded(
     profile: Profile, archive, folder: Path, log: Log, progress: Callable[[int, int], None]
 ) -> dict[str, bytes]:
     path, data = archive
-    asked = Embedding(path, data, profile.classes.names, EMBEDDED / "clip", folder, profile.execution)
-    embed_images(asked, log, progress)
+    job = EmbeddingJob(path, data, profile.classes.names, EMBEDDED / "clip", folder, profile.execution)
+    embed_images(job, log, progress)
     return contents(folder)
 
 
@@ -118,7 +118,7 @@ def test_embeddings_are_those_of_the_local_engine_though_a_worker_is_killed(tiny
 
 def test_images_are_those_of_the_local_engine_though_a_worker_is_killed(tiny, ours, tmp_path):
     """And when one is missing it alone is drawn; when none is, no cluster is asked."""
-    profile = generating(tiny, per_class=20)
+    profile = with_generation(tiny, per_class=20)
     with one_thread():
         generate(make_job(profile, tmp_path / "local", batch=2), print, lambda *counts: None)
     killer, job = Killer(), make_job(on(profile, ours), tmp_path / "ray", batch=2)

@@ -17,8 +17,8 @@ from vdm_pipeline.stages.labelling.calibration import Calibration
 from vdm_pipeline.stages.labelling.labels import label_table
 from vdm_pipeline.stages.subset.select import (
     choose,
-    choose_held_out,
-    left_out_ids,
+    select_validation,
+    excluded_ids,
     relevant_and_diverse,
     write_subset,
 )
@@ -77,7 +77,7 @@ def pixels(archive: Archive, split: str) -> np.ndarray:
 @pytest.fixture
 def left_out(archive) -> set[str]:
     faults = find_faults(archive, lambda split: [pixels(archive, split)], Faults())
-    return left_out_ids(faults, pd.DataFrame({"image_id": []}), Subset(per_class=1))
+    return excluded_ids(faults, pd.DataFrame({"image_id": []}), Subset(per_class=1))
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_what_the_profile_lists_is_left_out_and_held_out_images_always():
         (("blank",), {"c", "e"}),
         (("duplicate", "suspect"), {"a", "c", "s"}),
     ):
-        assert left_out_ids(faults, suspects, Subset(per_class=1, exclude=kinds)) == expected
+        assert excluded_ids(faults, suspects, Subset(per_class=1, exclude=kinds)) == expected
 
 
 def test_relevance_and_diversity():
@@ -220,7 +220,7 @@ def test_id_that_is_no_train_image_does_not_become_a_file_name(archive, chosen_f
 def test_held_out_images_are_of_val_and_have_no_copy_in_train(archive, table, tiny, label):
     faults = find_faults(archive, lambda split: [pixels(archive, split)], Faults())
     subset = tiny.subset.model_copy(update={"captions_from": label, "validation_per_class": 9})
-    held_out = choose_held_out(table, faults, subset, tiny.classes)
+    held_out = select_validation(table, faults, subset, tiny.classes)
     assert set(held_out["split"]) == {"val"}
     assert "thing_val_000007" not in set(held_out["image_id"])
     wanted = {"auto_label": "auto_label", "ground_truth": "ground_truth_label"}[label]
@@ -231,6 +231,6 @@ def test_held_out_images_are_of_val_and_have_no_copy_in_train(archive, table, ti
     ].value_counts()
     assert {name: int(counts[name]) for name in NAMES} == {name: min(9, int(there[name])) for name in NAMES}
     assert (
-        choose_held_out(table, faults, subset, tiny.classes)["image_id"].tolist()
+        select_validation(table, faults, subset, tiny.classes)["image_id"].tolist()
         == held_out["image_id"].tolist()
     )

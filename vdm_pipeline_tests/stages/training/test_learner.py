@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.settings import Training
-from vdm_pipeline.stages.models.diffusion import load_part
+from vdm_pipeline.stages.models.diffusion import load_component
 from vdm_pipeline.stages.training.adapter import add_lora
 from vdm_pipeline.stages.training.encoding import Encoder
 from vdm_pipeline.stages.training.objective import Objective
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 def start(training: Training) -> dict[str, torch.Tensor]:
     """The adapter before the first step, under the names of the file."""
-    named = add_lora(load_part(BASE, "unet"), training)
+    named = add_lora(load_component(BASE, "unet"), training)
     return {f"unet.{name.replace('.default', '')}": value.detach() for name, value in named.items()}
 
 
@@ -32,12 +32,12 @@ def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
 def test_training_equals_a_plain_loop_with_the_rates_of_the_schedule(tiny, tmp_path):
     changes = {"max_train_steps": 4, "lr_warmup_steps": 2}
     training = tiny.training.model_copy(update=changes)
-    unet = load_part(BASE, "unet")
+    unet = load_component(BASE, "unet")
     named = add_lora(unet, training)
     data = Encoder(BASE, tmp_path / "cache", 64, CPU, torch.float32).encode(
         IMAGES, CAPTIONS, flip=False, log=silent
     )
-    objective = Objective(load_part(BASE, "scheduler"), training, CPU)
+    objective = Objective(load_component(BASE, "scheduler"), training, CPU)
     optimizer = torch.optim.AdamW(named.values(), weight_decay=training.weight_decay)
     for step, share in enumerate([0.5, 1, 1, 0.1]):
         loss = objective.losses(unet, data, sample_step(8, data.latent, training, 1000, step)).mean()
@@ -233,7 +233,7 @@ def test_validation_loss_and_sheet_are_those_of_the_mean_that_is_saved(tiny, tmp
 
 
 def test_only_the_adapter_is_trained_and_in_fp32(tiny):
-    unet = load_part(BASE, "unet", torch.bfloat16)
+    unet = load_component(BASE, "unet", torch.bfloat16)
     parameters = add_lora(unet, tiny.training)
     assert {value.dtype for value in parameters.values()} == {torch.float32}
     assert {name for name, value in unet.named_parameters() if value.requires_grad} == set(parameters)
@@ -266,7 +266,7 @@ def test_gradient_checkpointing_changes_nothing(tiny, tmp_path, monkeypatch):
 
 def test_unknown_target_is_a_sentence(tiny):
     with pytest.raises(PipelineError, match=r"training\.target_modules"):
-        add_lora(load_part(BASE, "unet"), tiny.training.model_copy(update={"target_modules": ("nowhere",)}))
+        add_lora(load_component(BASE, "unet"), tiny.training.model_copy(update={"target_modules": ("nowhere",)}))
 
 
 def test_files_are_where_they_should_be(tiny, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vdm_pipeline.stages.models.diffusion import load_part
+from vdm_pipeline.stages.models.diffusion import load_component
 from vdm_pipeline.stages.training.encoding import Encoded
 from vdm_pipeline.stages.training.objective import Objective
 from vdm_pipeline.stages.training.randomness import StepRandomness, sample_step
@@ -47,7 +47,7 @@ def drawn(data: Encoded, training, step: int = 0) -> StepRandomness:
 
 
 def objective(training, kind: str = "epsilon") -> Objective:
-    scheduler = load_part(BASE, "scheduler")
+    scheduler = load_component(BASE, "scheduler")
     scheduler.register_to_config(prediction_type=kind)
     return Objective(scheduler, training, CPU)
 
@@ -78,7 +78,7 @@ def test_noisy_latents_are_diffusers_own(tiny):
     randomness, unet = drawn(data, training), FakeUNet(lambda noisy, steps: noisy)
     objective(training).losses(unet, data, randomness)
     latents = data.mean[randomness.rows] + 0.3 * randomness.posterior
-    expected = load_part(BASE, "scheduler").add_noise(latents, randomness.noise, randomness.timesteps)
+    expected = load_component(BASE, "scheduler").add_noise(latents, randomness.noise, randomness.timesteps)
     torch.testing.assert_close(unet.seen[0][0], expected)
 
 
@@ -127,7 +127,7 @@ def test_min_snr_weights_are_diffusers_own(tiny, kind):
 
     training = tiny.training.model_copy(update={"snr_gamma": 5.0})
     steps = torch.tensor([0, 10, 200, 500, 999])
-    snr = compute_snr(load_part(BASE, "scheduler"), steps)
+    snr = compute_snr(load_component(BASE, "scheduler"), steps)
     expected = torch.stack([snr, 5.0 * torch.ones_like(snr)], dim=1).min(dim=1)[0] / (
         snr if kind == "epsilon" else snr + 1
     )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vdm_pipeline.stages.models.diffusion import load_part
+from vdm_pipeline.stages.models.diffusion import load_component
 from vdm_pipeline.stages.training.encoding import Encoder
 from vdm_pipeline.stages.training.sample_sheet import sample_sheet
 from vdm_pipeline_tests.stages.training.jobs import BASE, CAPTIONS, IMAGES, silent
@@ -21,7 +21,7 @@ def sheets(tmp_path_factory) -> dict[str, np.ndarray]:
     data = Encoder(BASE, root / "cache", 64, torch.device("cpu"), torch.float32).encode(
         IMAGES, CAPTIONS, flip=False, log=silent
     )
-    parts = [load_part(BASE, name) for name in ("unet", "vae", "scheduler")]
+    parts = [load_component(BASE, name) for name in ("unet", "vae", "scheduler")]
     exchanged = dataclasses.replace(data, text=data.text.flip(0))
     rows = {}
     for name, (given, micro) in {

@@ -1,7 +1,7 @@
-"""The thorax as solids, and its attenuation line integral; every length in cm, y points down, z to the back.
+"""The thorax as solids, and its attenuation line integral. Lengths in cm; y points down, z to the back.
 
-Attenuation coefficients are those at 60 keV, about the mean energy of a 110 kVp chest film, from the NIST tables of
-Hubbell and Seltzer (ICRU-44 tissues): water 0.206 /cm, cortical bone 0.604 /cm.
+Attenuation coefficients are for 60 keV, about the mean energy of a 110 kVp chest film, from the NIST tables
+of Hubbell and Seltzer (ICRU-44 tissues): water 0.206 /cm, cortical bone 0.604 /cm.
 """
 
 import numpy as np
@@ -13,14 +13,14 @@ MU_SOFT = 0.206
 MU_BONE = 0.604
 RIB_PAIRS = 10
 SAG = 1.4
-"""How far a rib arches above the straight line from back to front, cm."""
+"""Height of a rib's arch above the straight line from back to front, cm."""
 
 
 def line_integral(patient: Patient, x: Array, row: Array, texture: Array) -> Array:
     """Attenuation ``∫ μ dz`` (no unit) over the image ``[n, height, width]``.
 
-    ``patient`` is stacked; body coordinates are ``x`` [n, 1, width] and ``row`` [n, height, 1]; ``texture`` is a smooth
-    random field ``[n, height, width]`` (mean 0, deviation 1) that mottles the lung.
+    ``patient`` is a stack. Body coordinates are ``x`` [n, 1, width] and ``row`` [n, height, 1]. ``texture``
+    is a smooth random field ``[n, height, width]`` (mean 0, std 1) that modulates the density of the lung.
     """
     y = row - patient.lean * x
     body = _body(patient, x, y)
@@ -34,38 +34,38 @@ def line_integral(patient: Patient, x: Array, row: Array, texture: Array) -> Arr
     return MU_SOFT * np.maximum(soft, 0) + (MU_BONE - MU_SOFT) * bone
 
 
-def _turn(patient: Patient, z: float) -> Array:
-    """Sideways shift of a structure at depth ``z`` when the patient is rotated."""
+def _rotation_shift(patient: Patient, z: float) -> Array:
+    """Sideways shift of a structure at depth ``z`` of a rotated patient."""
     return -z * np.sin(patient.rotation)
 
 
 def _body(patient: Patient, x: Array, y: Array) -> Array:
-    """Torso and neck: an elliptic cross-section whose half width follows the outline of shoulders and neck."""
+    """Torso and neck: an elliptic cross-section. Its half width follows the outline of neck and shoulders."""
     chest = 14.2 * patient.width + patient.fat
     rise = 1 / (1 + np.exp(-(y - patient.shoulder) / 0.9))
-    half_width = (
-        5.2 + 0.3 * patient.fat + (chest - 5.2 + 1.8 * np.exp(-((y - patient.shoulder - 3) ** 2) / 40)) * rise
-    )
+    bulge = 1.8 * np.exp(-((y - patient.shoulder - 3) ** 2) / 40)
+    half_width = 5.2 + 0.3 * patient.fat + (chest - 5.2 + bulge) * rise
     half_depth = (patient.depth + 0.5 * patient.fat) * (0.62 + 0.38 * rise)
     inside = 1 - (x / half_width) ** 2
     return 2 * half_depth * np.sqrt(np.maximum(inside, 0))
 
 
 def _lungs(patient: Patient, x: Array, y: Array) -> tuple[Array, Array]:
-    """Lung depth right (image left) and left: an ellipsoid less the mediastinal organs and the diaphragm's dome.
+    """Depth of the right (image left) and left lung: an ellipsoid minus mediastinal organs and diaphragm.
 
-    Rays that meet mediastinum and dome at once are counted short by their overlap: fewer than 1 % of the rays, too few to pay for.
+    On rays that meet both the mediastinum and the diaphragm's dome, their overlap is subtracted twice. This
+    affects fewer than 1 % of the rays and is not worth its cost.
     """
     heart, mediastinum = _heart(patient, x, y), _mediastinum(patient, x, y)
     lungs = []
     for side in (-1, 1):
         lean = -0.13 * side  # apices lean to the midline
-        turned = 1 + 0.6 * side * np.sin(patient.rotation)
+        widening = 1 + 0.6 * side * np.sin(patient.rotation)
         lung = ellipsoid(
             x,
             y,
-            (side * 7.0 * patient.width + _turn(patient, 0.5), 1.6, np.float32(0.5)),
-            (5.7 * patient.width * turned, patient.lung_height + 0.9, 0.84 * patient.depth),
+            (side * 7.0 * patient.width + _rotation_shift(patient, 0.5), 1.6, np.float32(0.5)),
+            (5.7 * patient.width * widening, patient.lung_height + 0.9, 0.84 * patient.depth),
             -lean,
         )
         dome_y = 16.6 + patient.inspiration + (0.9 if side == 1 else 0.0)
@@ -81,7 +81,7 @@ def _heart(patient: Patient, x: Array, y: Array) -> Interval:
     return ellipsoid(
         x,
         y,
-        (2.6 + _turn(patient, -3.0), 6.4 + 0.5 * patient.inspiration, np.float32(-2.5)),
+        (2.6 + _rotation_shift(patient, -3.0), 6.4 + 0.5 * patient.inspiration, np.float32(-2.5)),
         (6.6 * k, 4.9 * k, 6.2 * k),
         patient.heart_tilt,
     )
@@ -92,26 +92,26 @@ def _right_heart(patient: Patient, x: Array, y: Array) -> Interval:
     return ellipsoid(
         x,
         y,
-        (-0.6 + _turn(patient, -3.0), 5.6 + 0.5 * patient.inspiration, np.float32(-2.0)),
+        (-0.6 + _rotation_shift(patient, -3.0), 5.6 + 0.5 * patient.inspiration, np.float32(-2.0)),
         (4.0 * k, 5.4 * k, 6.0 * k),
     )
 
 
 def _mediastinum(patient: Patient, x: Array, y: Array) -> Interval:
-    return ellipsoid(x, y, (_turn(patient, -1.0), -1.0, np.float32(0.0)), (2.9, 19.0, 8.5))
+    return ellipsoid(x, y, (_rotation_shift(patient, -1.0), -1.0, np.float32(0.0)), (2.9, 19.0, 8.5))
 
 
 def _breasts(patient: Patient, x: Array, y: Array) -> Array:
     total: Array = np.zeros((1, 1, 1), np.float32)
     for side in (-1, 1):
-        centre = (side * 8.0 * patient.width + _turn(patient, -10.0), 8.5, 0.0)
+        centre = (side * 8.0 * patient.width + _rotation_shift(patient, -10.0), 8.5, 0.0)
         total = total + ellipsoid(x, y, centre, (5.5, 5.0, patient.breast / 2)).length
     return total
 
 
 def _trachea(patient: Patient, x: Array, y: Array) -> Array:
     fade = 1 / (1 + np.exp((y + 4.5) / 0.5))
-    return tube(x - _turn(patient, 1.0), 0.85) * fade
+    return tube(x - _rotation_shift(patient, 1.0), 0.85) * fade
 
 
 def _gastric_bubble(patient: Patient, x: Array, y: Array) -> Array:
@@ -121,9 +121,9 @@ def _gastric_bubble(patient: Patient, x: Array, y: Array) -> Array:
 
 
 def _vessels(patient: Patient, x: Array, y: Array, air: Array) -> Array:
-    """Tapering straight tubes that fan out from the hila; the share of each that lies in aerated lung shows.
+    """Tapering straight tubes that fan out from the hila, faded out where there is little lung.
 
-    Each is drawn in its own half of the image alone, which halves the cost.
+    Each is drawn only in its own half of the image, which halves the cost.
     """
     total = np.zeros_like(air)
     half = air.shape[-1] // 2
@@ -139,11 +139,12 @@ def _vessels(patient: Patient, x: Array, y: Array, air: Array) -> Array:
 
 
 def _ribs(patient: Patient, x: Array, row: Array, y: Array) -> Array:
-    """Ten pairs of tubes bent round the cage; each is an arc ``(A sin φ, y0 + drop φ/π - sag, C cos φ)``, φ = 0 at the spine.
+    """Ten pairs of tubes bent around the rib cage.
 
-    A ray meets the arc twice, behind (φ) and in front (π - φ). The tube is taken as straight across its own width. All
-    but the distance depends on the column alone, so it is computed on ``[n, 1, width]``; and a pair is drawn in its own band
-    of rows alone.
+    Each is an arc ``(A sin φ, y0 + drop φ/π - sag, C cos φ)`` with φ = 0 at the spine. A ray meets it twice,
+    in the back (φ) and in the front (π - φ). The tube is approximated as straight across its own width. All
+    but the distance depends only on the column, so it is computed on ``[n, 1, width]``, and a pair is drawn
+    only in its own band of rows.
     """
     total = np.zeros_like(y)
     sideways = np.abs(x)
@@ -163,27 +164,26 @@ def _ribs(patient: Patient, x: Array, row: Array, y: Array) -> Array:
             ends = np.clip((0.84 * np.pi - phi) / 0.5, 0, 1) * np.clip((cage - sideways) / 0.6, 0, 1)
             bone = patient.rib_density * (0.6 if front else 1.0) * ends * (sideways > 1.5)
             across = np.abs(slope_x) / in_plane
-            total[:, band] += tube((y[:, band] - centre) * across, patient.rib_radius) * (
-                bone / foreshortening
-            )
+            chord = tube((y[:, band] - centre) * across, patient.rib_radius)
+            total[:, band] += chord * (bone / foreshortening)
     return total
 
 
 def _band(row: Array, low: float, high: float) -> slice:
-    """Rows of the image that lie between ``low`` and ``high`` (cm) for any patient."""
+    """Rows of the image that are between ``low`` and ``high`` (cm) for at least one patient."""
     inside = np.flatnonzero(((row > low) & (row < high)).any(axis=(0, 2)))
     return slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0)
 
 
 def _spine(patient: Patient, x: Array, y: Array) -> Array:
     """Vertebral column: a tube of trabecular bone, thinner at the discs."""
-    column = tube(x - _turn(patient, 6.0), 1.75)
+    column = tube(x - _rotation_shift(patient, 6.0), 1.75)
     discs = 0.72 + 0.28 * np.tanh(3 * np.cos(2 * np.pi * y / 2.7) + 1.5)
     return 0.30 * column * discs
 
 
 def _clavicles(patient: Patient, x: Array, y: Array) -> Array:
-    sideways = np.abs(x - _turn(patient, -8.0))
+    sideways = np.abs(x - _rotation_shift(patient, -8.0))
     centre = patient.shoulder + 3.6 + patient.clavicle * sideways - 0.5 * np.sin(sideways / 2.6)
     slope = patient.clavicle - 0.5 / 2.6 * np.cos(sideways / 2.6)
     distance = (y - centre) / np.sqrt(1 + slope * slope)
@@ -191,10 +191,10 @@ def _clavicles(patient: Patient, x: Array, y: Array) -> Array:
 
 
 def _consolidation(patient: Patient, x: Array, row: Array, air: Array) -> Array:
-    """Depth (cm) of lung that fluid fills.
+    """Depth (cm) of lung that is filled with fluid.
 
-    Blobs are Gaussians, whose line integral is a Gaussian, separable in ``x`` [n, 1, width] and ``row`` [n, height, 1].
-    ``air (1 - exp(-filled / air))`` keeps the sum below the lung's own depth.
+    Blobs are Gaussians. Their line integral is a Gaussian that is separable in ``x`` [n, 1, width] and
+    ``row`` [n, height, 1]. ``air (1 - exp(-filled / air))`` keeps the sum below the depth of the lung.
     """
     if not patient.blobs.any():
         return np.zeros_like(air)

@@ -1,4 +1,4 @@
-"""From attenuation to a film: Beer-Lambert, scatter, quantum noise, detector blur, tone curve."""
+"""Render films from attenuation: Beer-Lambert, scatter, quantum noise, detector blur, tone curve."""
 
 import os
 from collections.abc import Iterator
@@ -13,9 +13,9 @@ from vdm_pipeline.stages.data.phantom.geometry import Array
 from vdm_pipeline.stages.data.phantom.patient import Patient, draw_patient, stack
 
 CHUNK = 8
-"""Films rendered together: large enough for NumPy to pay, small enough for the cache."""
+"""Films rendered together: enough to amortize NumPy's overhead, few enough for the cache."""
 OVERSAMPLED_BELOW = 128
-"""Below this size each pixel is the mean of 2 x 2 rays, against aliased ribs."""
+"""Below this size each pixel is the mean of 2 x 2 rays, to avoid aliasing of the ribs."""
 
 
 def render(
@@ -23,17 +23,17 @@ def render(
 ) -> NDArray[np.uint8]:
     """Render the films ``indices`` of the series ``seed``, shape ``[n, size, size]``, uint8.
 
-    Each film depends on its own (seed, index, pneumonia, size) alone, not on its neighbours or the number of threads.
+    Each film depends only on its own (seed, index, pneumonia, size), not on other films or on threads.
     """
     if size < 16:
         raise ValueError(f"size is {size} pixels; a phantom needs at least 16")
-    starts = range(0, len(indices), CHUNK)
+
+    def render_chunk(start: int) -> NDArray[np.uint8]:
+        chunk = slice(start, start + CHUNK)
+        return _render_chunk(seed, indices[chunk], pneumonia[chunk], size)
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        jobs = [
-            pool.submit(_render_chunk, seed, indices[i : i + CHUNK], pneumonia[i : i + CHUNK], size)
-            for i in starts
-        ]
-        chunks = [job.result() for job in jobs]
+        chunks = list(pool.map(render_chunk, range(0, len(indices), CHUNK)))
     return np.concatenate(chunks) if chunks else np.zeros((0, size, size), np.uint8)
 
 
@@ -51,21 +51,24 @@ def _render_chunk(
 
 
 def _pixel_grid(patient: Patient, rays: int) -> tuple[Array, Array]:
-    """Body coordinates (cm) of the rays after crop, shift and scale: columns ``[n, 1, rays]`` and rows ``[n, rays, 1]``."""
+    """Body coordinates (cm) of the rays: columns ``[n, 1, rays]`` and rows ``[n, rays, 1]``."""
     ticks = (np.arange(rays, dtype=np.float32) + 0.5) / rays - 0.5
     scale = patient.field / patient.size
     return (ticks[None, None, :] + patient.shift_x) * scale, (ticks[None, :, None] + patient.shift_y) * scale
 
 
 def _texture(rngs: list[np.random.Generator], rays: int, patient: Patient) -> Array:
-    """Lung parenchyma: white noise smoothed to about 0.7 cm, drawn on a fixed 64 x 64 raster so that size does not matter."""
+    """Lung parenchyma: white noise smoothed to about 0.7 cm.
+
+    It is drawn on a grid of 64 x 64 for every image size, so that a film looks the same at all sizes.
+    """
     raster = 64
     white = np.stack([rng.standard_normal((raster, raster), dtype=np.float32) for rng in rngs])
     smooth = gaussian_filter(white, (0, 1.2, 1.2), mode="wrap")
     smooth /= smooth.std(axis=(1, 2), keepdims=True)
-    at = (np.arange(rays, dtype=np.float32) + 0.5) / rays * raster - 0.5
-    low = np.clip(np.floor(at).astype(int), 0, raster - 2)
-    weight = np.clip(at - low, 0, 1)
+    position = (np.arange(rays, dtype=np.float32) + 0.5) / rays * raster - 0.5
+    low = np.clip(np.floor(position).astype(int), 0, raster - 2)
+    weight = np.clip(position - low, 0, 1)
     rows = smooth[:, low, :] * (1 - weight)[None, :, None] + smooth[:, low + 1, :] * weight[None, :, None]
     return rows[:, :, low] * (1 - weight) + rows[:, :, low + 1] * weight
 
@@ -83,7 +86,7 @@ def _expose(patient: Patient, attenuation: Array, rngs: list[np.random.Generator
 
 
 def _tone_curve(patient: Patient, density: Array) -> NDArray[np.uint8]:
-    """Sigmoid display curve centred on the film's own exposure, as a reader's workstation does it."""
+    """Sigmoid display curve, centred on the exposure of the film as on a radiology workstation."""
     size = density.shape[-1]
     middle = density[:, size // 8 : -size // 8, size // 8 : -size // 8]
     low, high = np.percentile(middle, (5, 90), axis=(1, 2), keepdims=True).astype(np.float32)
@@ -94,8 +97,9 @@ def _tone_curve(patient: Patient, density: Array) -> NDArray[np.uint8]:
 
 
 def render_in_chunks(
-    seed: int, indices: NDArray[np.int64], pneumonia: NDArray[np.bool_], size: int, chunk: int = 512
+    seed: int, indices: NDArray[np.int64], pneumonia: NDArray[np.bool_], size: int, chunk_size: int = 512
 ) -> Iterator[NDArray[np.uint8]]:
-    """Like `render`, in pieces of ``chunk`` films, so that a caller can show progress."""
-    for start in range(0, len(indices), chunk):
-        yield render(seed, indices[start : start + chunk], pneumonia[start : start + chunk], size)
+    """`render` in chunks, so that the caller can report progress."""
+    for start in range(0, len(indices), chunk_size):
+        chunk = slice(start, start + chunk_size)
+        yield render(seed, indices[chunk], pneumonia[chunk], size)

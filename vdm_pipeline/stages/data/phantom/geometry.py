@@ -1,7 +1,7 @@
 """Closed-form line integrals of simple solids along parallel rays.
 
-Rays run along z (depth). Pixel coordinates ``x`` (right) and ``y`` (down) are in cm.
-A ray meets a convex solid in one interval, so unions and differences of solids are exact sums of interval lengths.
+Rays run along z (depth). Pixel coordinates ``x`` (right) and ``y`` (down) are in cm. A ray meets a convex
+solid in one interval, so unions and differences of solids are exact sums of interval lengths.
 Arrays broadcast as ``[n, height, width]``, float32; solids carry parameters of shape ``[n, 1, 1]``.
 """
 
@@ -14,7 +14,7 @@ Array = NDArray[np.floating]
 
 
 class Interval(NamedTuple):
-    """Where each ray is inside a solid: ``middle ± half`` in cm; ``half`` is 0 where the ray misses."""
+    """The part of each ray inside a solid: ``middle ± half`` in cm; ``half`` is 0 where the ray misses it."""
 
     middle: Array
     half: Array
@@ -26,8 +26,9 @@ class Interval(NamedTuple):
 
 
 def ellipsoid(x: Array, y: Array, centre: tuple, axes: tuple, tilt: Array | float = 0.0) -> Interval:
-    """Chord of the ellipsoid with ``centre`` (x, y, z) and half ``axes`` (a, b, c), tilted in the image plane by ``tilt`` rad.
+    """Chord of the ellipsoid with ``centre`` (x, y, z) and half ``axes`` (a, b, c).
 
+    It is tilted in the image plane by ``tilt`` rad.
     From ``(u/a)² + (v/b)² + (z/c)² = 1``: half chord = ``c sqrt(1 - (u/a)² - (v/b)²)``.
     """
     dx, dy = x - centre[0], y - centre[1]
@@ -37,12 +38,9 @@ def ellipsoid(x: Array, y: Array, centre: tuple, axes: tuple, tilt: Array | floa
     return Interval(centre[2], axes[2] * np.sqrt(inside))
 
 
-def tube(distance: Array, radius: Array | float, foreshortening: Array | float = 1.0) -> Array:
-    """Chord (cm) of a ray that passes a tube's axis at ``distance``; both are measured in the image plane.
-
-    ``foreshortening`` is the sine of the angle between ray and axis: a tube seen end-on is thicker.
-    """
-    return 2 * np.sqrt(np.maximum(radius * radius - distance * distance, 0)) / foreshortening
+def tube(distance: Array, radius: Array | float) -> Array:
+    """Chord (cm) of a ray that passes the axis of a tube at ``distance``. The axis is in the image plane."""
+    return 2 * np.sqrt(np.maximum(radius * radius - distance * distance, 0))
 
 
 def overlap(*intervals: Interval) -> Array:

@@ -1,6 +1,7 @@
-"""Where pneumonia shows on a film, and how large: statistics of published reading boxes.
+"""Position and size of lung opacities on films with pneumonia: statistics of published bounding boxes.
 
-Source: the 6,012 positive films of the RSNA Pneumonia Detection Challenge (2018). All values are fractions of the image.
+Source: the 6,012 positive films of the RSNA Pneumonia Detection Challenge (2018). All values are fractions of
+the image.
 """
 
 import numpy as np
@@ -10,7 +11,7 @@ COUNT_PROBABILITY = np.array([2614, 3266, 119, 13]) / 6012
 """Share of the positive films with 1, 2, 3 and 4 opacities."""
 
 LEVELS = np.array([0.0, 0.05, 0.25, 0.50, 0.75, 0.95, 1.0])
-"""Quantile levels of the tables below; the 0 and 1 ends are extrapolated by half a step."""
+"""Quantile levels of the tables below. The values at 0 and 1 are extrapolated by half a step."""
 
 WIDTH = np.array([0.09, 0.121, 0.173, 0.212, 0.253, 0.310, 0.34])
 HEIGHT = np.array([0.09, 0.118, 0.198, 0.291, 0.428, 0.608, 0.68])
@@ -25,13 +26,13 @@ _COUNTS = np.arange(1, MAX_LESIONS + 1)
 FIRST_LEFT = (
     SHARE_LEFT * (COUNT_PROBABILITY @ _COUNTS) - COUNT_PROBABILITY @ (_COUNTS // 2)
 ) / COUNT_PROBABILITY[::2].sum()
-"""Chance of a film's first opacity to stand left, so that `SHARE_LEFT` of all do: an even count has half of them on each side."""
+"""Probability that a film's first opacity is left. With it `SHARE_LEFT` of all are, as sides alternate."""
 
 
 def draw_lesions(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draw one film's opacities as rows ``(centre x, centre y, width, height)``, shape ``[count, 4]``.
+    """Draw the opacities of one film, as rows ``(centre x, centre y, width, height)``, shape ``[count, 4]``.
 
-    Further opacities alternate the side: two boxes on one film mostly stand in two lungs.
+    The side alternates, because two boxes on one film are mostly in different lungs.
     """
     count = 1 + int(rng.choice(MAX_LESIONS, p=COUNT_PROBABILITY))
     left = rng.random() < FIRST_LEFT

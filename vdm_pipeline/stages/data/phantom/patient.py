@@ -1,4 +1,4 @@
-"""Who is on the film: one random patient per (seed, index), lengths in cm, angles in rad."""
+"""Random parameters of the patient on a film, one patient per (seed, index). Lengths in cm, angles in rad."""
 
 from dataclasses import dataclass, fields
 
@@ -8,63 +8,55 @@ from numpy.typing import NDArray
 from vdm_pipeline.stages.data.phantom.lesions import MAX_LESIONS, draw_lesions
 
 BLOBS = 6
-"""Ellipsoids that make up one consolidation."""
+"""Ellipsoids per consolidation."""
 VESSELS = 10
-"""Pulmonary vessels drawn for both lungs together."""
+"""Pulmonary vessels in both lungs together."""
 
 
 @dataclass(frozen=True)
 class Patient:
-    """Parameters of one film; stacked over patients every field gains a leading axis."""
+    """Parameters of one film. In a stack of patients every field has a leading axis."""
 
     size: float  # scale of the whole body, 1 = adult
     width: float  # scale of the chest's width
     fat: float  # cm of soft tissue over the cage
     depth: float  # half depth of the body, cm
     lung_height: float  # half height of a lung, cm
-    inspiration: float  # how far the diaphragm stands down, cm
+    inspiration: float  # downward shift of the diaphragm, cm
     heart: float  # scale of the heart
     heart_tilt: float
     rotation: float  # about the body's long axis
     lean: float  # slope of the shoulders in the image
-    shift_x: float  # crop, share of the field
-    shift_y: float
+    shift_x: float  # of the crop, share of the field
+    shift_y: float  # of the crop, share of the field
     field: float  # width of the image, cm
     shoulder: float  # height of the shoulders, cm
-    rib_drop: float  # how far a rib falls from back to front, cm
+    rib_drop: float  # descent of a rib from back to front, cm
     rib_radius: float
     rib_density: float
     clavicle: float  # slope
     gas: float  # scale of the gastric bubble
     breast: float  # thickness, cm
     lung_density: float  # attenuation of aerated lung against soft tissue
-    exposure: float  # detected quanta a pixel, in free air
+    exposure: float  # detected quanta per pixel in free air
     scatter: float  # scatter-to-primary ratio
     window_centre: float
     window_width: float
     vessels: NDArray[np.float64]  # [VESSELS, 4]: side, angle, length, radius
-    blobs: NDArray[
-        np.float64
-    ]  # [MAX_LESIONS * BLOBS, 6]: x, y (share of the field), a, b (ditto), depth, density
-    noise_seed: int  # once stacked: one a film
+    blobs: NDArray[np.float64]
+    """``[MAX_LESIONS * BLOBS, 6]``: x, y, a, b (shares of the field), depth, density."""
+    noise_seed: int
+    """An array of one per film in a stack."""
 
 
 def draw_patient(seed: int, index: int, pneumonia: bool) -> Patient:
-    """Draw the patient ``index`` of the series ``seed``; the same arguments give the same patient on any machine.
+    """Draw patient ``index`` of series ``seed``. The same arguments give the same patient on any machine.
 
-    A healthy and a sick film of the same (seed, index) differ in the consolidations alone.
+    A healthy and a sick film of the same (seed, index) differ only in the consolidations.
     """
     rng = np.random.Generator(np.random.Philox(key=[seed, 2 * index]))
     uniform = rng.uniform
-    vessels = np.stack(
-        [
-            np.where(np.arange(VESSELS) % 2, 1.0, -1.0),
-            rng.uniform(-1.15, 1.15, VESSELS),
-            rng.uniform(4, 9, VESSELS),
-            rng.uniform(0.18, 0.42, VESSELS),
-        ],
-        axis=1,
-    )
+    vessels = _draw_vessels(rng)
     return Patient(
         size=uniform(0.86, 1.06),
         width=uniform(0.92, 1.10),
@@ -92,13 +84,22 @@ def draw_patient(seed: int, index: int, pneumonia: bool) -> Patient:
         window_centre=rng.normal(0, 0.16),
         window_width=uniform(0.85, 1.2),
         vessels=vessels,
-        blobs=_consolidations(seed, index) if pneumonia else np.zeros((MAX_LESIONS * BLOBS, 6)),
+        blobs=_draw_consolidations(seed, index) if pneumonia else np.zeros((MAX_LESIONS * BLOBS, 6)),
         noise_seed=int(rng.integers(2**62)),
     )
 
 
-def _consolidations(seed: int, index: int) -> NDArray[np.float64]:
-    """Fill each lesion box with overlapping blobs, so that its outline is irregular; unused rows stay zero."""
+def _draw_vessels(rng: np.random.Generator) -> NDArray[np.float64]:
+    """``[VESSELS, 4]``: side (-1 or 1), angle, length, radius."""
+    side = np.where(np.arange(VESSELS) % 2, 1.0, -1.0)
+    angle = rng.uniform(-1.15, 1.15, VESSELS)
+    length = rng.uniform(4, 9, VESSELS)
+    radius = rng.uniform(0.18, 0.42, VESSELS)
+    return np.stack([side, angle, length, radius], axis=1)
+
+
+def _draw_consolidations(seed: int, index: int) -> NDArray[np.float64]:
+    """Fill each lesion box with overlapping blobs, for an irregular outline. Unused rows are zero."""
     rng = np.random.Generator(np.random.Philox(key=[seed, 2 * index + 1]))
     rows = np.zeros((MAX_LESIONS, BLOBS, 6))
     for row, (x, y, width, height) in zip(rows, draw_lesions(rng), strict=False):
@@ -113,7 +114,7 @@ def _consolidations(seed: int, index: int) -> NDArray[np.float64]:
 
 
 def stack(patients: list[Patient]) -> Patient:
-    """Put patients side by side: scalars become ``[n, 1, 1]`` float32, tables ``[n, rows, columns]``."""
+    """Combine patients: scalars become ``[n, 1, 1]`` float32, and tables ``[n, rows, columns]``."""
     columns = {}
     for field in fields(Patient):
         values = [getattr(patient, field.name) for patient in patients]

@@ -1,4 +1,4 @@
-"""Values that each image has by itself: sharpness and colour; and the mean of such values with its 95 % interval."""
+"""Metrics of single images, and the mean of such values with its 95 % interval."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from vdm_pipeline.stages.data.grey import to_grey
 
 
 def mean_with_interval(values: NDArray[np.float64], resamples: int, seed: int) -> dict[str, Any]:
-    """Mean over images with a bootstrap percentile interval; ``values`` is ``[n]``."""
-    drawn = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
-    low, high = np.percentile(values[drawn].mean(1), (2.5, 97.5))
+    """Mean of ``values`` ``[n]``, one per image, with a bootstrap percentile interval."""
+    rows = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    low, high = np.percentile(values[rows].mean(1), (2.5, 97.5))
     return {"value": float(values.mean()), "ci95": [float(low), float(high)]}
 
 

@@ -1,10 +1,10 @@
-"""Intervals of figures that belong to whole sets, by leaving out a part at a time.
+"""Jackknife intervals of statistics of whole sets: recompute each without one block of rows at a time.
 
-A bootstrap would put the same image into a set twice, and distances between sets, nearest neighbours and diversity all see
-that as a change; leaving images out does not.
+A bootstrap puts the same image into a set twice. Distances between sets, nearest neighbours and diversity all
+count that as a change of the set. Leaving images out does not have this problem.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ Rows = NDArray[np.intp]
 
 
 def with_interval(
-    measure: Callable[[Rows, Rows], float],
+    statistic: Callable[[Rows, Rows], float],
     n: int,
     m: int,
     *,
@@ -24,14 +24,15 @@ def with_interval(
     high: float = np.inf,
     blocks: int = BLOCKS,
 ) -> dict[str, Any]:
-    """One figure as `with_intervals` has it, kept within ``[low, high]``."""
+    """`with_intervals` for one statistic, whose interval is clipped to ``[low, high]``."""
+    bounds = {"value": (low, high)}
     return with_intervals(
-        lambda x, y: {"it": measure(x, y)}, n, m, seed=seed, bounds={"it": (low, high)}, blocks=blocks
-    )["it"]
+        lambda x, y: {"value": statistic(x, y)}, n, m, seed=seed, bounds=bounds, blocks=blocks
+    )["value"]
 
 
 def with_intervals(
-    measure: Callable[[Rows, Rows], Mapping[str, float]],
+    statistics: Callable[[Rows, Rows], Mapping[str, float]],
     n: int,
     m: int,
     *,
@@ -39,40 +40,45 @@ def with_intervals(
     bounds: Mapping[str, tuple[float, float]],
     blocks: int = BLOCKS,
 ) -> dict[str, dict[str, Any]]:
-    """What ``measure`` finds, each with a 95 % delete-a-block jackknife interval (Shao and Wu, 1989) kept within its bounds.
+    """Each statistic with its 95 % delete-a-block jackknife interval (Shao and Wu, 1989), within its bounds.
 
-    ``measure`` is given the rows to use of a set of ``n`` and of a set of ``m``; 0 for figures of one set. Each set is left
-    out block by block, in random blocks, and the variances of the two add up, as the sets are independent.
+    ``statistics`` takes the rows to use of a set of ``n`` and of a set of ``m``; ``m`` is 0 for statistics
+    of one set. The blocks are random. The sets are independent, so the variances from leaving out blocks of
+    either add up.
     """
-    every_x, every_y = np.arange(n), np.arange(m)
-    whole = measure(every_x, every_y)
-    without_x = [measure(np.delete(every_x, block), every_y) for block in _blocks(n, blocks, seed)]
-    without_y = [measure(every_x, np.delete(every_y, block)) for block in _blocks(m, blocks, seed + 1)]
-    width = _quantile(min(len(without) for without in (without_x, without_y) if without))
-    found = {}
+    all_x, all_y = np.arange(n), np.arange(m)
+    whole = statistics(all_x, all_y)
+    without_x = [statistics(np.delete(all_x, block), all_y) for block in _blocks(n, blocks, seed)]
+    without_y = [statistics(all_x, np.delete(all_y, block)) for block in _blocks(m, blocks, seed + 1)]
+    quantile = _t_quantile(min(len(without) for without in (without_x, without_y) if without))
+    report = {}
     for name, value in whole.items():
-        half = width * np.sqrt(
-            sum(spread([figures[name] for figures in without]) for without in (without_x, without_y))
-        )
+        variance_x = jackknife_variance([values[name] for values in without_x])
+        variance_y = jackknife_variance([values[name] for values in without_y])
+        half = quantile * np.sqrt(variance_x + variance_y)
         low, high = bounds[name]
-        found[name] = {
-            "value": float(value),
-            "ci95": [max(low, float(value - half)), min(high, float(value + half))],
-        }
-    return found
+        interval = [max(low, float(value - half)), min(high, float(value + half))]
+        report[name] = {"value": float(value), "ci95": interval}
+    return report
 
 
-def spread(without: list[float]) -> float:
-    """Variance of the whole figure, from the figures without each block: ``(b - 1) / b * sum of squared deviations``."""
-    return float((len(without) - 1) * np.var(without)) if without else 0.0
+def jackknife_variance(without: Sequence[float] | NDArray[np.float64]) -> float:
+    """Variance of a statistic from its values ``v`` without each of ``b`` blocks; 0 if there are none.
+
+    ``(b - 1) / b · Σ (v - mean)²``.
+    """
+    return float((len(without) - 1) * np.var(without)) if len(without) else 0.0
 
 
 def _blocks(n: int, blocks: int, seed: int) -> list[Rows]:
-    return np.array_split(np.random.default_rng(seed).permutation(n), min(blocks, n)) if n else []
+    """Random blocks of the rows of a set of ``n``, none for an empty set."""
+    if not n:
+        return []
+    return np.array_split(np.random.default_rng(seed).permutation(n), min(blocks, n))
 
 
-def _quantile(blocks: int) -> float:
-    """97.5 % quantile of Student's distribution with one degree of freedom less than there are blocks."""
+def _t_quantile(blocks: int) -> float:
+    """97.5 % quantile of Student's t distribution with ``blocks - 1`` degrees of freedom."""
     from scipy.stats import t
 
     return float(t.ppf(0.975, blocks - 1))

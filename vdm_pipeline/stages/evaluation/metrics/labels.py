@@ -1,4 +1,4 @@
-"""How good labels are, beside what a constant answer would score."""
+"""Metrics of automatic labels against the true ones, beside the accuracy of a constant answer."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,10 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_pipeline.settings import Labelling
-from vdm_pipeline.stages.evaluation.metrics.bootstrap import intervals
+from vdm_pipeline.stages.evaluation.metrics.bootstrap import bootstrap_intervals
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
 
 BINS = 15
 """Bins of the expected calibration error (Guo et al., 2017)."""
@@ -19,100 +22,76 @@ BINS = 15
 def label_report(
     table: "pd.DataFrame", class_names: Sequence[str], resamples: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
-    """Metrics of every split and overall, each with its 95 % interval under ``<metric>_ci95``.
+    """Metrics of each split and overall, each with its 95 % interval under ``<metric>_ci95``.
 
-    ``uncalibrated`` repeats them for the model's own probabilities and their argmax; the splits stand under their names.
+    ``uncalibrated`` repeats them for the model's own probabilities and their argmax.
     """
-    truth, *used = as_used(table, class_names)
-    own = plain(table, class_names)
+    truth, labels, probabilities = calibrated_labels(table, class_names)
+    argmax, own_probabilities = uncalibrated_labels(table, class_names)
     report: dict[str, Any] = {}
     for split in (*table["split"].unique(), "overall"):
         rows = np.ones(len(table), bool) if split == "overall" else (table["split"] == split).to_numpy()
         calibrated, uncalibrated = (
-            score(truth[rows], predicted[rows], probabilities[rows], class_names, resamples, seed)
-            for predicted, probabilities in (used, own)
+            score(truth[rows], predicted[rows], p[rows], class_names, resamples, seed)
+            for predicted, p in ((labels, probabilities), (argmax, own_probabilities))
         )
         report[split] = calibrated | {"uncalibrated": uncalibrated}
     return report
 
 
 def true_labels_for(labelling: Labelling, captions_from: str) -> dict[str, str]:
-    """What the true labels of each split were used for, so that a reader knows which figures flatter."""
-    cut = "" if labelling.decision == "argmax" else f" and the cut for {labelling.decision}"
+    """What the true labels of each split were used for: a figure is optimistic where they were fitted to."""
+    threshold = "" if labelling.decision == "argmax" else f" and the threshold for {labelling.decision}"
     val = {
-        "none": "they measure",
-        "prior": "they measure; the bias was learnt from the scores alone",
-        "platt": f"they taught temperature and bias{cut}, so this split's calibrated figures flatter",
+        "none": "evaluation only",
+        "prior": "evaluation only; the bias was fitted to the scores, without labels",
+        "platt": f"fitted temperature and bias{threshold}, so the calibrated figures of val are optimistic",
     }
+    captioned = captions_from == "ground_truth"
+    overall = "all splits together"
+    if labelling.calibration == "platt":
+        overall += ", including the optimistic figures of val"
     return {
-        "train": "they chose and captioned the subset"
-        if captions_from == "ground_truth"
-        else "they measure, and chose nothing",
+        "train": "selected and captioned the subset" if captioned else "evaluation only",
         "val": val[labelling.calibration],
-        "test": "they measure, and nothing else",
-        "overall": "all splits together"
-        + ("" if labelling.calibration != "platt" else ", val and its flattering figures among them"),
+        "test": "evaluation only",
+        "overall": overall,
     }
 
 
-def as_used(
-    table: "pd.DataFrame", class_names: Sequence[str]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """True labels ``[n]``, labels as they are used ``[n]``, and their probabilities ``[n, classes]``."""
+def calibrated_labels(table: "pd.DataFrame", class_names: Sequence[str]) -> tuple[Labels, Labels, Floats]:
+    """True labels ``[n]``, automatic labels ``[n]``, and their calibrated probabilities ``[n, classes]``."""
     index = {name: label for label, name in enumerate(class_names)}
+    truth = table["ground_truth"].to_numpy(np.int64)
     labels = table["auto_label"].map(index).to_numpy(np.int64)
-    return (
-        table["ground_truth"].to_numpy(np.int64),
-        labels,
-        table[[f"p_{name}" for name in class_names]].to_numpy(np.float64),
-    )
+    return truth, labels, table[[f"p_{name}" for name in class_names]].to_numpy(np.float64)
 
 
-def plain(table: "pd.DataFrame", class_names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The argmax ``[n]`` of the model's own probabilities, and these, ``[n, classes]``."""
+def uncalibrated_labels(table: "pd.DataFrame", class_names: Sequence[str]) -> tuple[Labels, Floats]:
+    """Argmax ``[n]`` of the model's own probabilities, and these probabilities ``[n, classes]``."""
     probabilities = table[[f"zero_shot_p_{name}" for name in class_names]].to_numpy(np.float64)
     return probabilities.argmax(1), probabilities
 
 
 def score(
-    truth: NDArray[np.int64],
-    predicted: NDArray[np.int64],
-    probabilities: NDArray[np.float64],
+    truth: Labels,
+    predicted: Labels,
+    probabilities: Floats,
     class_names: Sequence[str],
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Accuracy and its kin; F1, AUC and average precision are those of class 1, or macro means of more than two classes.
+    """Metrics of one set of labels, each with its 95 % interval.
 
-    ``truth`` and ``predicted`` are ``[n]``, ``probabilities`` ``[n, classes]``. What is undefined (an AUC with one class
-    present) is None, and so is its interval.
+    ``truth`` and ``predicted`` are ``[n]``, ``probabilities`` ``[n, classes]``. F1, AUC and average
+    precision are those of class 1, or macro means for more than two classes. A metric that is undefined,
+    such as an AUC with one class present, is None, and so is its interval.
     """
-    from sklearn import metrics
+    from sklearn.metrics import confusion_matrix
 
-    binary = len(class_names) == 2
-    every = np.arange(len(class_names))
-    matrix = metrics.confusion_matrix(truth, predicted, labels=every)
-    defined = len(np.unique(truth)) == len(class_names)
-    one_hot = np.eye(len(class_names), dtype=int)[truth]
-    ranked = probabilities[:, 1] if binary else probabilities
-    f1 = {"average": "binary"} if binary else {"average": "macro", "labels": every}
-    values = {
-        "accuracy": float(metrics.accuracy_score(truth, predicted)),
-        "balanced_accuracy": float(
-            np.mean([matrix[c, c] / matrix[c].sum() for c in every if matrix[c].sum()])
-        ),
-        "f1": float(metrics.f1_score(truth, predicted, zero_division=0, **f1)),
-        "mcc": float(metrics.matthews_corrcoef(truth, predicted)),
-        "roc_auc": float(metrics.roc_auc_score(truth, ranked, multi_class="ovr")) if defined else None,
-        "average_precision": float(
-            metrics.average_precision_score(one_hot[:, 1] if binary else one_hot, ranked)
-        )
-        if defined
-        else None,
-        "ece": calibration_error(probabilities[np.arange(len(truth)), predicted], predicted == truth),
-        "brier": float(np.mean(np.sum((probabilities - one_hot) ** 2, axis=1)) / (2 if binary else 1)),
-    }
-    bounds = intervals(truth, predicted, probabilities, BINS, resamples, seed)
+    matrix = confusion_matrix(truth, predicted, labels=np.arange(len(class_names)))
+    values = _metrics(truth, predicted, probabilities, matrix)
+    bounds = bootstrap_intervals(truth, predicted, probabilities, BINS, resamples, seed)
     return {
         "n": len(truth),
         **values,
@@ -122,18 +101,42 @@ def score(
     }
 
 
-def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
-    """Expected calibration error: mean of ``|accuracy - confidence|`` over 15 equal bins, weighted by their counts."""
+def _metrics(truth: Labels, predicted: Labels, probabilities: Floats, matrix: Labels) -> dict[str, Any]:
+    from sklearn import metrics
+
+    classes = np.arange(len(matrix))
+    binary = len(classes) == 2
+    one_hot = np.eye(len(classes), dtype=int)[truth]
+    recalls = [matrix[c, c] / matrix[c].sum() for c in classes if matrix[c].sum()]
+    f1_options = {"average": "binary"} if binary else {"average": "macro", "labels": classes}
+    roc_auc = average_precision = None
+    if len(np.unique(truth)) == len(classes):
+        scores = probabilities[:, 1] if binary else probabilities
+        roc_auc = float(metrics.roc_auc_score(truth, scores, multi_class="ovr"))
+        positive = one_hot[:, 1] if binary else one_hot
+        average_precision = float(metrics.average_precision_score(positive, scores))
+    return {
+        "accuracy": float(metrics.accuracy_score(truth, predicted)),
+        "balanced_accuracy": float(np.mean(recalls)),
+        "f1": float(metrics.f1_score(truth, predicted, zero_division=0, **f1_options)),
+        "mcc": float(metrics.matthews_corrcoef(truth, predicted)),
+        "roc_auc": roc_auc,
+        "average_precision": average_precision,
+        "ece": calibration_error(probabilities[np.arange(len(truth)), predicted], predicted == truth),
+        "brier": float(np.mean(np.sum((probabilities - one_hot) ** 2, axis=1)) / (2 if binary else 1)),
+    }
+
+
+def calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:
+    """Expected calibration error: ``|accuracy - confidence|`` of 15 equal bins, weighted by their counts."""
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(bins, right.astype(float) - confidence, minlength=BINS)
+    gaps = np.bincount(bins, correct.astype(float) - confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(confidence))
 
 
-def _named_matrix(matrix: NDArray[np.int64], class_names: Sequence[str]) -> dict[str, Any]:
+def _named_matrix(matrix: Labels, class_names: Sequence[str]) -> dict[str, Any]:
     if len(class_names) == 2:
         (tn, fp), (fn, tp) = matrix.tolist()
         return {"tn": tn, "fp": fp, "fn": fn, "tp": tp}
-    return {
-        true: dict(zip(class_names, row, strict=True))
-        for true, row in zip(class_names, matrix.tolist(), strict=True)
-    }
+    rows = {name: row.tolist() for name, row in zip(class_names, matrix, strict=True)}
+    return {true: dict(zip(class_names, row, strict=True)) for true, row in rows.items()}

@@ -1,4 +1,4 @@
-"""Differences of two values of the same image: how large, how sure, and how likely by chance."""
+"""Paired differences between two values of the same image: their mean, its interval and its p-value."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ Floats = NDArray[np.float64]
 
 
 def paired_difference(before: Floats, after: Floats, resamples: int, seed: int) -> dict[str, Any]:
-    """Mean of ``after - before``, both ``[n]``, with a bootstrap interval over pairs and the p-value of a sign-flip test."""
+    """Mean of ``after - before``, both ``[n]``, with a bootstrap interval over pairs and a p-value."""
     difference = after - before
     return {
         "n": len(difference),
@@ -21,9 +21,10 @@ def paired_difference(before: Floats, after: Floats, resamples: int, seed: int) 
 
 
 def sign_flip_p(difference: Floats, resamples: int, seed: int) -> float:
-    """Two-sided p of the mean of ``[n]`` being 0, were the sign of each difference a coin's (Fisher's randomisation test).
+    """Two-sided p-value of a mean difference of 0, ``difference`` ``[n]`` (Fisher's randomisation test).
 
-    ``(k + 1) / (resamples + 1)``, k the flips with a mean as far from 0: never 0 (Phipson and Smyth, 2010).
+    Under the null hypothesis each sign is random. The p-value is ``(k + 1) / (resamples + 1)``, where ``k``
+    counts the random signs with a mean at least as far from 0. It is never 0 (Phipson and Smyth, 2010).
     """
     signs = np.random.default_rng(seed).integers(0, 2, (resamples, len(difference))) * 2 - 1
     flipped = np.abs(signs @ difference)

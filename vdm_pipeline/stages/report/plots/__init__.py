@@ -1,1 +1,1 @@
-"""Plots as PNG files, for the report and for Dagster's metadata; none touches pyplot's global state."""
+"""Plots of labels, image metrics and training."""

@@ -1,4 +1,4 @@
-"""What the plots share: size, grid and colours, and how they are saved."""
+"""Size, grid, colours and file format that all plots share."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +11,14 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREY = "#2a6f97", "#d9822b", "#8a949e"
 
 
-def axes_of(title: str, x: str, y: str, *, square: bool = False) -> tuple["Figure", Any]:
-    """A figure with one set of axes, titled and labelled."""
+def new_figure(title: str, x: str, y: str, *, square: bool = False) -> tuple["Figure", Any]:
+    """A figure and its axes, with a title and axis labels; ``square``: both axes from 0 to 1."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.2, 3.4), layout="constrained")
     axes = figure.subplots()
     axes.set(title=title, xlabel=x, ylabel=y)
+    axes.title.set_fontsize(10)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if square:

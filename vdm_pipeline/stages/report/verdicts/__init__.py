@@ -1,1 +1,1 @@
-"""What the figures say, in plain sentences; also when it did not work, and when it was not measured."""
+"""Verdicts: plain sentences on how the metrics came out, also when they are poor, unclear or missing."""

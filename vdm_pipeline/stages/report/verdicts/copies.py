@@ -1,101 +1,83 @@
-"""Are the images new, may they be shared, and do they help?"""
+"""Verdicts on copies of training images: whether there are any, and whether the images may be shared."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from vdm_pipeline.stages.evaluation.check_outcomes import copies as copies_found
-from vdm_pipeline.stages.evaluation.check_outcomes import copies_too_many
-from vdm_pipeline.stages.report.verdicts.verdict import Outcome, Verdict, gathered
-from vdm_pipeline.stages.report.wording import NOT_MEASURED, bound, chance, find, has_value, interval, share
+from vdm_pipeline.stages.evaluation.check_outcomes import find_copies, too_many_copies
+from vdm_pipeline.stages.report.formatting import NOT_MEASURED, capitalized, p_value, percent, with_interval
+from vdm_pipeline.stages.report.metric_values import has_value, lookup, lower
+from vdm_pipeline.stages.report.titles import SPACE_TITLES
+from vdm_pipeline.stages.report.verdicts.verdict import Outcome, Statement, Verdict, combine
 
-SPACES = {"labeller": "labeller's space", "independent": "independent space"}
 SHARING: dict[str, tuple[str, Outcome]] = {
     "none": ("yes", "good"),
     "some": ("no", "bad"),
-    "unclear": ("not clear", "open"),
+    "unclear": ("not clear", "unclear"),
 }
-CAVEAT = "This looks for near copies of training images; it proves no anonymity, and the licences below still bind."
+"""Answer and outcome by the state of `find_copies`."""
+MEANING = (
+    "“Safe to share” means only that near copies of training images, searched for in two feature spaces, "
+    "stay within the limit checks.max_copied; it does not cover privacy in general, and the licences below "
+    "still apply."
+)
 ALPHA = 0.01
+"""The images lean towards training images if the distance ratio's p is below this."""
+SUMMARIES: dict[Outcome, str] = {
+    "bad": "There are more copies of training images than chance explains",
+    "unclear": "The images may be too close to training images",
+    "good": "There are no more near copies than chance explains",
+}
 
 
 def safe_to_share(images: Mapping[str, Any], max_copied: float) -> Verdict:
-    """Whether the images are copies of what the adapter was trained on, as the check of image_metrics has it."""
+    """Whether there are copies of training images, by the same rule as the check of image_metrics."""
     try:
-        found = copies_found(images["memorization"], max_copied)
+        result = find_copies(images["memorization"], max_copied)
     except (KeyError, TypeError, ValueError):
-        return Verdict(
-            f"Safe to share: {NOT_MEASURED}",
-            "absent",
-            (f"Whether images copy training images: {NOT_MEASURED}.",),
-            "copies",
-        )
-    says, outcome = SHARING[found.state]
+        sentence = f"Copies of training images: {NOT_MEASURED}."
+        return Verdict(f"Safe to share: {NOT_MEASURED}", "absent", (sentence,), "copies")
+    answer, outcome = SHARING[result.state]
     return Verdict(
-        f"Safe to share: {says}",
-        outcome,
-        (f"{found.sentence[0].upper()}{found.sentence[1:]}.", CAVEAT),
-        "copies",
+        f"Safe to share: {answer}", outcome, (f"{capitalized(result.sentence)}.", MEANING), "copies"
     )
 
 
 def copies(images: Mapping[str, Any], max_copied: float) -> Verdict:
-    """How near the LoRA's images are to training images, beside real images that trained nothing; a copy in one space is a copy."""
-    found = [_copies(images, space, title, max_copied) for space, title in SPACES.items()]
-    verdict = gathered("The LoRA's images are new", "copies", found)
-    return replace(verdict, outcome="bad") if "bad" in {outcome for outcome, _ in found} else verdict
+    """How close LoRA images are to training images, compared with real images that were not trained on.
+
+    Copies in one space are enough for a bad outcome.
+    """
+    statements = [_copies(images, space, title, max_copied) for space, title in SPACE_TITLES.items()]
+    verdict = combine("LoRA images are new", "copies", statements)
+    any_bad = "bad" in {statement.outcome for statement in statements}
+    return replace(verdict, outcome="bad") if any_bad else verdict
 
 
-def _copies(images: Mapping[str, Any], space: str, title: str, max_copied: float) -> tuple[Outcome, str]:
-    lora, real = (find(images, "memorization", "arms", arm, space) for arm in ("lora", "real"))
-    copied, p = find(lora, "copied"), find(lora, "p")
-    if not has_value(copied) or p is None or find(lora, "p_copied") is None:
-        return "absent", f"Copies of training images, in the {title}: {NOT_MEASURED}."
-    too_many = copies_too_many(lora, max_copied)
-    outcome: Outcome = (
-        "bad"
-        if too_many
-        else "open"
-        if bound(copied, 0) > 0 or copied["value"] > max_copied or p < ALPHA
-        else "good"
-    )
-    says = {
-        "bad": "There are more copies of training images than chance explains",
-        "open": "The images lean towards the training images",
-        "good": "No more near copies than chance explains",
-    }[outcome]
-    return outcome, (
-        f"{says}, in the {title}: {share(find(lora, 'share_near_train'))} lie near a training image and "
-        f"{share(find(lora, 'share_near_held_out'))} near a held-out one; of real images that were never trained on "
-        f"{share(find(real, 'share_near_train'))} and {share(find(real, 'share_near_held_out'))}. "
-        f"Distance to training over held-out images {interval(find(lora, 'ratio'))}, p = {chance(p)}."
-    )
-
-
-def useful(images: Mapping[str, Any]) -> Verdict:
-    """What synthetic images add for a classifier, beyond what repeating the real ones does."""
-    gain, alone = (find(images, "utility", "gains", key) for key in ("real_twice", "real"))
-    if not has_value(gain):
-        return Verdict(
-            "Useful for training",
-            "absent",
-            (f"Whether images help to train a classifier: {NOT_MEASURED}.",),
-            "utility",
-        )
-    both = [bound(gain, 0) > 0, not has_value(alone) or bound(alone, 0) > 0]
-    outcome: Outcome = "good" if all(both) else "bad" if bound(gain, 1) < 0 else "open"
-    says = {"good": "help", "bad": "harm", "open": "neither clearly help nor harm"}[outcome]
-    sets = {
-        key: interval(find(images, "utility", "sets", key, "balanced_accuracy"))
-        for key in ("synthetic", "real")
+def _copies(images: Mapping[str, Any], space: str, title: str, max_copied: float) -> Statement:
+    lora, real = (lookup(images, "memorization", "arms", arm, space) for arm in ("lora", "real"))
+    p = lookup(lora, "p")
+    if not has_value(lookup(lora, "copied")) or p is None or lookup(lora, "p_copied") is None:
+        return Statement("absent", f"Copies of training images in the {title}: {NOT_MEASURED}.")
+    outcome = _copies_outcome(lora, max_copied)
+    near = {
+        (name, key): percent(lookup(arm, f"share_near_{key}"))
+        for name, arm in (("lora", lora), ("real", real))
+        for key in ("train", "held_out")
     }
-    return Verdict(
-        "Useful for training",
+    return Statement(
         outcome,
-        (
-            f"Added to real images, those with the LoRA {says}: balanced accuracy on real test images changes by {interval(gain)} "
-            f"against the same real images twice, and by {interval(alone)} against the real images once.",
-            f"Trained on images with the LoRA alone, the classifier has {sets['synthetic']}; on as many real ones {sets['real']}.",
-        ),
-        "utility",
+        f"{SUMMARIES[outcome]}, in the {title}: {near['lora', 'train']} of the LoRA images lie near a "
+        f"training image and {near['lora', 'held_out']} near a held-out one. For real images never used for "
+        f"training, it is {near['real', 'train']} and {near['real', 'held_out']}. "
+        f"Distance ratio, training / held-out: {with_interval(lookup(lora, 'ratio'))}, p = {p_value(p)}.",
     )
+
+
+def _copies_outcome(lora: Mapping[str, Any], max_copied: float) -> Outcome:
+    copied = lora["copied"]
+    if too_many_copies(lora, max_copied):
+        return "bad"
+    if lower(copied) > 0 or copied["value"] > max_copied or lora["p"] < ALPHA:
+        return "unclear"
+    return "good"

@@ -1,26 +1,28 @@
-"""All verdicts, in the order in which a reader asks."""
+"""All verdicts of the section "At a glance", in reading order."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vdm_pipeline.stages.report.verdicts.images import agreement, distance, diversity, paired, sharpness
-from vdm_pipeline.stages.report.verdicts.labels import labels_work
-from vdm_pipeline.stages.report.verdicts.use import copies, safe_to_share, useful
+from vdm_pipeline.stages.report.verdicts.copies import copies, safe_to_share
+from vdm_pipeline.stages.report.verdicts.diversity import diversity
+from vdm_pipeline.stages.report.verdicts.labels import label_quality
+from vdm_pipeline.stages.report.verdicts.realism import class_agreement, distance, paired, sharpness
+from vdm_pipeline.stages.report.verdicts.utility import utility
 from vdm_pipeline.stages.report.verdicts.verdict import Verdict
 
 
-def verdicts(
+def all_verdicts(
     labels: Mapping[str, Any], images: Mapping[str, Any], class_names: Sequence[str], max_copied: float
 ) -> list[Verdict]:
-    """From the two metric files; ``max_copied`` is that of the profile's checks."""
+    """Verdicts from the two metric files; ``max_copied`` is the limit of the profile's checks."""
     return [
         safe_to_share(images, max_copied),
         distance(images),
         paired(images),
-        agreement(images, class_names),
+        class_agreement(images, class_names),
         diversity(images),
         sharpness(images, class_names),
         copies(images, max_copied),
-        useful(images),
-        labels_work(labels, len(class_names)),
+        utility(images),
+        label_quality(labels, len(class_names)),
     ]

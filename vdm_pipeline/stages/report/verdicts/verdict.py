@@ -1,36 +1,43 @@
-"""A verdict: a topic, how it came out, and sentences with their figures."""
+"""A verdict: a topic, its outcome, and sentences with figures."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-Outcome = Literal["good", "mixed", "bad", "open", "absent"]
-"""``mixed``: good in one respect and bad in another; ``open``: measured, and the intervals do not tell; ``absent``: not measured."""
+Outcome = Literal["bad", "mixed", "unclear", "good", "absent"]
+"""``mixed``: partly good, partly bad. ``unclear``: the intervals do not decide. ``absent``: not measured."""
+WORST_FIRST: tuple[Outcome, ...] = ("bad", "mixed", "unclear", "good", "absent")
+
+
+class Statement(NamedTuple):
+    """One sentence of a verdict, with its own outcome."""
+
+    outcome: Outcome
+    sentence: str
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """``place`` is the section of the page that holds the figures."""
+    """``section`` is the id of the page's section with the figures."""
 
     topic: str
     outcome: Outcome
     sentences: tuple[str, ...]
-    place: str
+    section: str
 
 
-def together(outcomes: Iterable[Outcome]) -> Outcome:
-    """Good only if all that was measured is."""
-    there = {outcome for outcome in outcomes if outcome != "absent"}
-    if not there:
+def combined_outcome(outcomes: Iterable[Outcome]) -> Outcome:
+    """``good`` only if everything that was measured is good."""
+    measured = {outcome for outcome in outcomes if outcome != "absent"}
+    if not measured:
         return "absent"
-    if {"bad", "good"} <= there or "mixed" in there:
+    if {"bad", "good"} <= measured or "mixed" in measured:
         return "mixed"
-    return "bad" if "bad" in there else "open" if "open" in there else "good"
+    return "bad" if "bad" in measured else "unclear" if "unclear" in measured else "good"
 
 
-def gathered(topic: str, place: str, parts: Iterable[tuple[Outcome, str]]) -> Verdict:
-    """One verdict from several sentences with an outcome each; the worst news come first."""
-    parts = sorted(parts, key=lambda part: ("bad", "mixed", "open", "good", "absent").index(part[0]))
-    return Verdict(
-        topic, together(outcome for outcome, _ in parts), tuple(sentence for _, sentence in parts), place
-    )
+def combine(topic: str, section: str, statements: Iterable[Statement]) -> Verdict:
+    """One verdict from several statements, the worst first."""
+    ordered = sorted(statements, key=lambda statement: WORST_FIRST.index(statement.outcome))
+    outcome = combined_outcome(statement.outcome for statement in ordered)
+    return Verdict(topic, outcome, tuple(statement.sentence for statement in ordered), section)

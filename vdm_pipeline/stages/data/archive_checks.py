@@ -1,0 +1,98 @@
+"""Checks of an archive: its schema, its labels and its origin."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vdm_pipeline.errors import ArchiveError
+from vdm_pipeline.settings import Data
+from vdm_pipeline.stages.data.medmnist_info import DatasetInfo
+from vdm_pipeline.stages.data.npz import Header
+from vdm_pipeline.stages.data.phantom.series import SPLITS, is_rendered_from
+
+Status = Literal["official", "own", "unverified", "phantom"]
+"""The file has MedMNIST's MD5; it has the profile's sha256; it has neither; it was rendered here."""
+
+
+def schema_error(headers: Mapping[str, Header], size: int, channels: int) -> str | None:
+    """What is wrong with dtypes, shapes and counts, or None."""
+    expected = (size, size) if channels == 1 else (size, size, channels)
+    for split in SPLITS:
+        images, labels = headers[f"{split}_images"], headers[f"{split}_labels"]
+        if images.dtype != np.uint8:
+            return f"{split}_images is {images.dtype}, not uint8"
+        if labels.dtype.kind not in "iu":
+            return f"{split}_labels is {labels.dtype}, not an integer type"
+        if images.shape[1:] != expected:
+            return f"{split}_images has shape {list(images.shape)}, not [n, {', '.join(map(str, expected))}]"
+        n_images = images.shape[0]
+        if n_images == 0:
+            return f"the split {split} is empty"
+        if labels.shape not in ((n_images,), (n_images, 1)):
+            shape = list(labels.shape)
+            return f"{split}_labels has shape {shape} for {n_images} images, not one label per image"
+    return None
+
+
+def label_error(labels: Mapping[str, NDArray], class_names: Sequence[str]) -> str | None:
+    """What is wrong with the values of the labels, or None."""
+    last = len(class_names) - 1
+    for split, values in labels.items():
+        if values.min() < 0 or values.max() > last:
+            return f"{split}_labels has values from {values.min()} to {values.max()}, not within 0 to {last}"
+    present = set(np.unique(labels["train"]).tolist())
+    absent = [name for label, name in enumerate(class_names) if label not in present]
+    return f"train has no image of class {', '.join(absent)}" if absent else None
+
+
+def archive_status(
+    path: Path, data: Data, info: DatasetInfo, counts: dict[str, int], digests: dict[str, str]
+) -> Status:
+    """Where the archive comes from. Raises `ArchiveError` if it is not the one that the profile describes."""
+    if data.own:
+        _check_own(path, data.own.sha256, digests["sha256"])
+        return "own"
+    if data.source == "phantom":
+        _check_phantom(path, data, info, counts)
+        return "phantom"
+    if digests["md5"] == info.md5:
+        return "official"
+    if counts != info.counts:
+        raise ArchiveError(
+            f"{path}: it does not have the official MD5, and it has {_format(counts)} images, while "
+            f"MedMNIST's {data.dataset} has {_format(info.counts)}; {hint(data)}."
+        )
+    return "unverified"
+
+
+def _check_own(path: Path, expected: str, sha256: str) -> None:
+    if sha256 != expected:
+        raise ArchiveError(
+            f"{path}: its sha256 is {sha256}, not data.own.sha256 = {expected}; "
+            "put the right file there, or set the file's sha256 in the profile."
+        )
+
+
+def _check_phantom(path: Path, data: Data, info: DatasetInfo, counts: dict[str, int]) -> None:
+    if not is_rendered_from(data, path):
+        raise ArchiveError(f"{path}: it was not rendered from the profile's data section; {hint(data)}.")
+    if counts != info.counts:
+        raise ArchiveError(
+            f"{path}: it has {_format(counts)} phantoms instead of {_format(info.counts)}; {hint(data)}."
+        )
+
+
+def hint(data: Data) -> str:
+    """How to replace a bad archive, as the end of an error message."""
+    if data.source == "file":
+        origin = "" if data.own else " of MedMNIST"
+        return f"put an intact {data.file_name}{origin} there"
+    action = "downloads" if data.source == "download" else "renders"
+    return f"delete the file, and the next run {action} it again"
+
+
+def _format(counts: dict[str, int]) -> str:
+    return " + ".join(f"{counts[split]} {split}" for split in SPLITS)
