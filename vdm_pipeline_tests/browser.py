@@ -1,4 +1,4 @@
-"""Headless Chromium over its debugging pipe: opens a page of a given width and says what it did."""
+"""Headless Chromium, controlled over its DevTools pipe."""
 
 import base64
 import json
@@ -13,123 +13,123 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+TIMEOUT_S = 60
+OPTIONS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--hide-scrollbars",
+    "--disable-background-networking",
+    "--remote-debugging-pipe",
 )
-SECONDS = 60
 
 
 class Page:
-    """One tab; ``events`` are all that Chromium told, in order."""
+    """One tab. ``events`` are the protocol events since the last `open`, in order."""
 
     def __init__(self, reader: int, writer: int) -> None:
-        self.reader, self.writer, self.rest, self.last = reader, writer, b"", 0
+        self._reader, self._writer = reader, writer
+        self._buffer, self._last_id = b"", 0
+        self._session: str | None = None
         self.events: list[dict[str, Any]] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session: str | None = self.call("Target.attachToTarget", targetId=target, flatten=True)[
-            "sessionId"
-        ]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
 
-    session = None
-
     def open(self, address: Path | str, width: int, height: int = 900, dark: bool = False) -> None:
-        """Load a file or an address and wait until all of it is there."""
-        self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=width < 600,
-        )
-        self.call(
-            "Emulation.setEmulatedMedia",
-            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
-        )
+        """Load a file or an address and wait for the load event."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.call("Emulation.setDeviceMetricsOverride", **metrics)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.events.clear()
         self.call("Page.navigate", url=address.as_uri() if isinstance(address, Path) else address)
-        self.until(lambda: any(event["method"] == "Page.loadEventFired" for event in self.events))
+        while not self.events_of("Page.loadEventFired"):
+            self._read_message()
 
-    def wait(self, expression: str, seconds: float = SECONDS) -> None:
-        """Until a JavaScript expression holds, which a page that draws itself makes true in its own time."""
+    def wait(self, expression: str, seconds: float = TIMEOUT_S) -> None:
+        """Wait until a JavaScript expression is true; an error in it counts as false."""
         end = time.monotonic() + seconds
-        while not self.value(
-            f"(() => {{ try {{ return {expression} }} catch (error) {{ return false }} }})()"
-        ):
-            assert time.monotonic() < end, (
-                f"not so after {seconds} s: {expression}; the page says: {self.value('document.body.innerText')}"
-            )
+        guarded = f"(() => {{ try {{ return {expression} }} catch (error) {{ return false }} }})()"
+        while not self.value(guarded):
+            text = self.value("document.body.innerText")
+            assert time.monotonic() < end, f"still false after {seconds} s: {expression}; page text: {text}"
             time.sleep(0.2)
 
     def click(self, text: str) -> None:
-        """The button or link with this text, once it is there and may be pressed."""
-        button = f"[...document.querySelectorAll('button, a')].find(b => b.innerText.trim() == {json.dumps(text)} && !b.disabled)"
+        """Click the button or link with this text, once it exists and is enabled."""
+        button = (
+            "[...document.querySelectorAll('button, a')]"
+            f".find(b => b.innerText.trim() == {json.dumps(text)} && !b.disabled)"
+        )
         self.wait(f"!!{button}")
         self.value(f"{button}.click()")
 
     def value(self, expression: str) -> Any:
-        """What a JavaScript expression has for a value."""
+        """The value of a JavaScript expression."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def picture(self, path: Path, whole: bool = False) -> None:
-        """Write a screenshot."""
-        path.write_bytes(
-            base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"])
-        )
+    def screenshot(self, path: Path) -> None:
+        """Write a screenshot of the visible part."""
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 
-    def told(self, method: str) -> list[dict[str, Any]]:
-        """Parameters of all events of this name since the page was opened."""
+    def events_of(self, method: str) -> list[dict[str, Any]]:
+        """Parameters of the events of this name since the page was opened."""
         return [event["params"] for event in self.events if event["method"] == method]
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """A command of the DevTools protocol, and its answer."""
-        self.last += 1
-        message = {"id": self.last, "method": method, "params": params} | (
-            {"sessionId": self.session} if self.session else {}
-        )
-        os.write(self.writer, json.dumps(message).encode() + b"\0")
-        answers: list[dict[str, Any]] = []
-        self.until(lambda: bool(answers), answers)
-        assert "error" not in answers[0], answers[0]
-        return answers[0]["result"]
+        """Send a command of the DevTools protocol and return its answer."""
+        self._last_id += 1
+        message = {"id": self._last_id, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._writer, json.dumps(message).encode() + b"\0")
+        answer: dict[str, Any] | None = None
+        while answer is None:
+            answer = self._read_message()
+        assert "error" not in answer, answer
+        return answer["result"]
 
-    def until(self, done: Any, answers: list[dict[str, Any]] | None = None) -> None:
-        """Read messages until ``done``; that which answers the last command goes to ``answers``."""
-        end = time.monotonic() + SECONDS
-        while not done():
-            while b"\0" not in self.rest:
-                assert select.select([self.reader], [], [], max(0, end - time.monotonic()))[0], (
-                    "Chromium does not answer"
-                )
-                part = os.read(self.reader, 1 << 20)
-                assert part, "Chromium ended"
-                self.rest += part
-            raw, self.rest = self.rest.split(b"\0", 1)
-            message = json.loads(raw)
-            if message.get("id") == self.last and answers is not None:
-                answers.append(message)
-            elif "method" in message:
-                self.events.append(message)
+    def _read_message(self) -> dict[str, Any] | None:
+        """Read one message: return the answer to the last command, or record an event and return None."""
+        end = time.monotonic() + TIMEOUT_S
+        while b"\0" not in self._buffer:
+            ready, _, _ = select.select([self._reader], [], [], max(0, end - time.monotonic()))
+            assert ready, "Chromium does not answer"
+            part = os.read(self._reader, 1 << 20)
+            assert part, "Chromium ended"
+            self._buffer += part
+        raw, self._buffer = self._buffer.split(b"\0", 1)
+        message = json.loads(raw)
+        if message.get("id") == self._last_id:
+            return message
+        if "method" in message:
+            self.events.append(message)
+        return None
 
 
 @contextmanager
 def browser() -> Iterator[Page]:
-    """A Chromium of its own, with an empty profile; it ends with the block."""
+    """A Chromium with an empty profile; it ends with the block."""
     assert CHROMIUM
-    (their_in, our_out), (our_in, their_out) = os.pipe(), os.pipe()
-    options = "--headless --no-sandbox --disable-gpu --hide-scrollbars --disable-background-networking --remote-debugging-pipe"
+    (their_input, our_output), (our_input, their_output) = os.pipe(), os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
-        command = f'exec "$0" {options} --user-data-dir="$1" 3<&{their_in} 4>&{their_out}'
+        options = f'{" ".join(OPTIONS)} --user-data-dir="$1" 3<&{their_input} 4>&{their_output}'
         process = subprocess.Popen(
-            ["bash", "-c", command, CHROMIUM, home], pass_fds=(their_in, their_out), stderr=subprocess.DEVNULL
+            ["bash", "-c", f'exec "$0" {options}', CHROMIUM, home],
+            pass_fds=(their_input, their_output),
+            stderr=subprocess.DEVNULL,
         )
-        os.close(their_in), os.close(their_out)
+        os.close(their_input)
+        os.close(their_output)
         try:
-            yield Page(our_in, our_out)
+            yield Page(our_input, our_output)
         finally:
             process.terminate()
-            process.wait(SECONDS)
-            os.close(our_in), os.close(our_out)
+            process.wait(TIMEOUT_S)
+            os.close(our_input)
+            os.close(our_output)

@@ -1,4 +1,4 @@
-"""Generators whose faults are known: each returns images in the place of a model's, with the classes that were asked for."""
+"""Image sets with known faults, which replace the output of a model in tests of the metrics."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,68 +7,72 @@ import numpy as np
 from scipy import ndimage
 
 Images = np.ndarray
-Labels = np.ndarray
-Set = tuple[Images, Labels]
+ImageSet = tuple[np.ndarray, np.ndarray]
+"""Images, uint8 ``[n, h, w]``, and the requested class of each, ``[n]``."""
 
-NOISE = 6.0
-"""Grey levels on top of a copy: hardly seen, and no pixel is the same."""
+COPY_NOISE = 6.0
+"""Std of the noise on copies, in grey levels: hardly visible, but it changes nearly every pixel."""
 
 
-def noisy(images: Images, seed: int, deviation: float = NOISE) -> Images:
-    noise = np.random.default_rng(seed).normal(0, deviation, images.shape)
+def add_noise(images: Images, seed: int, std: float = COPY_NOISE) -> Images:
+    noise = np.random.default_rng(seed).normal(0, std, images.shape)
     return np.clip(np.round(images + noise), 0, 255).astype(np.uint8)
 
 
-def blurred(images: Images) -> Images:
-    return np.stack([ndimage.gaussian_filter(image.astype(float), 1.2).astype(np.uint8) for image in images])
+def blur(images: Images, sigma: float = 1.2) -> Images:
+    blurred = [ndimage.gaussian_filter(image.astype(float), sigma) for image in images]
+    return np.stack(blurred).astype(np.uint8)
+
+
+def brighten(images: Images) -> Images:
+    return np.clip(images.astype(float) * 0.9 + 20, 0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)
-class Planted:
-    """Real images to draw from, each ``(uint8 [n, h, w], labels [n])``, as many of each class in all.
+class PlantedSets:
+    """Makes image sets with known faults from real images, of which each set has the same number per class.
 
-    ``copied`` are training images, ``new`` real images that neither trained anything nor serve as a reference, ``other`` more
-    of these.
+    ``train`` are images that trained the adapter. ``unseen`` and ``more_unseen`` neither trained anything nor
+    are reference images.
     """
 
-    copied: Set
-    new: Set
-    other: Set
+    train: ImageSet
+    unseen: ImageSet
+    more_unseen: ImageSet
     seed: int = 0
 
-    def all(self) -> dict[str, Set]:
-        """Every generator's images by its name."""
-        makers: dict[str, Callable[[], Set]] = {
-            "held-out real images": lambda: self.new,
-            "training images with noise": lambda: (noisy(self.copied[0], self.seed), self.copied[1]),
-            "training images, mirrored and brighter": lambda: (
-                self.brighter(self.copied[0][:, :, ::-1]),
-                self.copied[1],
-            ),
-            "a tenth of them training images with noise": self.partly_copied,
+    def by_name(self) -> dict[str, ImageSet]:
+        """All image sets."""
+        (train, train_labels), (unseen, labels) = self.train, self.unseen
+        make_images: dict[str, Callable[[], Images]] = {
+            "held-out real images": lambda: unseen,
+            "training images with noise": lambda: add_noise(train, self.seed),
+            "training images, mirrored and brighter": lambda: brighten(train[:, :, ::-1]),
+            "a tenth of them training images with noise": self.some_copies,
             "one class only": self.one_class,
-            "one image repeated": self.one_image,
-            "blurred": lambda: (blurred(self.new[0]), self.new[1]),
-            "inverted": lambda: (255 - self.new[0], self.new[1]),
-            "noisy": lambda: (noisy(self.new[0], self.seed, 20.0), self.new[1]),
-            "labels swapped": lambda: (self.new[0], 1 - self.new[1]),
+            "one image repeated": self.one_image_per_class,
+            "blurred": lambda: blur(unseen),
+            "inverted": lambda: 255 - unseen,
+            "noisy": lambda: add_noise(unseen, self.seed, 20.0),
         }
-        return {name: make() for name, make in makers.items()}
+        copied = ("training images with noise", "training images, mirrored and brighter")
+        sets = {
+            name: (make(), train_labels if name in copied else labels) for name, make in make_images.items()
+        }
+        return sets | {"labels swapped": (unseen, 1 - labels)}
 
-    def brighter(self, images: Images) -> Images:
-        return np.clip(images.astype(float) * 0.9 + 20, 0, 255).astype(np.uint8)
+    def some_copies(self) -> Images:
+        """Every tenth image is a training image with noise."""
+        images = self.unseen[0].copy()
+        images[::10] = add_noise(self.train[0], self.seed)[::10]
+        return images
 
-    def partly_copied(self) -> Set:
-        images = self.new[0].copy()
-        images[::10] = noisy(self.copied[0], self.seed)[::10]
-        return images, self.new[1]
+    def one_class(self) -> Images:
+        """Images of class 1 only, also where class 0 is requested."""
+        return np.concatenate([images[labels == 1] for images, labels in (self.unseen, self.more_unseen)])
 
-    def one_class(self) -> Set:
-        """Class 1, whatever is asked for."""
-        sick = np.concatenate([images[labels == 1] for images, labels in (self.new, self.other)])
-        return sick, self.new[1]
-
-    def one_image(self) -> Set:
-        """The same image each time a class is asked for."""
-        first = [np.flatnonzero(self.new[1] == label)[0] for label in self.new[1]]
-        return self.new[0][first], self.new[1]
+    def one_image_per_class(self) -> Images:
+        """The same image for each request of a class."""
+        images, labels = self.unseen
+        first = [np.flatnonzero(labels == label)[0] for label in labels]
+        return images[first]

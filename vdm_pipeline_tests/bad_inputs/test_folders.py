@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from vdm_pipeline.stages.evaluation.samples import Measures
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.images import read_png
-from vdm_pipeline.stages.evaluation.evaluate import read_arm
+from vdm_pipeline.stages.evaluation.inputs import read_arm
+from vdm_pipeline.stages.evaluation.measured_images import ImageMeasurer
 from vdm_pipeline.stages.evaluation.real_images import subset_images
 from vdm_pipeline.stages.labelling.labels import read_labels
 from vdm_pipeline_tests.bad_inputs.case import Case, parametrize, snapshot
@@ -178,7 +178,7 @@ def test_damaged_arm_is_rejected(finished_folder, tmp_path, sentences):
     shutil.copytree(finished_folder[1] / "results/generated_images", tmp_path / "arm")
     ARM.make(tmp_path / "arm")
     with pytest.raises(PipelineError) as caught:
-        read_arm(tmp_path / "arm", NAMES, Measures(judge=None, spaces={}))  # type: ignore[arg-type]
+        read_arm(tmp_path / "arm", NAMES, ImageMeasurer(judge=None, spaces={}))  # type: ignore[arg-type]
     sentences.check(ARM, str(caught.value), tmp_path)
 
 

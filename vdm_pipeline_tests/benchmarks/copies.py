@@ -19,13 +19,16 @@ from vdm_pipeline.settings import load_profile
 from vdm_pipeline.stages.data.archive import Archive, read_archive
 from vdm_pipeline.stages.data.quality import image_hashes
 from vdm_pipeline.stages.evaluation.check_outcomes import find_copies
+from vdm_pipeline.stages.evaluation.duplicates import pixel_copies
 from vdm_pipeline.stages.evaluation.features import Space, handcrafted
-from vdm_pipeline.stages.evaluation.memorisation import Neighbours, comparable, memorisation, pixel_copies
+from vdm_pipeline.stages.evaluation.memorisation import memorisation
+from vdm_pipeline.stages.evaluation.neighbours import Neighbours, whitened_features
 from vdm_pipeline.stages.evaluation.real_images import RealImages, reference_images
+from vdm_pipeline.stages.evaluation.to_json import space_memorisation_json
 from vdm_pipeline.stages.labelling.zero_shot import ZeroShot
 from vdm_pipeline.stages.models.pins import EMBEDDED
 from vdm_pipeline_tests.benchmarks.planted import PER_CLASS, SIZE
-from vdm_pipeline_tests.planted import blurred, noisy
+from vdm_pipeline_tests.planted import add_noise, blur
 
 COPIED_PER_CLASS = 400
 Images = np.ndarray
@@ -45,11 +48,11 @@ def generators(new: Images, train: Images, seed: int) -> dict[str, Images]:
     turned = [ndimage.rotate(image, 5, reshape=False, mode="nearest") for image in train[: len(new)]]
     return {
         "new images": new,
-        "new images, blurred": blurred(new),
-        "3 % copies with noise": partly(new, train, 0.03, lambda images: noisy(images, seed)),
-        "5 % copies with noise": partly(new, train, 0.05, lambda images: noisy(images, seed)),
+        "new images, blurred": blur(new),
+        "3 % copies with noise": partly(new, train, 0.03, lambda images: add_noise(images, seed)),
+        "5 % copies with noise": partly(new, train, 0.05, lambda images: add_noise(images, seed)),
         "5 % copies of one image, with noise": partly(
-            new, np.repeat(train[:1], len(new), 0), 0.05, lambda images: noisy(images, seed)
+            new, np.repeat(train[:1], len(new), 0), 0.05, lambda images: add_noise(images, seed)
         ),
         "one pixel-identical copy": partly(new, train, 1 / len(new), lambda images: images),
         "all copies, turned by 5 degrees": np.stack(turned),
@@ -63,7 +66,9 @@ def twins(archive: Archive) -> pd.DataFrame:
     known = set(image_hashes(archive.splits["train"].images))
     ids = [
         name
-        for name, key in zip(archive.image_ids("val"), image_hashes(archive.splits["val"].images), strict=True)
+        for name, key in zip(
+            archive.image_ids("val"), image_hashes(archive.splits["val"].images), strict=True
+        )
         if key in known
     ]
     return pd.DataFrame({"image_id": ids, "split": "val", "twin": "", "twin_split": "train"})
@@ -92,10 +97,10 @@ def main() -> None:
     for seed in range(asked.draws):
         rng = np.random.default_rng(seed)
         order = [rng.permutation(np.intersect1d(np.flatnonzero(labels == label), once)) for label in (0, 1)]
-        train = RealImages.of(
+        train = RealImages.from_split(
             archive, "train", np.concatenate([rows[:COPIED_PER_CLASS] for rows in order]), SIZE
         )
-        new = RealImages.of(
+        new = RealImages.from_split(
             archive, "train", np.concatenate([rows[COPIED_PER_CLASS:][:PER_CLASS] for rows in order]), SIZE
         )
         arms = generators(new.images, train.images, seed)
@@ -104,11 +109,11 @@ def main() -> None:
             for name, images in arms.items()
         }
         for name, space in spaces.items():
-            features = comparable(space, train.images, held_out.images, arms)
+            features = whitened_features(space, train.images, held_out.images, arms)
             for arm in arms:
-                found[arm][name] = memorisation(
-                    Neighbours.of(features, arm), train.labels, held_out.labels, evaluation
-                )
+                near = Neighbours.from_features(features, arm)
+                figures = memorisation(near, train.labels, held_out.labels, evaluation)
+                found[arm][name] = space_memorisation_json(figures)
         for arm, values in found.items():
             said.setdefault(arm, Counter())[
                 find_copies({"arms": {"lora": values}}, profile.checks.max_copied).state

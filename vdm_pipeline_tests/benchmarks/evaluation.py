@@ -10,22 +10,16 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from vdm_pipeline.stages.evaluation.samples import Measures
 
 from vdm_pipeline.settings import load_profile
 from vdm_pipeline.stages.data.phantom.film import render
 from vdm_pipeline.stages.evaluation.comparison import compare
+from vdm_pipeline.stages.evaluation.copy_search import ImageNames, search_copies
 from vdm_pipeline.stages.evaluation.features import Space, handcrafted
 from vdm_pipeline.stages.evaluation.judge import train_judge
-from vdm_pipeline.stages.evaluation.memorisation import (
-    Neighbours,
-    closest_pairs,
-    comparable,
-    memorisation,
-    share_alike,
-)
+from vdm_pipeline.stages.evaluation.measured_images import ImageMeasurer
 from vdm_pipeline.stages.evaluation.metrics.frechet import frechet_distance
-from vdm_pipeline.stages.evaluation.pairs import compare_pairs
+from vdm_pipeline.stages.evaluation.pairs import paired_differences
 from vdm_pipeline.stages.evaluation.utility import training_sets, utility
 from vdm_pipeline.stages.labelling.zero_shot import ZeroShot
 from vdm_pipeline.stages.models.pins import EMBEDDED
@@ -65,21 +59,16 @@ def main() -> None:
         judge = train_judge(*sets["train"], classes=2, epochs=evaluation.judge_epochs, seed=0, device=device)
     with timed(seconds, "features"):
         spaces = {"labeller": Space("", labeller.embed), "independent": handcrafted(sets["train"][0], 0)}
-        samples = {name: Measures(judge, spaces).of(*images) for name, images in sets.items()}
+        samples = {name: ImageMeasurer(judge, spaces).measure(*images) for name, images in sets.items()}
     for name in ("real", "baseline", "lora"):
         with timed(seconds, "comparisons"):
             compare(samples[name], samples["val"], names, evaluation)
     with timed(seconds, "pairs"):
-        compare_pairs(samples["baseline"], samples["lora"], samples["val"], names, evaluation)
+        paired_differences(samples["baseline"], samples["lora"], samples["val"], names, evaluation)
     with timed(seconds, "memorisation"):
-        for space in spaces.values():
-            others = {name: samples[name].images for name in ("real", "baseline", "lora")}
-            features = comparable(space, samples["train"].images, samples["val"].images, others)
-            for name in others:
-                near = Neighbours.of(features, name)
-                memorisation(near, samples["train"].labels, samples["val"].labels, evaluation)
-                share_alike(features[name], features["real"])
-                closest_pairs(near)
+        arms = {name: samples[name] for name in ("real", "baseline", "lora")}
+        image_names = ImageNames([""] * ARM, [""] * SUBSET, [""] * REAL)
+        search_copies(arms, samples["train"], samples["val"], image_names, spaces, evaluation)
     total = sum(value for name, value in seconds.items() if not name.startswith("("))
     with timed(seconds, "(utility)"):
         utility(

@@ -1,4 +1,4 @@
-"""docs/hosted_gpu.ipynb, read cell by cell and executed with other values in its cell of parameters."""
+"""Reads docs/hosted_gpu.ipynb, and runs it with other parameters."""
 
 import ast
 import json
@@ -8,7 +8,7 @@ from typing import Any
 from vdm_pipeline_tests.paths import ROOT
 
 NOTEBOOK = ROOT / "docs/hosted_gpu.ipynb"
-LONGEST_CELL_S = 600
+CELL_TIMEOUT_S = 600
 
 
 def cells() -> list[dict[str, Any]]:
@@ -17,17 +17,14 @@ def cells() -> list[dict[str, Any]]:
 
 def source(cell: str) -> str:
     """The text of a cell, by its id."""
-    return "".join(next(found for found in cells() if found["id"] == cell)["source"])
+    return "".join(next(one for one in cells() if one["id"] == cell)["source"])
 
 
 def commands() -> list[str]:
-    """What the notebook has a shell run, with ``{}`` for what is put in when it runs."""
-    found = []
-    for cell in cells():
-        for node in ast.walk(ast.parse("".join(cell["source"]))) if cell["cell_type"] == "code" else ():
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "sh":
-                found.append(_text(node.args[0]))
-    return found
+    """The shell commands of the notebook, with ``{}`` instead of values that are inserted at run time."""
+    trees = (ast.parse("".join(cell["source"])) for cell in cells() if cell["cell_type"] == "code")
+    calls = (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return [_text(call.args[0]) for call in calls if isinstance(call.func, ast.Name) and call.func.id == "sh"]
 
 
 def _text(node: ast.expr) -> str:
@@ -37,7 +34,10 @@ def _text(node: ast.expr) -> str:
 
 
 def execute(folder: Path, profile: str, source: str) -> dict[str, Any]:
-    """Run every cell in a kernel of its own; the outputs by cell. Raises nbclient's ``CellExecutionError`` where a cell fails."""
+    """Run every cell in a new kernel; returns the outputs by cell.
+
+    Raises ``nbclient.exceptions.CellExecutionError`` if a cell fails.
+    """
     import nbformat
     from nbclient import NotebookClient
 
@@ -45,15 +45,15 @@ def execute(folder: Path, profile: str, source: str) -> dict[str, Any]:
     parameters = next(cell for cell in book.cells if "parameters" in cell.metadata.get("tags", ()))
     parameters.source = f"PROFILE = {profile!r}\nSOURCE = {source!r}\nINSTALL = False"
     NotebookClient(
-        book, timeout=LONGEST_CELL_S, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+        book, timeout=CELL_TIMEOUT_S, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     ).execute()
     return {cell.id: cell.outputs for cell in book.cells if cell.cell_type == "code"}
 
 
 def shown(outputs: list[dict[str, Any]], kind: str) -> str:
-    """All that a cell showed of a kind, such as ``text/html``; ``text`` is what it printed."""
-    found = [
+    """The outputs of a cell of one kind, such as ``text/html``; ``text`` is what it printed."""
+    texts = [
         output.get("text", "") if kind == "text" else output.get("data", {}).get(kind, "")
         for output in outputs
     ]
-    return "\n".join(filter(None, found))
+    return "\n".join(filter(None, texts))

@@ -46,7 +46,9 @@ def apply(edit: re.Match[str], folder: Path) -> None:
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package with all edits."""
     folder = tmp_path_factory.mktemp("contributing")
-    shutil.copytree(ROOT / "vdm_pipeline", folder / "vdm_pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "vdm_pipeline", folder / "vdm_pipeline", ignore=shutil.ignore_patterns("__pycache__")
+    )
     shutil.copyfile(ROOT / "pyproject.toml", folder / "pyproject.toml")
     edits = list(EDIT.finditer((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
     assert len(edits) == 15
@@ -76,7 +78,9 @@ def test_the_new_asset_is_computed_then_skipped_and_its_check_runs_under_the_new
     assert counts["val"] == {"normal": 30, "pneumonia": 30}
     checks = json.loads((copy / "results/.manifests/class_balance.checks.json").read_text())
     assert checks["every_class_has_images"]["passed"]
-    assert "Skipped (up to date): raw_npz, class_balance" in run(copy, *command, VDM_PROFILE="mine.toml").stderr
+    assert (
+        "Skipped (up to date): raw_npz, class_balance" in run(copy, *command, VDM_PROFILE="mine.toml").stderr
+    )
 
 
 def test_the_new_metric_is_the_distance_of_the_means(copy):

@@ -1,4 +1,4 @@
-"""docs/scaling.md: its table is what its formula makes of its constants."""
+"""The table of docs/scaling.md follows from its formulas and constants."""
 
 import re
 
@@ -11,8 +11,8 @@ CORES, PRICE = 16, 2.5
 
 
 def constant(name: str) -> float:
-    (found,) = re.findall(rf"^\| {name} \| ([\d.,]+)", TEXT, re.MULTILINE)
-    return float(found.replace(",", ""))
+    (value,) = re.findall(rf"^\| {name} \| ([\d.,]+)", TEXT, re.MULTILINE)
+    return float(value.replace(",", ""))
 
 
 def labels(n: int, gpus: int) -> float:
@@ -24,20 +24,24 @@ def two_arms(n: int, gpus: int) -> float:
 
 
 ROWS = re.findall(
-    r"^\| ([\d,]+) images (labelled|drawn, twice) \| (\d+) \| ([\d,]+) \| ([\d.]+) \|$", TEXT, re.MULTILINE
+    r"^\| ([\d,]+) images (labelled|generated, twice) \| (\d+) \| ([\d,]+) \| ([\d.]+) \|$",
+    TEXT,
+    re.MULTILINE,
 )
 
 
-def test_every_row_is_there():
+def test_table_has_every_row():
     assert [(job, gpus) for _, job, gpus, *_ in ROWS] == [
-        (job, gpus) for job in ("labelled", "drawn, twice") for gpus in ("1", "8", "64")
+        (job, gpus) for job in ("labelled", "generated, twice") for gpus in ("1", "8", "64")
     ]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[1]} by {row[2]}")
-def test_the_table_is_the_formulas(row):
+def test_row_follows_from_the_formula(row):
     images, job, gpus, seconds, dollars = row
-    expected = {"labelled": labels, "drawn, twice": two_arms}[job](int(images.replace(",", "")), int(gpus))
+    expected = {"labelled": labels, "generated, twice": two_arms}[job](
+        int(images.replace(",", "")), int(gpus)
+    )
     assert float(seconds.replace(",", "")) == pytest.approx(expected, abs=0.51)
     assert float(dollars) == pytest.approx(int(gpus) * expected / 3600 * PRICE, abs=0.006)
     assert f"k = {CORES}" in TEXT and f"{PRICE:.2f} dollars an hour" in TEXT

@@ -92,7 +92,9 @@ LABELLED = {"image_embeddings", "labeled_dataset"}
     ids=["one process", "four processes", "CPU", "Ray workers"],
 )
 def test_each_step_requests_the_gpus_that_it_uses(deployment, execution, gpus):
-    for name, asset in assets(**execution).items():
+    by_name = assets(**execution)
+    assert set(gpus) <= set(by_name)
+    for name, asset in by_name.items():
         (container,) = pod_of(asset, deployment).containers
         if asset.op.pool != "gpu":
             assert name not in gpus

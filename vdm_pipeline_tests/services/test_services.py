@@ -133,7 +133,7 @@ def test_run_uses_webserver_daemon_and_database(composed):
         "mode": "default",
         "runConfigData": {},
     }
-    launched = server.ask(LAUNCH, p=params)["launchRun"]
+    launched = server.query(LAUNCH, p=params)["launchRun"]
     assert launched["__typename"] == "LaunchRunSuccess", launched
     run_id = launched["run"]["runId"]
 

@@ -1,4 +1,4 @@
-"""``make ui`` in a project folder of its own, with all that it starts."""
+"""Starts ``make ui`` in a temporary project folder, and ends all its processes."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from vdm_pipeline_tests.paths import ROOT
 from vdm_pipeline_tests.postgres import database
 
 PROJECT = ("Makefile", "pyproject.toml", "constraints.txt", "dagster.yaml")
-STARTS_S = 120
+START_TIMEOUT_S = 120
 
 
 @dataclass(frozen=True)
@@ -33,29 +33,28 @@ class Server:
     root: Path
     url: str
 
-    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
-        """What the UI's own interface answers to a GraphQL query."""
-        body = json.dumps({"query": query, "variables": variables}).encode()
-        with urlopen(
-            Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"}), timeout=60
-        ) as answer:
-            found = json.load(answer)
-        assert "errors" not in found, found["errors"]
-        return found["data"]
+    def query(self, graphql: str, **variables: Any) -> dict[str, Any]:
+        """The data that a GraphQL query returns."""
+        body = json.dumps({"query": graphql, "variables": variables}).encode()
+        request = Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
+        with urlopen(request, timeout=60) as response:
+            content = json.load(response)
+        assert "errors" not in content, content["errors"]
+        return content["data"]
 
     def runs(self) -> list[dict[str, Any]]:
         """Id, status and selected assets of every run, newest first."""
         query = "{ runsOrError { ... on Runs { results { runId status assetSelection { path } } } } }"
-        return self.ask(query)["runsOrError"]["results"]
+        return self.query(query)["runsOrError"]["results"]
 
     def unsynced(self) -> set[str]:
-        """Assets that the UI marks as unsynced, or as never made."""
-        nodes = self.ask("{ assetNodes { assetKey { path } staleStatus } }")["assetNodes"]
+        """Assets that the UI marks as unsynced or never materialized."""
+        nodes = self.query("{ assetNodes { assetKey { path } staleStatus } }")["assetNodes"]
         return {node["assetKey"]["path"][0] for node in nodes if node["staleStatus"] != "FRESH"}
 
 
 def project(root: Path, profile: Profile) -> Path:
-    """What a clone has in its root, as far as ``make ui`` needs it, and the profile as ``small.toml``."""
+    """Create a project folder with what ``make ui`` needs, and the profile as ``small.toml``."""
     (root / "data").mkdir(parents=True)
     (root / ".venv").mkdir()
     for name in PROJECT:
@@ -67,9 +66,9 @@ def project(root: Path, profile: Profile) -> Path:
 
 @contextmanager
 def serving(root: Path, postgres: str | None = None) -> Iterator[Server]:
-    """Start ``make ui`` there, and end it and all its children with the block.
+    """Run ``make ui`` in the folder while the block runs.
 
-    With a PostgreSQL server's URL the instance is the container's, over a fresh database there.
+    With the URL of a PostgreSQL server, it uses the instance of the container image and a new database.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -79,43 +78,42 @@ def serving(root: Path, postgres: str | None = None) -> Iterator[Server]:
     }
     environment |= {"PYTHONPATH": str(ROOT), "VDM_PROFILE": "small.toml", "HOME": str(root / "home")}
     command = ["make", "ui", f"PORT={port}", f"BIN={Path(sys.executable).parent}"]
-    with ExitStack() as held:
+    with ExitStack() as stack:
         if postgres:
             shutil.copy(ROOT / "docker/dagster.yaml", root)
-            url = held.enter_context(database(postgres))
+            url = stack.enter_context(database(postgres))
             environment["DAGSTER_POSTGRES_URL"] = url.render_as_string(hide_password=False)
-        log = held.enter_context((root / "ui.log").open("w"))
+        log = stack.enter_context((root / "ui.log").open("w"))
         process = subprocess.Popen(command, cwd=root, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        held.callback(kill_tree, process)
+        stack.callback(kill_tree, process)
         server = Server(root, f"http://127.0.0.1:{port}")
-        _until_it_answers(server, process)
+        _wait_until_ready(server, process)
         yield server
 
 
 def kill_tree(process: subprocess.Popen) -> None:
-    """End a process and all its children."""
-    family = (
-        [process, *psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []
-    )
-    for member in reversed(family):
-        _end(member)
+    """Kill a process and all its children."""
+    if process.poll() is None:
+        children = psutil.Process(process.pid).children(recursive=True)
+        for member in reversed([process, *children]):
+            _kill(member)
     process.wait(30)
 
 
-def _until_it_answers(server: Server, process: subprocess.Popen) -> None:
-    end = time.monotonic() + STARTS_S
+def _wait_until_ready(server: Server, process: subprocess.Popen) -> None:
+    end = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
-            if server.ask("{ assetNodes { id } }")["assetNodes"]:
+            if server.query("{ assetNodes { id } }")["assetNodes"]:
                 return
         except (URLError, ConnectionError, TimeoutError):
             pass
-        said = (server.root / "ui.log").read_text()[-2000:]
-        assert process.poll() is None and time.monotonic() < end, f"the UI does not start: {said}"
+        log = (server.root / "ui.log").read_text()[-2000:]
+        assert process.poll() is None and time.monotonic() < end, f"the UI does not start: {log}"
         time.sleep(0.5)
 
 
-def _end(member: subprocess.Popen | psutil.Process) -> None:
+def _kill(member: subprocess.Popen | psutil.Process) -> None:
     try:
         member.kill()
     except (ProcessLookupError, psutil.NoSuchProcess):

@@ -1,4 +1,4 @@
-"""The real daemon: an archive is dropped into data/, and everything down to the report re-makes itself, once."""
+"""The real daemon: after a new archive in data/, it recomputes everything up to the report, once."""
 
 import shutil
 import time
@@ -17,13 +17,13 @@ from vdm_pipeline_tests.ui.server import Server, project, serving
 
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="no make is installed")
 COUNTS = {"train": 546, "val": 78, "test": 156}
-"""Those of BreastMNIST, the smallest archive that MedMNIST lists."""
-SECONDS = 240
+"""Images by split of BreastMNIST, the smallest archive of MedMNIST."""
+TIMEOUT_S = 240
 LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "vdm_pipeline.definitions"}
 
 
 def archive(path: Path, first: int) -> Path:
-    """Phantoms, as an archive of that name that is not MedMNIST's file."""
+    """Write an archive of phantoms in the form of MedMNIST's archives."""
     arrays = {}
     for index, (split, count) in enumerate(COUNTS.items()):
         labels = np.arange(count) % 2
@@ -42,32 +42,31 @@ def profile() -> Profile:
 
 
 def switch_on(server: Server) -> None:
-    """The schedule and the sensor, as the UI's switches do."""
-    sensor = LOCATION | {"sensorName": "remake_on_change"}
-    started = server.ask(
+    """Start the schedule and the sensor, as the switches of the UI do."""
+    sensor = LOCATION | {"sensorName": "rematerialize_on_change"}
+    started = server.query(
         "mutation($s: SensorSelector!) { startSensor(sensorSelector: $s) { __typename } }", s=sensor
     )
     assert started["startSensor"]["__typename"] == "Sensor"
     schedule = LOCATION | {"scheduleName": "relabel"}
-    started = server.ask(
+    started = server.query(
         "mutation($s: ScheduleSelector!) { startSchedule(scheduleSelector: $s) { __typename } }", s=schedule
     )
     assert started["startSchedule"]["__typename"] == "ScheduleStateResult"
 
 
-def looks(server: Server, since: float) -> int:
-    """How often the sensor has looked since, and found nothing to do."""
+def skipped_ticks(server: Server, since: float) -> int:
+    """Number of the sensor's ticks since a time that found nothing to do."""
     state = "... on Sensor { sensorState { ticks(limit: 9) { timestamp status } } }"
     query = f"query($s: SensorSelector!) {{ sensorOrError(sensorSelector: $s) {{ {state} }} }}"
-    ticks = server.ask(query, s=LOCATION | {"sensorName": "remake_on_change"})["sensorOrError"][
-        "sensorState"
-    ]["ticks"]
+    sensor = server.query(query, s=LOCATION | {"sensorName": "rematerialize_on_change"})["sensorOrError"]
+    ticks = sensor["sensorState"]["ticks"]
     return sum(tick["timestamp"] > since and tick["status"] == "SKIPPED" for tick in ticks)
 
 
-def until(holds: Callable[[], bool], what: str, seconds: float = SECONDS) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = TIMEOUT_S) -> None:
     end = time.monotonic() + seconds
-    while not holds():
+    while not condition():
         assert time.monotonic() < end, f"{what}: not after {seconds} s"
         time.sleep(1)
 
@@ -79,30 +78,33 @@ def succeeded(server: Server) -> list[str]:
 
 
 @pytest.mark.parametrize("storage", ["postgres" if is_at_hand() else "sqlite"])
-def test_a_new_archive_re_makes_everything_once(request, tmp_path, storage):
+def test_new_archive_rematerializes_everything_once(request, tmp_path, storage):
     postgres = request.getfixturevalue("postgres") if storage == "postgres" else None
     one, other = archive(tmp_path / "one.npz", 0), archive(tmp_path / "other.npz", 10)
     root = project(tmp_path / "project", profile())
     page = root / "results/report/index.html"
     with serving(root, postgres) as server:
         switch_on(server)
-        until(
+        wait_until(
             lambda: (root / "results/generated_images_no_fine_tuning").is_dir(),
-            "what needs no archive is made",
+            "assets without an archive are materialized",
         )
-        until(lambda: len(succeeded(server)) == 1, "the first run ends")
-        assert not page.exists(), "an archive that is not there yet is waited for"
+        wait_until(lambda: len(succeeded(server)) == 1, "the first run ends")
+        assert not page.exists(), "the report was computed without an archive"
 
         shutil.copy(one, root / "data/breastmnist.npz")
-        until(page.exists, "the report is there")
-        until(lambda: len(succeeded(server)) == 2, "the second run ends")
+        wait_until(page.exists, "the report is there")
+        wait_until(lambda: len(succeeded(server)) == 2, "the second run ends")
         assert server.unsynced() == set()
-        made = page.stat().st_ino
+        first_page = page.stat().st_ino
 
         shutil.copy(other, root / "data/breastmnist.npz")
-        until(lambda: page.exists() and page.stat().st_ino != made, "the report of the new archive is there")
-        until(lambda: len(succeeded(server)) == 3, "the third run ends")
+        wait_until(
+            lambda: page.exists() and page.stat().st_ino != first_page,
+            "the report of the new archive is there",
+        )
+        wait_until(lambda: len(succeeded(server)) == 3, "the third run ends")
         ended = time.time()
-        until(lambda: looks(server, ended) >= 2, "the sensor looks twice")
-        assert len(server.runs()) == 3, "once is enough"
+        wait_until(lambda: skipped_ticks(server, ended) >= 2, "the sensor ticks twice")
+        assert len(server.runs()) == 3, "something was computed twice"
         assert server.unsynced() == set()

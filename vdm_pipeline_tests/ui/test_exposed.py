@@ -1,4 +1,4 @@
-"""What the UI lets somebody do who reaches it, and who does."""
+"""Who can reach the UI, and what they can do with it."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ from vdm_pipeline_tests.ui.server import Server, project, serving
 
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="no make is installed")
 SWITCH_ON = "mutation($s: ScheduleSelector!) { startSchedule(scheduleSelector: $s) { __typename } }"
-FOREIGN = "https://elsewhere.example"
+OTHER_SITE = "https://elsewhere.example"
 RELABEL = {
     "repositoryName": "__repository__",
     "repositoryLocationName": "vdm_pipeline.definitions",
@@ -40,64 +40,62 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-def test_it_listens_to_this_machine_alone(server):
-    """The webserver, the daemon and the code server, all that `make ui` starts."""
-    family = {
+def test_ui_listens_only_on_this_machine(server):
+    """All that `make ui` starts: the webserver, the daemon and the code server."""
+    started = {
         process.pid
         for process in psutil.process_iter()
-        if process.pid != 0 and _works_in(process, server.root)
+        if process.pid != 0 and _runs_in(process, server.root)
     }
-    listening = [
-        at for at in psutil.net_connections("inet") if at.status == psutil.CONN_LISTEN and at.pid in family
-    ]
-    assert int(server.url.rsplit(":", 1)[1]) in {at.laddr.port for at in listening}
-    assert {at.laddr.ip for at in listening} <= {"127.0.0.1", "::1"}
+    connections = psutil.net_connections("inet")
+    listening = [one for one in connections if one.status == psutil.CONN_LISTEN and one.pid in started]
+    assert int(server.url.rsplit(":", 1)[1]) in {connection.laddr.port for connection in listening}
+    assert {connection.laddr.ip for connection in listening} <= {"127.0.0.1", "::1"}
 
 
-def _works_in(process: psutil.Process, folder: Path) -> bool:
+def _runs_in(process: psutil.Process, folder: Path) -> bool:
     try:
         return Path(process.cwd()) == folder
-    except psutil.Error:  # it has ended meanwhile, or is another user's
+    except psutil.Error:  # it has ended, or belongs to another user
         return False
 
 
-def test_whoever_reaches_it_may_do_all_without_a_login(server):
-    """What docs/security.md warns of; should Dagster ever ask for a login, the warning is to go."""
-    assert server.ask(SWITCH_ON, s=RELABEL)["startSchedule"]["__typename"] == "ScheduleStateResult"
+def test_ui_needs_no_login(server):
+    """docs/security.md warns of it. If Dagster gets a login, remove the warning."""
+    assert server.query(SWITCH_ON, s=RELABEL)["startSchedule"]["__typename"] == "ScheduleStateResult"
 
 
-def test_a_page_of_another_site_may_send_requests_and_not_read_answers(server):
-    """What a browser sends for any page that it shows: a GET, without a question asked before."""
+def test_page_of_another_site_can_send_requests_but_not_read_responses(server):
+    """A browser sends a GET request for any page, without a preflight request."""
     query = urlencode({"query": SWITCH_ON, "variables": json.dumps({"s": RELABEL})})
-    foreign = {"Origin": FOREIGN, "Sec-Fetch-Site": "cross-site"}
-    with urlopen(Request(f"{server.url}/graphql?{query}", headers=foreign), timeout=60) as answer:
-        assert json.load(answer)["data"]["startSchedule"]["__typename"] == "ScheduleStateResult"
-        assert "Access-Control-Allow-Origin" not in answer.headers
+    headers = {"Origin": OTHER_SITE, "Sec-Fetch-Site": "cross-site"}
+    with urlopen(Request(f"{server.url}/graphql?{query}", headers=headers), timeout=60) as response:
+        assert json.load(response)["data"]["startSchedule"]["__typename"] == "ScheduleStateResult"
+        assert "Access-Control-Allow-Origin" not in response.headers
 
 
-def test_a_page_of_another_site_may_subscribe_and_read(server):
-    """A browser opens a websocket to any address for any page, and leaves it to the server to look at its origin."""
+def test_page_of_another_site_can_subscribe_and_read(server):
+    """A browser opens a websocket to any address for any page; the server must check the origin."""
     address = f"{server.url.replace('http', 'ws')}/graphql"
     query = 'subscription { pipelineRunLogs(runId: "of-no-run") { __typename } }'
     with connect(
-        address, origin=Origin(FOREIGN), subprotocols=[Subprotocol("graphql-ws")], proxy=None
+        address, origin=Origin(OTHER_SITE), subprotocols=[Subprotocol("graphql-ws")], proxy=None
     ) as line:
         line.send(json.dumps({"type": "start", "id": "1", "payload": {"query": query}}))
-        told = json.loads(line.recv(timeout=60))
-    assert told["payload"]["data"]["pipelineRunLogs"]["__typename"] == "PipelineRunLogsSubscriptionFailure"
+        message = json.loads(line.recv(timeout=60))
+    assert message["payload"]["data"]["pipelineRunLogs"]["__typename"] == "PipelineRunLogsSubscriptionFailure"
 
 
-def test_it_answers_to_any_name(server):
-    """A page whose own name comes to lead to 127.0.0.1 is then of the UI's site, and reads everything."""
-    with urlopen(
-        Request(f"{server.url}/graphql?query={{version}}", headers={"Host": "elsewhere.example"}), timeout=60
-    ) as answer:
-        assert json.load(answer)["data"]["version"]
+def test_ui_accepts_any_host_name(server):
+    """A page whose host name resolves to 127.0.0.1 has the same origin as the UI, and can read everything."""
+    request = Request(f"{server.url}/graphql?query={{version}}", headers={"Host": "elsewhere.example"})
+    with urlopen(request, timeout=60) as response:
+        assert json.load(response)["data"]["version"]
 
 
 @contextmanager
-def reading(server: Server) -> Iterator[Server]:
-    """The webserver that docs/security.md tells how to start for those who are only to look, over the same project."""
+def read_only_webserver(server: Server) -> Iterator[Server]:
+    """The read-only webserver of docs/security.md, for the same project."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -110,25 +108,25 @@ def reading(server: Server) -> Iterator[Server]:
         str(port),
     ]
     process = subprocess.Popen(command, cwd=server.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    looking = Server(server.root, f"http://127.0.0.1:{port}")
+    viewer = Server(server.root, f"http://127.0.0.1:{port}")
     end = time.monotonic() + 120
     try:
         while True:
             try:
-                looking.ask("{ version }")
+                viewer.query("{ version }")
                 break
             except (URLError, ConnectionError):
                 assert process.poll() is None and time.monotonic() < end, "the webserver does not start"
                 time.sleep(0.5)
-        yield looking
+        yield viewer
     finally:
         process.terminate()
         process.wait(30)
 
 
-def test_a_webserver_for_reading_shows_and_changes_nothing(server, monkeypatch):
+def test_read_only_webserver_shows_but_changes_nothing(server, monkeypatch):
     monkeypatch.setenv("VDM_PROFILE", "small.toml")
     monkeypatch.setenv("DAGSTER_HOME", str(server.root))
-    with reading(server) as looking:
-        assert len(looking.ask("{ assetNodes { id } }")["assetNodes"]) == 14
-        assert looking.ask(SWITCH_ON, s=RELABEL)["startSchedule"]["__typename"] == "UnauthorizedError"
+    with read_only_webserver(server) as viewer:
+        assert len(viewer.query("{ assetNodes { id } }")["assetNodes"]) == 14
+        assert viewer.query(SWITCH_ON, s=RELABEL)["startSchedule"]["__typename"] == "UnauthorizedError"

@@ -1,10 +1,9 @@
-"""The real UI in a real browser: what a user sees from the first click to the pictures."""
+"""The real UI in a real browser, from the first click to the images."""
 
 import json
 import os
 import shutil
 import time
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -18,12 +17,11 @@ from vdm_pipeline_tests.ui.server import Server, project, serving
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(
-        not CHROMIUM or not shutil.which("make"), reason="no Chromium or no make is installed"
-    ),
+    pytest.mark.skipif(not CHROMIUM or not shutil.which("make"), reason="Chromium or make is not installed"),
 ]
+HAS_ARROW = "button => button.querySelector('[aria-label=arrow_drop_down]')"
 IMPOSSIBLE = {"min_adapter_change": 255.0}
-"""A limit that no adapter reaches, so that a check fails."""
+"""A limit that no adapter reaches: the check fails."""
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +37,16 @@ def page():
         yield tab
 
 
-def show(page: Page, server: Server, path: str, name: str, seen: str, height: int = 1000) -> None:
-    """Open a page of the UI, wait for what is to be seen there, and keep a picture of it."""
+def show(page: Page, server: Server, path: str, name: str, text: str, height: int = 1000) -> None:
+    """Open a page of the UI, wait for a text, and save a screenshot."""
     page.open(f"{server.url}{path}", 1600, height)
-    page.wait(f"document.body.innerText.includes({json.dumps(seen)})")
+    page.wait(f"document.body.innerText.includes({json.dumps(text)})")
     time.sleep(1)
-    page.picture(server.root / f"{name}.png")
+    page.screenshot(server.root / f"{name}.png")
 
 
 def finish(page: Page, server: Server, seconds: float = 240) -> str:
-    """The newest run's status once it has ended, as its page shows it."""
+    """Wait on the page of the newest run until it has ended; returns its status."""
     run = server.runs()[0]["runId"]
     show(page, server, f"/runs/{run}", f"run_{run[:8]}", "Executing")
     page.wait("/Success|Failure/.test(document.body.innerText)", seconds)
@@ -56,7 +54,7 @@ def finish(page: Page, server: Server, seconds: float = 240) -> str:
 
 
 def launch(page: Page, server: Server, click: list[str]) -> None:
-    """Press buttons of the graph until a run is there."""
+    """Click buttons of the graph, and wait for a new run."""
     before = len(server.runs())
     page.open(f"{server.url}/asset-groups", 1600, 1000)
     for text in click:
@@ -65,46 +63,44 @@ def launch(page: Page, server: Server, click: list[str]) -> None:
 
 
 def press_unsynced(page: Page, server: Server, assets: int) -> None:
-    """Choose 'Materialize unsynced' from the menu beside the button, and agree."""
+    """Choose 'Materialize unsynced' in the menu of the button, and confirm."""
     before = len(server.runs())
     page.open(f"{server.url}/asset-groups", 1600, 1000)
     page.wait("document.body.innerText.includes('Materialize all')")
-    page.value(
-        "[...document.querySelectorAll('button')].filter(b => b.querySelector('[aria-label=arrow_drop_down]')).at(-1).click()"
-    )
+    page.value(f"[...document.querySelectorAll('button')].filter({HAS_ARROW}).at(-1).click()")
     page.click("Materialize unsynced")
     page.click(f"Materialize {assets} assets")
     wait_for_run(server, before)
 
 
 def wait_for_run(server: Server, before: int) -> None:
-    """Until there is one more run than before."""
+    """Wait until there are more runs than before."""
     end = time.monotonic() + 60
     while len(server.runs()) == before:
         assert time.monotonic() < end, "no run was started"
         time.sleep(0.5)
 
 
-def test_everything_is_made_by_one_click_and_the_run_shows_its_log(server, page):
+def test_one_click_materializes_everything_and_the_run_shows_its_log(server, page):
     launch(page, server, ["Materialize all"])
     run = server.runs()[0]["runId"]
-    show(page, server, f"/runs/{run}", "in_progress", "image_embeddings: computing (never made)")
+    show(page, server, f"/runs/{run}", "in_progress", "image_embeddings: computing (not materialized yet)")
     assert finish(page, server) == "SUCCESS"
     assert (server.root / "results/report/index.html").is_file()
     assert server.unsynced() == set()
 
 
-def test_the_graph_has_every_asset_in_its_group(server, page):
+def test_graph_shows_every_asset_in_its_group(server, page):
     groups = ("data", "labelling", "subset", "training", "generation", "evaluation", "report")
-    unfolded = ",".join(f"global@global:{group}" for group in groups)
-    page.open(f"{server.url}/asset-groups?expanded={quote(unfolded)}", 2600, 2400)
+    expanded = ",".join(f"global@global:{group}" for group in groups)
+    page.open(f"{server.url}/asset-groups?expanded={quote(expanded)}", 2600, 2400)
     for name in (*groups, *STAGES):
         page.wait(f"document.body.innerText.includes({json.dumps(name)})")
     time.sleep(2)
-    page.picture(server.root / "graph.png")
+    page.screenshot(server.root / "graph.png")
 
 
-def test_an_assets_page_shows_its_images(server, page):
+def test_page_of_an_asset_shows_its_images(server, page):
     show(
         page, server, "/assets/generated_images", "asset", "Stable Diffusion with LCM-LoRA and our LoRA", 1400
     )
@@ -119,10 +115,10 @@ def test_an_assets_page_shows_its_images(server, page):
     page.click("[Show Markdown]")
     page.wait("document.querySelector('img[src^=\"data:image/png\"]')?.naturalWidth > 100")
     time.sleep(1)
-    page.picture(server.root / "images.png")
+    page.screenshot(server.root / "images.png")
 
 
-def test_a_check_that_fails_says_why(server, page):
+def test_failed_check_shows_the_reason(server, page):
     show(
         page,
         server,
@@ -135,25 +131,24 @@ def test_a_check_that_fails_says_why(server, page):
 
 
 @pytest.mark.slow
-def test_what_is_unsynced_is_made_by_the_button_and_nothing_else(server, page):
+def test_button_materializes_only_unsynced_assets(server, page):
     profile = shrink(load_profile("demo"), checks=IMPOSSIBLE, generation={"adapter_weight": 0.5})
     write_profile(server.root / "small.toml", profile)
     page.open(f"{server.url}/asset-groups", 1600, 1000)
     page.click("Reload definitions")
     end = time.monotonic() + 60
     while not server.unsynced():
-        assert time.monotonic() < end, "the new profile is not seen"
+        assert time.monotonic() < end, "the new profile was not loaded"
         time.sleep(0.5)
     assert server.unsynced() == {"generated_images", "pipeline_summary", "report"}
-    drawn = Path(server.root / "results/generated_images_no_fine_tuning/gen_000.png").stat().st_ctime_ns
-    for left in (3, 3):  # the images; then what depends on them
-        press_unsynced(page, server, left)
+    baseline = server.root / "results/generated_images_no_fine_tuning/gen_000.png"
+    created = baseline.stat().st_ctime_ns
+    for count in (3, 3):  # the images, then the assets downstream
+        press_unsynced(page, server, count)
         assert finish(page, server) == "SUCCESS"
     assert server.unsynced() == set()
-    assert (
-        Path(server.root / "results/generated_images_no_fine_tuning/gen_000.png").stat().st_ctime_ns == drawn
-    )
+    assert baseline.stat().st_ctime_ns == created
 
 
-def test_nothing_is_kept_outside_the_project(server, page):
+def test_nothing_is_written_outside_the_project(server, page):
     assert not (server.root / "home/.dagster").exists()

@@ -21,8 +21,8 @@ def raw_npz(
 ) -> dict[str, Any]:
     """Images and true labels: a MedMNIST archive from data/ or downloaded, or rendered phantoms.
 
-    Settings: `[data]`, `[classes]`. Names, shapes, types, labels, counts and, if MedMNIST publishes one, the MD5
-    are checked first. The data version depends on the archive's content only, not on its time stamp.
+    Settings: `[data]`, `[classes]`. First, names, shapes, types, labels, counts and, if MedMNIST publishes
+    one, the MD5 are checked. The data version depends on the archive's content only, not on its time stamp.
     """
     from vdm_pipeline.stages.data.archive import obtain_archive, read_archive
 

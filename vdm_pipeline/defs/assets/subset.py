@@ -19,7 +19,7 @@ def lora_subset(
     """Train images with captions, balanced by class, in the imagefolder format.
 
     Settings: `[subset]`, `[classes]`. With automatic labels, the images are confidently labelled and diverse,
-    and the true labels only measure `purity`. `data/subset_held_out` holds val images for the validation loss.
+    and the true labels only measure `purity`. `data/subset_held_out` has val images for the validation loss.
     """
     import numpy as np
     import pandas as pd

@@ -93,12 +93,12 @@ def _paired_json(paired: Mapping[str, Mapping[str, PairedDifference]]) -> dict[s
 
 def _memorisation_json(memorisation: Memorisation) -> dict[str, Any]:
     return {
-        "arms": {name: arm_memorisation_json(arm) for name, arm in memorisation.arms.items()},
+        "arms": {name: _arm_memorisation_json(arm) for name, arm in memorisation.arms.items()},
         "closest": _plain(memorisation.closest),
     }
 
 
-def arm_memorisation_json(arm: ArmMemorisation) -> dict[str, Any]:
+def _arm_memorisation_json(arm: ArmMemorisation) -> dict[str, Any]:
     """Duplicates and each space."""
     duplicates = arm.duplicates
     return {
@@ -107,11 +107,11 @@ def arm_memorisation_json(arm: ArmMemorisation) -> dict[str, Any]:
             "of_training": duplicates.of_training,
             **duplicates.share_alike,
         },
-        **{name: _space_memorisation_json(space) for name, space in arm.spaces.items()},
+        **{name: space_memorisation_json(space) for name, space in arm.spaces.items()},
     }
 
 
-def _space_memorisation_json(space: SpaceMemorisation) -> dict[str, Any]:
+def space_memorisation_json(space: SpaceMemorisation) -> dict[str, Any]:
     return {
         "n": space.n,
         "n_train": space.n_train,

@@ -65,15 +65,15 @@ def _bad_values(table: "pd.DataFrame", class_names: Sequence[str]) -> list[str]:
     unknown = int((~table["auto_label"].isin(class_names)).sum())
     if unknown:
         faults.append(f"{unknown} labels that are not a class")
-    groups = [[f"{prefix}_{name}" for name in class_names] for prefix in ("p", "zero_shot_p")]
-    for column in ("confidence_score", *groups[0], *groups[1]):
+    groups = {prefix: [f"{prefix}_{name}" for name in class_names] for prefix in ("p", "zero_shot_p")}
+    for column in ("confidence_score", *groups["p"], *groups["zero_shot_p"]):
         outside = int((~table[column].between(0, 1)).sum())
         if outside:
             faults.append(f"{outside} values of {column} outside [0, 1]")
-    for columns in groups:
+    for prefix, columns in groups.items():
         wrong = int((~((table[columns].sum(axis=1) - 1).abs() < TOLERANCE)).sum())
         if wrong:
-            faults.append(f"{wrong} rows whose {', '.join(columns)} do not add up to 1")
+            faults.append(f"{wrong} rows whose {prefix}_<class> columns do not add up to 1")
     return faults
 
 

@@ -1,129 +1,31 @@
-"""Everything together: which images are compared with which, who judges them, and what the report holds."""
-
-from pathlib import Path
+"""Which images are compared with which, what trains the judge, and what each result is about."""
 
 import numpy as np
-import pandas as pd
 import pytest
-import torch
 
-from vdm_pipeline.io.images import resize, write_png
-from vdm_pipeline.io.tables import write_rows
-from vdm_pipeline.settings import Evaluation
-from vdm_pipeline.stages.data.archive import Archive, Split
-from vdm_pipeline.stages.data.grey import to_grey
-from vdm_pipeline.stages.evaluation import evaluate as module
-from vdm_pipeline.stages.evaluation.evaluate import EvaluationInputs, evaluate
+from vdm_pipeline.io.images import resize
+from vdm_pipeline.stages.evaluation import evaluate as evaluate_module
 from vdm_pipeline.stages.evaluation.features import Space
 from vdm_pipeline.stages.evaluation.metrics.kernels import polynomial_kernel, squared_mmd
-
-NAMES = ("left", "right")
-TURNED = 30
-"""Test images, of 40, that are labelled against train's rule; all of val is, so that it shows who taught the judge."""
-COPIED = 4
-"""LoRA images that are training images."""
-
-
-def halves_lit(sides: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Noise ``[n, size, size]``, brighter on the left where ``sides`` is 0 and on the right where it is 1."""
-    rng = np.random.default_rng(seed)
-    right = np.arange(size) >= size // 2
-    light = np.where(right[None, None, :] == sides[:, None, None].astype(bool), 190, 60)
-    return rng.normal(light, 25, (len(sides), size, size)).clip(0, 255).astype(np.uint8)
-
-
-def pixels(images: np.ndarray) -> np.ndarray:
-    """An embedding that needs no model: the pixels."""
-    return images.reshape(len(images), -1).astype(np.float32)
-
-
-def write_folder(folder: Path, images: np.ndarray, rows: list[dict]) -> Path:
-    for row, image in zip(rows, images, strict=True):
-        write_png(folder / row["file_name"], image)
-    write_rows(folder / "metadata.jsonl", rows)
-    return folder
-
-
-SIDES = {
-    "train": np.arange(256) % 2,
-    "val": np.arange(48) % 2,
-    "test": np.arange(40) % 2,
-    "baseline": np.array([0] * 10 + [1] * 10),  # intended: right for the first ten
-    "lora": np.array(
-        [0, 0, 0, 1, 0, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0]
-    ),  # intended: left for the first ten; the first four are replaced
-}
-IMAGES = {
-    name: halves_lit(sides, 16 if name in ("baseline", "lora") else 32, seed)
-    for seed, (name, sides) in enumerate(SIDES.items())
-}
-INTENDED = {"baseline": np.repeat([1, 0], 10), "lora": np.repeat([0, 1], 10)}
-LABELS = {"train": SIDES["train"], "val": 1 - SIDES["val"], "test": SIDES["test"] ^ (np.arange(40) < TURNED)}
-SUBSET = list(range(40))
-DUPLICATE = 5
-"""Val image that a train image repeats."""
-IMAGES["lora"][:COPIED] = resize(IMAGES["train"][SUBSET[:COPIED]], 16)
-
-
-def run(
-    root: Path,
-    subset: list[int],
-    *,
-    colour: bool = False,
-    copied_val: np.ndarray | tuple = (),
-    captions: str = "",
-) -> dict:
-    """Evaluate; ``subset`` are the train images that the adapter knows, ``copied_val`` more val images that train repeats.
-
-    ``captions`` is the class of all captions, if these are not the true labels.
-    """
-    for name, intended in INTENDED.items():
-        rows = [
-            {"file_name": f"gen_{i:03d}.png", "label": NAMES[k], "chroma": len(name) + i}
-            for i, k in enumerate(intended)
-        ]
-        write_folder(
-            root / name, np.repeat(IMAGES[name][..., None], 3, axis=3) if colour else IMAGES[name], rows
-        )
-    ids = [f"phantom_train_{i:06d}" for i in subset]
-    truth = [NAMES[i] for i in LABELS["train"][subset]]
-    rows = [
-        {"file_name": f"images/{n}.png", "image_id": n, "label": captions or k, "ground_truth": k}
-        for n, k in zip(ids, truth, strict=True)
-    ]
-    write_folder(root / "subset", IMAGES["train"][subset], rows)
-    twin = {
-        "image_id": "phantom_train_000099",
-        "split": "train",
-        "twin": f"phantom_val_{DUPLICATE:06d}",
-        "twin_split": "val",
-    }
-    twins = [
-        twin | {"image_id": f"phantom_val_{i:06d}", "split": "val", "twin_split": "train"} for i in copied_val
-    ]
-    splits = {name: Split.of(IMAGES[name], labels) for name, labels in LABELS.items()}
-    return evaluate(
-        EvaluationInputs(
-            archive=Archive("phantom", 32, splits, root, "", "", "phantom"),
-            faults=pd.DataFrame([twin, *twins]),
-            subset=root / "subset",
-            arms={name: root / name for name in INTENDED} | {"third": root / "lora"},
-            class_names=NAMES,
-            resolution=16,
-        ),
-        {
-            "labeller": Space("pixels", lambda x: pixels(to_grey(x))),
-            "independent": Space("rows", lambda x: to_grey(x).mean(2)),
-        },
-        Evaluation(judge_epochs=1, bootstrap=50, utility_epochs=1, utility_seeds=1),
-        torch.device("cpu"),
-        lambda line: None,
-    )
+from vdm_pipeline.stages.evaluation.results import ImageMetrics
+from vdm_pipeline.stages.evaluation.to_json import image_metrics_json
+from vdm_pipeline_tests.stages.evaluation.example import (
+    COPIED,
+    DUPLICATE,
+    FLIPPED,
+    IMAGES,
+    INTENDED,
+    LABELS,
+    NAMES,
+    SUBSET,
+    evaluate_example,
+    pixels,
+)
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory) -> dict:
-    return run(tmp_path_factory.mktemp("arms"), SUBSET)
+def metrics(tmp_path_factory) -> ImageMetrics:
+    return evaluate_example(tmp_path_factory.mktemp("arms"))
 
 
 def unit(images: np.ndarray) -> np.ndarray:
@@ -135,99 +37,106 @@ def reference() -> tuple[np.ndarray, np.ndarray]:
     return resize(IMAGES["val"][rows], 16), LABELS["val"][rows]
 
 
-def test_judge_learns_from_train_and_is_scored_on_test(report):
-    judge = report["judge"]
-    assert (judge["n_train"], judge["n_held_out"]) == (256 - 20, 40)  # without the images of the real row
-    assert judge["accuracy_held_out"] == pytest.approx(1 - TURNED / 40)
+def test_judge_learns_from_train_and_is_scored_on_test(metrics):
+    assert metrics.judge.n_train == 256 - 20  # without the images of the row real
+    assert metrics.judge.n_test == 40
+    assert metrics.judge.accuracy == pytest.approx(1 - FLIPPED / 40)
 
 
-def test_reference_is_val_without_duplicates(report):
-    assert report["reference"] == {"split": "val", "n": 47, "left_out": 1, "absent": []}
-    assert report["feature_spaces"] == {"labeller": "pixels", "independent": "rows"}
+def test_reference_is_val_without_duplicates(metrics):
+    assert (metrics.reference.n, metrics.reference.excluded) == (47, 1)
+    assert metrics.reference.absent_classes == []
+    assert metrics.feature_spaces == {"labeller": "pixels", "independent": "rows"}
 
 
-def test_real_row_is_of_unseen_train_images_as_many_as_an_arm_has(report):
-    assert [report["real"][group]["n"] for group in ("overall", *NAMES)] == [20, 10, 10]
-    assert (
-        report["real"]["overall"]["label_agreement"]["value"] == 1
-    )  # train's labels are as the judge learnt them
-    assert report["real_to_test"]["overall"]["n_reference"] > 2
-    assert report["real_to_test"]["overall"]["kid"] != report["real"]["overall"]["kid"]
+def test_real_row_has_as_many_unseen_train_images_as_an_arm(metrics):
+    real, to_test = metrics.real, metrics.real_to_test
+    assert [real.overall.n, *(real.by_class[name].n for name in NAMES)] == [20, 10, 10]
+    assert real.overall.means.label_agreement.value == 1  # the judge learned train's labels
+    assert to_test.overall.n_reference > 2
+    assert to_test.overall.spaces["labeller"].kid != real.overall.spaces["labeller"].kid
 
 
 @pytest.mark.parametrize(
-    ("arm", "shares"),
-    [("baseline", {"overall": 0, "left": 0, "right": 0}), ("lora", {"left": 0.6, "right": 0.7})],
+    ("arm", "left", "right"),
+    [("baseline", 0, 0), ("lora", 0.6, 0.7)],
 )
-def test_agreement_is_with_the_intended_class(report, arm, shares):
-    assert {group: report[arm][group]["label_agreement"]["value"] for group in shares} == pytest.approx(
-        shares
-    )
+def test_agreement_is_with_the_intended_class(metrics, arm, left, right):
+    groups = metrics.arms[arm].by_class
+    assert groups["left"].means.label_agreement.value == pytest.approx(left)
+    assert groups["right"].means.label_agreement.value == pytest.approx(right)
+
+
+def test_agreement_overall_is_over_all_images(metrics):
+    assert metrics.arms["baseline"].overall.means.label_agreement.value == 0
 
 
 @pytest.mark.parametrize("arm", INTENDED)
-def test_arm_has_the_figures_of_its_own_folder(report, arm):
-    assert {group: report[arm][group]["n"] for group in ("overall", *NAMES)} == {
-        "overall": 20,
-        "left": 10,
-        "right": 10,
-    }
-    assert report[arm]["overall"]["chroma"]["value"] == pytest.approx(len(arm) + 9.5)
+def test_arm_has_the_figures_of_its_own_folder(metrics, arm):
+    groups = metrics.arms[arm]
+    assert [groups.overall.n, *(groups.by_class[name].n for name in NAMES)] == [20, 10, 10]
+    assert groups.overall.means.chroma.value == pytest.approx(len(arm) + 9.5)
 
 
 @pytest.mark.parametrize("arm", INTENDED)
-@pytest.mark.parametrize("name", NAMES)
-def test_kid_is_to_the_val_images_of_the_same_class(report, arm, name):
+@pytest.mark.parametrize("label", [0, 1])
+def test_kid_is_to_the_val_images_of_the_same_class(metrics, arm, label):
     images, labels = reference()
-    mine, theirs = IMAGES[arm][INTENDED[arm] == NAMES.index(name)], images[labels == NAMES.index(name)]
-    assert report[arm][name]["kid"]["value"] == pytest.approx(
-        squared_mmd(unit(mine), unit(theirs), polynomial_kernel)
-    )
-    assert report[arm][name]["n_reference"] == len(theirs)
+    generated, real = IMAGES[arm][INTENDED[arm] == label], images[labels == label]
+    group = metrics.arms[arm].by_class[NAMES[label]]
+    expected = squared_mmd(unit(generated), unit(real), polynomial_kernel)
+    assert group.spaces["labeller"].kid.value == pytest.approx(expected)
+    assert group.n_reference == len(real)
 
 
-def test_extra_arms_are_measured_as_the_others(report):
-    assert report["extra"] == {"third": report["lora"]}
+def test_extra_arms_are_measured_like_the_others(metrics):
+    assert list(metrics.arms) == ["baseline", "lora", "third"]
+    assert metrics.arms["third"] == metrics.arms["lora"]
 
 
-def test_pairs_are_lora_minus_baseline(report):
-    spread = report["paired"]["chroma"]["overall"]
-    assert spread["value"] == pytest.approx(len("lora") - len("baseline"))
-    assert report["paired"]["label_agreement"]["left"]["value"] == pytest.approx(0.6 - 0)
+def test_pairs_are_lora_minus_baseline(metrics):
+    chroma = metrics.paired["chroma"]["overall"].difference
+    assert chroma.value == pytest.approx(len("lora") - len("baseline"))
+    assert metrics.paired["label_agreement"]["left"].difference.value == pytest.approx(0.6 - 0)
+
+
+def test_pairs_have_the_distance_to_the_nearest_real_image_of_the_class(metrics):
     images, labels = reference()
-    nearest = []
-    for arm in ("lora", "baseline"):
+    nearest = {}
+    for arm in INTENDED:
         apart = np.linalg.norm(unit(IMAGES[arm])[:, None] - unit(images), axis=2)
-        nearest.append(np.where(INTENDED[arm][:, None] == labels, apart, np.inf).min(1))
-    found = report["paired"]["nearest_real_labeller"]["left"]
-    mine = INTENDED["lora"] == 0
-    assert found["value"] == pytest.approx((nearest[0] - nearest[1])[mine].mean())
+        nearest[arm] = np.where(INTENDED[arm][:, None] == labels, apart, np.inf).min(1)
+    left = INTENDED["lora"] == 0
+    expected = (nearest["lora"] - nearest["baseline"])[left].mean()
+    found = metrics.paired["nearest_real_labeller"]["left"]
+    assert found.difference.value == pytest.approx(expected)
 
 
-def test_copies_are_found_among_the_training_images(report):
-    arms, closest = report["memorization"]["arms"], report["memorization"]["closest"]["labeller"]
+def test_copies_are_found_among_the_training_images(metrics):
+    arms = metrics.memorisation.arms
+    spaces = {name: arm.spaces["labeller"] for name, arm in arms.items()}
     assert set(arms) == {"real", "baseline", "lora", "third"}
-    assert (arms["lora"]["labeller"]["n_train"], arms["lora"]["labeller"]["n_held_out"]) == (40, 46)
-    first = sorted((pair["arm"], pair["file_name"], pair["train_image"]) for pair in closest[: 2 * COPIED])
+    assert (spaces["lora"].n_train, spaces["lora"].n_held_out) == (40, 46)
+    assert spaces["lora"].figures.copied.value > spaces["baseline"].figures.copied.value
+    assert arms["lora"].duplicates.exact == 0
+    copies = {name: arm.duplicates.of_training for name, arm in arms.items()}
+    assert copies == {"real": 0, "baseline": 0, "lora": COPIED, "third": COPIED}
+
+
+def test_closest_pairs_name_the_arm_and_the_images(metrics):
+    closest = metrics.memorisation.closest["labeller"]
+    first = sorted((pair.arm, pair.file_name, pair.train_image) for pair in closest[: 2 * COPIED])
     assert first == [
         (arm, f"gen_{i:03d}.png", f"phantom_train_{i:06d}")
         for arm in ("lora", "third")
         for i in range(COPIED)
     ]
-    assert all(pair["held_out_image"].startswith("phantom_val_") for pair in closest)
-    assert arms["lora"]["labeller"]["copied"]["value"] > arms["baseline"]["labeller"]["copied"]["value"]
-    assert arms["lora"]["duplicates"]["exact"] == 0
-    assert [arms[arm]["duplicates"]["of_training"] for arm in ("real", "baseline", "lora", "third")] == [
-        0,
-        0,
-        COPIED,
-        COPIED,
-    ]
+    assert all(pair.held_out_image.startswith("phantom_val_") for pair in closest)
 
 
-def test_utility_is_tested_on_test(report):
-    assert report["utility"]["n_test"] == 40
-    assert {name: values["n"] for name, values in report["utility"]["sets"].items()} == {
+def test_utility_is_tested_on_test(metrics):
+    assert metrics.utility.n_test == 40
+    assert {name: score.n for name, score in metrics.utility.sets.items()} == {
         "real": 20,
         "synthetic_baseline": 20,
         "synthetic": 20,
@@ -236,37 +145,37 @@ def test_utility_is_tested_on_test(report):
     }
 
 
-def test_report_is_plain_json_and_the_same_again(report):
-    import json
-
-    assert json.loads(json.dumps(report)) == report
+def test_colour_images_of_a_grey_archive_have_the_same_results(metrics, tmp_path):
+    assert evaluate_example(tmp_path, colour=True) == metrics
 
 
-def test_colour_images_of_a_grey_archive_have_the_same_figures(report, tmp_path):
-    assert run(tmp_path, SUBSET, colour=True) == report
+def test_a_subset_of_all_train_images_leaves_no_real_row(tmp_path):
+    metrics = evaluate_example(tmp_path, list(range(256)))
+    real, lora = metrics.real.overall, metrics.arms["lora"].overall
+    assert real.n == 0
+    assert real.spaces["labeller"] is real.means is real.ms_ssim is None
+    assert "real" not in metrics.memorisation.arms
+    assert metrics.memorisation.arms["lora"].duplicates.share_alike["labeller"] is None
+    assert lora.spaces["labeller"] is not None
+    assert image_metrics_json(metrics)["real"]["overall"]["kid"] is None
 
 
-def test_a_subset_that_took_all_of_train_leaves_no_real_row(tmp_path):
-    report = run(tmp_path, list(range(256)))
-    assert report["real"]["overall"]["n"] == 0
-    assert report["real"]["overall"]["kid"] is report["real"]["overall"]["sharpness"] is None
-    assert "real" not in report["memorization"]["arms"]
-    assert report["memorization"]["arms"]["lora"]["duplicates"]["labeller"] is None
-    assert report["lora"]["overall"]["kid"] is not None
+def test_a_class_without_reference_is_named_and_the_other_one_is_measured(tmp_path):
+    metrics = evaluate_example(tmp_path, copied_val=np.flatnonzero(LABELS["val"] == 1))
+    lora = metrics.arms["lora"]
+    assert metrics.reference.absent_classes == ["right"]
+    assert lora.overall.spaces["labeller"] is lora.by_class["right"].spaces["labeller"] is None
+    assert lora.by_class["left"].spaces["labeller"] is not None
 
 
-def test_a_class_without_reference_is_named_and_the_other_is_measured(tmp_path):
-    report = run(tmp_path, SUBSET, copied_val=np.flatnonzero(LABELS["val"] == 1))
-    assert report["reference"]["absent"] == [NAMES[1]]
-    assert report["lora"]["overall"]["kid"] is report["lora"][NAMES[1]]["kid"] is None
-    assert report["lora"][NAMES[0]]["kid"] is not None
+def test_classifiers_learn_real_images_with_the_labels_of_their_captions(tmp_path, monkeypatch):
+    caption_labels = []
+    training_sets = evaluate_module.training_sets
 
+    def record(real, arms):
+        caption_labels.extend(real[1].tolist())
+        return training_sets(real, arms)
 
-def test_classifiers_learn_real_images_by_the_labels_of_their_captions(tmp_path, monkeypatch):
-    learnt = {}
-    real = module.training_sets
-    monkeypatch.setattr(
-        module, "training_sets", lambda images, arms: learnt.update(real=images[1]) or real(images, arms)
-    )
-    run(tmp_path, SUBSET, captions="right")
-    assert learnt["real"].tolist() == [1] * len(SUBSET)
+    monkeypatch.setattr(evaluate_module, "training_sets", record)
+    evaluate_example(tmp_path, caption="right")
+    assert caption_labels == [1] * len(SUBSET)

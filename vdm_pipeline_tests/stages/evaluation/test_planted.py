@@ -23,7 +23,7 @@ def found(tmp_path_factory) -> dict[str, list[str]]:
         profile.data,
         profile.classes.names,
     )
-    report = measure(archive, profile, per_class=40, copied_per_class=80)
+    report = measure(archive, profile, per_class=40, train_per_class=80)
     return {
         name: faults_found(values, report["real images"], profile.checks.max_copied)
         for name, values in report.items()

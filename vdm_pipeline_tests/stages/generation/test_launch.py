@@ -1,4 +1,4 @@
-"""Several processes and killed ones: the folder of one that nothing disturbed."""
+"""Several processes and killed ones: they leave the folder of an undisturbed process."""
 
 import random
 import re
@@ -18,84 +18,95 @@ from vdm_pipeline.stages.generation import worker
 from vdm_pipeline.stages.generation.launch import generate
 from vdm_pipeline.stages.runtime.launcher import ERROR_PREFIX
 from vdm_pipeline_tests.stages.generation import floats_worker
-from vdm_pipeline_tests.stages.generation.jobs import contents, draw, with_generation, make_job
-from vdm_pipeline_tests.stages.generation.test_pipeline import floats
+from vdm_pipeline_tests.stages.generation.jobs import (
+    contents,
+    generate_rows,
+    make_job,
+    sample_floats,
+    with_generation,
+)
 
 SCRIPT = """
 import sys
 from pathlib import Path
 from vdm_pipeline.stages.generation.job import Job
 from vdm_pipeline.stages.generation.launch import generate
-generate(Job.model_validate_json(Path(sys.argv[1]).read_text()), print, lambda *counts: print(*counts, flush=True))
+
+job = Job.model_validate_json(Path(sys.argv[1]).read_text())
+generate(job, print, lambda *counts: print(*counts, flush=True))
 """
 
 
-def test_two_processes_give_the_images_of_one(tiny, tmp_path, monkeypatch):
-    """Their floats before rounding, their files to a grey level, and lines of progress from both.
+def test_worker_module_is_the_one_that_is_launched():
+    assert worker.__name__ == module.WORKER
 
-    To a bit only if one process has as few threads: how a sum is split between threads decides its last bit.
+
+def test_two_processes_give_the_images_of_one(tiny, tmp_path, monkeypatch):
+    """The floats before rounding agree, the files are equal, and both processes report progress.
+
+    The files are equal only if the single process has as few threads: splitting a sum decides its last bit.
     """
-    plain = module.launch
-    monkeypatch.setattr(module, "launch", lambda worker, *a: plain(floats_worker.__name__, *a))
+    monkeypatch.setattr(module, "WORKER", floats_worker.__name__)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     lines: list[str] = []
     generate(make_job(tiny, tmp_path / "two", batch=2, processes=2), lines.append, lambda *counts: None)
-    one = make_job(tiny, tmp_path / "one", batch=2)
-    theirs = np.stack([np.load(tmp_path / f"two_floats/{shot.seed}.npy") for shot in one.samples])
-    np.testing.assert_allclose(theirs, floats(one), atol=1e-4)
+    job = make_job(tiny, tmp_path / "one", batch=2)
+    floats = np.stack([np.load(tmp_path / f"two_floats/{sample.seed}.npy") for sample in job.samples])
+    np.testing.assert_allclose(floats, sample_floats(job), atol=1e-4)
     with one_thread():
-        draw(tiny, tmp_path / "one", batch=2)
+        generate_rows(tiny, tmp_path / "one", batch=2)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert {"process 0: 4/4 images", "process 1: 2/2 images"} <= set(lines)
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
+    """torch with one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
 
-def test_a_workers_fault_is_the_line_that_a_launcher_knows(tiny, tmp_path):
-    """What the launcher makes of it is shown with those of a training, which is launched by the same code."""
+def test_worker_reports_its_error_in_one_line(tiny, tmp_path):
+    """How the launcher uses that line is tested with the training, which has the same launcher."""
     job = make_job(tiny, tmp_path / "x")
-    (tmp_path / "job.json").write_text(
-        job.model_copy(update={"arm": job.arm.model_copy(update={"base": tmp_path})}).model_dump_json()
-    )
-    done = subprocess.run(
-        [sys.executable, "-m", worker.__name__, str(tmp_path / "job.json")], capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    assert re.fullmatch(
-        rf"{ERROR_PREFIX}.+ is no Stable Diffusion folder: it lacks .+", done.stdout.splitlines()[-1]
-    )
+    without_base = job.model_copy(update={"arm": job.arm.model_copy(update={"base": tmp_path})})
+    (tmp_path / "job.json").write_text(without_base.model_dump_json())
+    command = [sys.executable, "-m", worker.__name__, str(tmp_path / "job.json")]
+    process = subprocess.run(command, capture_output=True, text=True)
+    assert process.returncode == 1
+    last_line = process.stdout.splitlines()[-1]
+    assert re.match(rf"{ERROR_PREFIX}{re.escape(str(tmp_path))} .*Stable Diffusion", last_line)
 
 
-def test_whole_folder_starts_no_process(tiny, tmp_path, monkeypatch):
-    rows = draw(tiny, tmp_path / "x")
-    monkeypatch.setattr(module, "launch", None)
-    assert draw(tiny, tmp_path / "x", processes=2) == rows
+def test_complete_folder_starts_no_process(tiny, tmp_path, monkeypatch):
+    rows = generate_rows(tiny, tmp_path / "x")
+    monkeypatch.setattr(module, "launch_workers", None)
+    assert generate_rows(tiny, tmp_path / "x", processes=2) == rows
 
 
 @pytest.mark.slow
 def test_killed_generation_ends_in_the_same_bytes(tiny, tmp_path):
-    """A process of its own, killed at random moments after its first images. The benchmark ``kills generation`` does it 20 times."""
+    """A process is killed at random moments after its first images.
+
+    The benchmark ``kills generation`` does it 20 times.
+    """
     profile = with_generation(tiny, per_class=20)
-    draw(profile, tmp_path / "whole", batch=2)
+    generate_rows(profile, tmp_path / "whole", batch=2)
     job = make_job(profile, tmp_path / "run", batch=2)
     (tmp_path / "job.json").write_text(job.model_dump_json())
-    rng, left = random.Random(3), []
+    rng, counts = random.Random(3), []
     for _ in range(2):
         process = start(tmp_path)
         assert process.stdout and process.stdout.readline()
         time.sleep(rng.uniform(0, 0.15))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        left.append(len(list(job.folder.glob("gen_*.png"))))
-    assert left == sorted(left)
-    assert left[0] > 0
-    assert left[-1] < 40, "the kills came too late"
+        counts.append(len(list(job.folder.glob("gen_*.png"))))
+    assert counts == sorted(counts)
+    assert counts[0] > 0
+    assert counts[-1] < 40, "the kills came too late"
     process = start(tmp_path)
     process.communicate()
     assert process.returncode == 0
@@ -103,6 +114,6 @@ def test_killed_generation_ends_in_the_same_bytes(tiny, tmp_path):
 
 
 def start(folder) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(folder / "job.json")], stdout=subprocess.PIPE, text=True
-    )
+    """Start the generation of ``folder/job.json`` in another process."""
+    command = [sys.executable, "-c", SCRIPT, str(folder / "job.json")]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -128,7 +128,7 @@ def test_memory_that_does_not_fit_one_image_is_an_error(tiny, monkeypatch):
 
 
 def test_compiled_unet_gives_the_same_images(tiny, monkeypatch):
-    """Traced as on a GPU, and run as traced. Compiling to machine code takes half a minute, and torch tests it."""
+    """Traced as on a GPU, and run as traced; compiling to machine code takes half a minute."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     job = make_job(with_generation(tiny, per_class=1), BASE, batch=2)
     sampler = make_sampler(job, compiled=True)

@@ -1,4 +1,4 @@
-"""Calibration against scikit-learn's logistic regression, against brute force, and on what BiomedCLIP really said."""
+"""Calibration against scikit-learn's logistic regression, brute force, and real scores of BiomedCLIP."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ SCORES = Path(os.environ.get("VDM_REAL_DATA") or "none").parent / "biomedclip_te
 TWO = (("healthy",), ("ill",))
 
 
-def settings_of(**values) -> Labelling:
+def labelling(**values) -> Labelling:
     base = {
         "model": {"id": "embedded:clip", "licence": "MIT"},
         "templates": ("{phrase}",),
@@ -30,7 +30,7 @@ def settings_of(**values) -> Labelling:
 
 
 def noisy(n: int, classes: int, seed: int, shift: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
-    """Logits that rank well, are four times too sure, and lean to the last class."""
+    """Logits that rank well, are four times too large, and favour the last class."""
     rng = np.random.default_rng(seed)
     truth = np.sort(rng.integers(0, classes, n))
     logits = np.eye(classes)[truth] * 1.5 + rng.standard_normal((n, classes))
@@ -38,7 +38,7 @@ def noisy(n: int, classes: int, seed: int, shift: float = 2.0) -> tuple[np.ndarr
     return 4 * logits, truth
 
 
-def test_two_classes_are_platts_sigmoid():
+def test_two_classes_equal_logistic_regression():
     logits, truth = noisy(4000, 2, 0)
     scale, bias = fit_platt(logits, truth)
     peer = LogisticRegression(C=1e9).fit((logits[:, 1] - logits[:, 0])[:, None], truth)
@@ -46,7 +46,7 @@ def test_two_classes_are_platts_sigmoid():
     assert bias[1] - bias[0] == pytest.approx(peer.intercept_[0], rel=0.02)
 
 
-def test_three_classes_have_no_better_scale_and_bias():
+def test_three_classes_have_a_minimum_of_the_loss():
     logits, truth = noisy(600, 3, 1)
     scale, bias = fit_platt(logits, truth)
 
@@ -60,16 +60,16 @@ def test_three_classes_have_no_better_scale_and_bias():
             assert loss(scale, bias + 3 * step * np.eye(3)[index]) > best
 
 
-def test_classes_that_separate_stay_finite():
+def test_separable_classes_stay_finite():
     logits = np.array([[5.0, 0.0]] * 10 + [[0.0, 5.0]] * 10)
-    found = calibrate(settings_of(), logits, np.repeat([0, 1], 10)).probabilities(logits)
-    assert found[-1, 1] == pytest.approx(11 / 12, abs=1e-3)
+    probabilities = calibrate(labelling(), logits, np.repeat([0, 1], 10)).probabilities(logits)
+    assert probabilities[-1, 1] == pytest.approx(11 / 12, abs=1e-3)
 
 
-def test_calibration_mends_what_argmax_spoils():
+def test_calibration_improves_on_argmax():
     logits, truth = noisy(4000, 2, 2)
     held_out, answers = noisy(4000, 2, 3)
-    calibration = calibrate(settings_of(decision="balanced_accuracy"), logits, truth)
+    calibration = calibrate(labelling(decision="balanced_accuracy"), logits, truth)
     probabilities = calibration.probabilities(held_out)
     labels = calibration.decide(probabilities)
     plain = balanced_accuracy_score(answers, held_out.argmax(1))
@@ -77,63 +77,56 @@ def test_calibration_mends_what_argmax_spoils():
     assert calibration_error(probabilities.max(1), probabilities.argmax(1) == answers) < 0.03
 
 
-def test_none_is_plain_argmax():
+def test_none_is_argmax():
     logits, truth = noisy(100, 3, 4)
-    calibration = calibrate(settings_of(calibration="none", phrases=(*TWO, ("other",))), logits, truth)
+    calibration = calibrate(labelling(calibration="none", phrases=(*TWO, ("other",))), logits, truth)
     np.testing.assert_allclose(calibration.probabilities(logits), softmax(logits))
     np.testing.assert_array_equal(calibration.decide(softmax(logits)), logits.argmax(1))
 
 
-def test_prior_is_matched_and_no_label_looked_at():
+def test_the_prior_is_matched_without_labels():
     logits, truth = noisy(500, 3, 5)
-    wanted = np.array([0.5, 0.3, 0.2])
-    np.testing.assert_allclose(softmax(logits + match_prior(logits, wanted)).mean(0), wanted, atol=1e-4)
-    settings = settings_of(calibration="prior", prior=tuple(wanted), phrases=(*TWO, ("other",)))
+    prior = np.array([0.5, 0.3, 0.2])
+    np.testing.assert_allclose(softmax(logits + match_prior(logits, prior)).mean(0), prior, atol=1e-4)
+    settings = labelling(calibration="prior", prior=tuple(prior), phrases=(*TWO, ("other",)))
     assert calibrate(settings, logits, truth) == calibrate(settings, logits, np.zeros_like(truth))
 
 
-def test_decision_for_f1_is_the_best_cut_there_is():
+def test_the_f1_threshold_is_the_best_one():
     logits, truth = noisy(300, 2, 6)
-    calibration = calibrate(settings_of(decision="f1"), logits, truth)
+    calibration = calibrate(labelling(decision="f1"), logits, truth)
     probabilities = calibration.probabilities(logits)
     best = max(f1_score(truth, probabilities[:, 1] >= cut) for cut in probabilities[:, 1])
     assert f1_score(truth, calibration.decide(probabilities)) == pytest.approx(best)
 
 
-@pytest.mark.parametrize("wanted", [0.8, 0.95, 1.0])
-def test_decision_for_sensitivity_finds_enough_and_calls_no_more_than_needed(wanted):
+@pytest.mark.parametrize("sensitivity", [0.8, 0.95, 1.0])
+def test_the_sensitivity_threshold_is_the_highest_that_reaches_it(sensitivity):
     logits, truth = noisy(300, 2, 7)
-    calibration = calibrate(settings_of(decision="sensitivity", sensitivity=wanted), logits, truth)
+    calibration = calibrate(labelling(decision="sensitivity", sensitivity=sensitivity), logits, truth)
     labels = calibration.decide(calibration.probabilities(logits))
-    found = labels[truth == 1].mean()
-    assert wanted <= found < wanted + 2 / (truth == 1).sum()
+    reached = labels[truth == 1].mean()
+    assert sensitivity <= reached < sensitivity + 2 / (truth == 1).sum()
 
 
-def test_balanced_decision_of_three_classes():
+def test_balanced_accuracy_of_three_classes():
     logits, truth = noisy(3000, 3, 8)
     keep = (truth != 2) | (np.arange(3000) % 10 == 0)
     logits, truth = logits[keep], truth[keep]
-    plain = calibrate(settings_of(phrases=(*TWO, ("other",))), logits, truth)
-    balanced = calibrate(settings_of(decision="balanced_accuracy", phrases=(*TWO, ("other",))), logits, truth)
+    plain = calibrate(labelling(phrases=(*TWO, ("other",))), logits, truth)
+    balanced = calibrate(labelling(decision="balanced_accuracy", phrases=(*TWO, ("other",))), logits, truth)
     probabilities = plain.probabilities(logits)
-    assert (
-        balanced_accuracy_score(truth, balanced.decide(probabilities))
-        > balanced_accuracy_score(truth, plain.decide(probabilities)) + 0.05
-    )
+    decided, argmax = balanced.decide(probabilities), plain.decide(probabilities)
+    assert balanced_accuracy_score(truth, decided) > balanced_accuracy_score(truth, argmax) + 0.05
 
 
-def test_val_without_a_class_is_a_sentence():
-    with pytest.raises(
-        PipelineError,
-        match='learns from the val split, which holds no image of class 1; set "prior" or "none"',
-    ):
-        calibrate(settings_of(), np.zeros((4, 2)), np.zeros(4, int))
+def test_val_without_a_class_is_an_error():
+    with pytest.raises(PipelineError, match="labelling.calibration.*class 1"):
+        calibrate(labelling(), np.zeros((4, 2)), np.zeros(4, int))
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif(
-    not SCORES.is_file(), reason="no biomedclip_test_scores.csv beside the archive that VDM_REAL_DATA names"
-)
+@pytest.mark.skipif(not SCORES.is_file(), reason="needs biomedclip_test_scores.csv beside VDM_REAL_DATA")
 def test_biomedclip_as_published_and_cross_fitted():
     table = pd.read_csv(SCORES)
     truth, p = table["ground_truth"].to_numpy(), table["p_pneumonia"].to_numpy()
@@ -144,10 +137,10 @@ def test_biomedclip_as_published_and_cross_fitted():
     assert plain["ece"] == pytest.approx(0.30, abs=0.005)
     logits, fitted, labels = np.log(probabilities), np.zeros_like(probabilities), np.zeros_like(truth)
     for others, fold in StratifiedKFold(5, shuffle=True, random_state=0).split(logits, truth):
-        calibration = calibrate(settings_of(decision="balanced_accuracy"), logits[others], truth[others])
+        calibration = calibrate(labelling(decision="balanced_accuracy"), logits[others], truth[others])
         fitted[fold] = calibration.probabilities(logits[fold])
         labels[fold] = calibration.decide(fitted[fold])
-    found = score(truth, labels, fitted, ("normal", "pneumonia"), resamples=20)
-    assert found["balanced_accuracy"] >= 0.765
+    scores = score(truth, labels, fitted, ("normal", "pneumonia"), resamples=20)
+    assert scores["balanced_accuracy"] >= 0.765
     assert calibration_error(fitted.max(1), fitted.argmax(1) == truth) <= 0.05
-    assert found["ece"] <= 0.05
+    assert scores["ece"] <= 0.05

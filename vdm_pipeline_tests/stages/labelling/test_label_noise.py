@@ -1,4 +1,4 @@
-"""Labels that were flipped on purpose are doubted, and few others."""
+"""Flipped labels are found, and few others."""
 
 import numpy as np
 import pandas as pd
@@ -29,19 +29,19 @@ def test_flipped_labels_are_found():
     found = {int(name[-6:]) for name in suspects["image_id"]}
     assert len(found & set(flipped.tolist())) >= 25
     assert len(found - set(flipped.tolist())) <= 15
-    right = [NAMES[truth[int(row.image_id[-6:])]] == row.suggested for row in suspects.itertuples()]
-    assert np.mean(right) > 0.7
+    is_corrected = [NAMES[truth[int(row.image_id[-6:])]] == row.suggested for row in suspects.itertuples()]
+    assert np.mean(is_corrected) > 0.7
     assert suspects["quality"].is_monotonic_increasing
 
 
-def test_the_second_opinion_has_not_seen_what_it_judges():
+def test_the_probe_does_not_see_the_labels_it_judges():
     rng = np.random.default_rng(2)
     embeddings, labels = rng.standard_normal((120, 80)).astype(np.float32), rng.integers(0, 2, 120)
     agreed = out_of_sample_probabilities(embeddings, labels, 0).argmax(1) == labels
-    assert agreed.mean() < 0.65  # a probe that had seen them would agree with nearly all
+    assert agreed.mean() < 0.65  # a probe trained on them would agree with nearly all
 
 
-def test_a_class_too_rare_to_be_judged_is_not_doubted_and_the_others_are():
+def test_a_rare_class_is_not_judged_and_the_others_are():
     embeddings, truth = clouds(300)
     labels = np.where(truth == 2, 0, truth)
     labels[:3] = 2
@@ -55,7 +55,7 @@ def test_a_class_too_rare_to_be_judged_is_not_doubted_and_the_others_are():
     assert len(found & {f"x_{i:06d}" for i in wrong}) >= 7
 
 
-def test_one_class_that_can_be_judged_is_not_doubted():
+def test_a_single_class_is_not_judged():
     embeddings, _ = clouds(20)
     labels = np.zeros(20, int)
     labels[:3] = 1

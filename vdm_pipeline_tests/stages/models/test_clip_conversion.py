@@ -1,4 +1,4 @@
-"""A labeller that a hub keeps as a pickle, with its text tower described elsewhere: the folder that open_clip opens offline."""
+"""A labeller in two hub repositories, one with a pickle, becomes a folder that open_clip opens offline."""
 
 import json
 import os
@@ -18,7 +18,8 @@ from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.disk import translate_disk_errors
 from vdm_pipeline.io.hashing import file_sha256
 from vdm_pipeline.settings import ModelPin
-from vdm_pipeline.stages.models import clip_conversion as labeller
+from vdm_pipeline.stages.models import clip_conversion
+from vdm_pipeline.stages.models.verified_folder import VerifiedFolder
 from vdm_pipeline_tests.hub import COMMIT, Hub, serving
 from vdm_pipeline_tests.paths import ROOT
 from vdm_pipeline_tests.rehearsal.repositories import BIOMEDBERT, write_biomedbert, write_biomedclip
@@ -28,14 +29,14 @@ PICKLE = "open_clip_pytorch_model.bin"
 SMALL = {"num_hidden_layers": 2, "hidden_size": 96, "num_attention_heads": 4, "intermediate_size": 96}
 VISION = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
 PROMPTS = [["a normal chest x-ray"], ["a chest x-ray showing pneumonia"]]
-CLIENT = """
+SCRIPT = """
 import sys
 import numpy as np
 import torch
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.settings import Labelling
-from vdm_pipeline.stages.labeller import labeller_folder
-from vdm_pipeline.stages.zero_shot import ZeroShot
+from vdm_pipeline.stages.labelling.zero_shot import ZeroShot
+from vdm_pipeline.stages.models.clip_conversion import labeller_folder
 
 labelling = Labelling.model_validate_json(sys.argv[1])
 try:
@@ -51,7 +52,7 @@ except PipelineError as error:
 
 @pytest.fixture(scope="module")
 def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Of the real layout, and smaller."""
+    """Small repositories with the layout of the real ones."""
     top = tmp_path_factory.mktemp("repositories")
     bert = write_biomedbert(top / "bert", **SMALL)
     return {BIOMEDBERT: bert, CLIP: write_biomedclip(top / "clip", bert, VISION)}
@@ -63,8 +64,8 @@ def hub(repositories) -> Iterator[Hub]:
         yield hub
 
 
-def load(hub: Hub, home: Path, **environment: str) -> tuple[dict[str, np.ndarray] | None, str]:
-    """What a process makes of images and prompts with the pinned labeller, and what it said."""
+def embed(hub: Hub, home: Path, **environment: str) -> tuple[dict[str, np.ndarray] | None, str]:
+    """Embed images and prompts in a process; return the arrays, or None after an error, and the output."""
     pin = {"revision": COMMIT, "licence": "MIT"}
     weights = {PICKLE: file_sha256(hub.repositories[CLIP] / PICKLE)}
     labelling = {
@@ -80,7 +81,7 @@ def load(hub: Hub, home: Path, **environment: str) -> tuple[dict[str, np.ndarray
         | {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "no_proxy": "*", "PYTHONPATH": str(ROOT)}
         | environment
     )
-    command = [sys.executable, "-c", CLIENT, json.dumps(labelling), str(out)]
+    command = [sys.executable, "-c", SCRIPT, json.dumps(labelling), str(out)]
     done = subprocess.run(command, env=variables, capture_output=True, text=True)
     assert "Traceback" not in done.stderr, done.stderr
     if not out.exists():
@@ -108,13 +109,13 @@ def peer(repositories: dict[str, Path]) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that both of the next tests use, as each process takes its time to begin."""
+    """A cache for two tests, because each process starts slowly."""
     return tmp_path_factory.mktemp("cache") / "home"
 
 
-def test_embeddings_are_those_of_the_published_pickle(hub, repositories, home):
-    found, said = load(hub, home)
-    assert "converting open_clip_pytorch_model.bin to safetensors, once" in said
+def test_embeddings_equal_those_of_the_published_pickle(hub, repositories, home):
+    found, output = embed(hub, home)
+    assert "converting open_clip_pytorch_model.bin to safetensors, once" in output
     images, text = peer(repositories)
     np.testing.assert_allclose(found["images"], images, atol=1e-6)
     np.testing.assert_allclose(found["text"], text, atol=1e-6)
@@ -125,78 +126,73 @@ def test_embeddings_are_those_of_the_published_pickle(hub, repositories, home):
         folder / "open_clip_model.safetensors"
     )
     assert record["weights"] == {PICKLE: file_sha256(repositories[CLIP] / PICKLE)}
-    hub.asked.clear()
-    again, said = load(hub, home)
-    assert "converting" not in said
-    assert not hub.asked
+    hub.requests.clear()
+    again, output = embed(hub, home)
+    assert "converting" not in output
+    assert not hub.requests
     np.testing.assert_array_equal(again["images"], found["images"])
 
 
-def made(hub: Hub, home: Path) -> Path:
-    """The labeller's folder, made by a process."""
-    found, said = load(hub, home)
-    assert found is not None, said
-    return Path(str(found["folder"]))
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_files_that_were_changed_are_made_again(hub, home):
-    (folder,) = {path.parent for path in (home / "assets/vdm_pipeline/labellers").rglob("*.safetensors")} or {
-        made(hub, home)
-    }
-    whole = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+def test_changed_files_are_converted_again(hub, home):
+    found, _ = embed(hub, home)
+    folder = Path(str(found["folder"]))
+    original = contents(folder)
     weights, config = folder / "open_clip_model.safetensors", folder / "text/config.json"
-    weights.write_bytes(whole[weights][:-1] + bytes([whole[weights][-1] ^ 1]))
+    weights.write_bytes(original[weights][:-1] + bytes([original[weights][-1] ^ 1]))
     config.unlink()
-    again, said = load(hub, home, HF_HUB_OFFLINE="1")
+    again, output = embed(hub, home, HF_HUB_OFFLINE="1")
     assert again is not None
-    assert "converting" in said
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == whole
+    assert "converting" in output
+    assert contents(folder) == original
 
 
-class Evil:
-    """What a pickle may hold: code."""
+class Exploit:
+    """Runs code when it is unpickled."""
 
     def __reduce__(self) -> tuple:
-        return (Path.touch, (Path(os.environ["EVIL"]),))
+        return (Path.touch, (Path(os.environ["EXPLOIT_PATH"]),))
 
 
 @pytest.mark.parametrize("content", ["code", "no tensors"])
-def test_a_pickle_with_more_than_tensors_is_refused(hub, repositories, tmp_path, monkeypatch, content):
-    monkeypatch.setenv("EVIL", str(tmp_path / "was run"))
+def test_a_pickle_with_more_than_tensors_is_an_error(hub, repositories, tmp_path, monkeypatch, content):
+    monkeypatch.setenv("EXPLOIT_PATH", str(tmp_path / "code_ran"))
     other = tmp_path / "clip"
     other.mkdir()
     for path in repositories[CLIP].glob("*.*"):
         (other / path.name).write_bytes(path.read_bytes())
-    torch.save({"weight": Evil() if content == "code" else [1, 2]}, other / PICKLE)
+    torch.save({"weight": Exploit() if content == "code" else [1, 2]}, other / PICKLE)
     hub.repositories[CLIP] = other
-    found, said = load(hub, tmp_path / "home")
+    found, output = embed(hub, tmp_path / "home")
     assert found is None
-    assert "ModelError: " in said
-    assert ("cannot be loaded" if content == "code" else "than named tensors; take another revision") in said
-    assert not (tmp_path / "was run").exists()
+    assert "ModelError: " in output
+    assert ("cannot be loaded" if content == "code" else "named tensors") in output
+    assert not (tmp_path / "code_ran").exists()
     assert not list((tmp_path / "home").rglob("*.safetensors"))
 
 
-def test_a_disk_that_fills_up_while_it_is_converted_is_told_and_keeps_nothing(tmp_path, monkeypatch):
+def test_a_full_disk_during_the_conversion_leaves_nothing(tmp_path, monkeypatch):
     def full(tensors: dict, path: Path) -> None:
         path.write_bytes(bytes(1000))
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    folder, place = tmp_path / "clip", tmp_path / "made/place"
-    folder.mkdir()
-    place.mkdir(parents=True)
-    (folder / "open_clip_config.json").write_text("{}")
-    torch.save({"weight": torch.zeros(3)}, folder / PICKLE)
-    pin = ModelPin(id=CLIP, revision=COMMIT, weights={PICKLE: file_sha256(folder / PICKLE)}, licence="MIT")
+    source, target = tmp_path / "clip", tmp_path / "cache/folder"
+    source.mkdir()
+    target.mkdir(parents=True)
+    (source / "open_clip_config.json").write_text("{}")
+    torch.save({"weight": torch.zeros(3)}, source / PICKLE)
+    pin = ModelPin(id=CLIP, revision=COMMIT, weights={PICKLE: file_sha256(source / PICKLE)}, licence="MIT")
+    folder = VerifiedFolder(target, clip_conversion.RECORD, clip_conversion.HASHES_KEY)
     with monkeypatch.context() as patch:
         patch.setattr("safetensors.torch.save_file", full)
         with (
-            pytest.raises(
-                PipelineError, match=r"The disk is full \(.*safetensors\); make room, and the next run"
-            ),
+            pytest.raises(PipelineError, match=r"disk is full .*safetensors"),
             translate_disk_errors(tmp_path),
         ):
-            labeller._assemble(folder, None, pin, place, print)
-    assert list(place.parent.rglob("*")) == [place]
-    labeller._assemble(folder, None, pin, place, print)
-    assert labeller._is_intact(place)
+            clip_conversion._assemble(source, None, pin, folder, print)
+    assert list(target.parent.rglob("*")) == [target]
+    clip_conversion._assemble(source, None, pin, folder, print)
+    assert folder.is_intact()

@@ -1,4 +1,4 @@
-"""The page: self-contained, escaped, complete and honest."""
+"""The page: self-contained, escaped, complete, and honest about missing metrics."""
 
 import base64
 import dataclasses
@@ -8,15 +8,18 @@ from itertools import pairwise
 
 import pytest
 from PIL import Image
-from vdm_pipeline.stages.report.wording import number
 
 from vdm_pipeline.io.tables import write_json
 from vdm_pipeline.settings import Data
-from vdm_pipeline.stages.report.page import ran_on
+from vdm_pipeline.stages.report.formatting import number
+from vdm_pipeline.stages.report.page import data_title
 from vdm_pipeline_tests.stages.report.conftest import HOSTILE, rendered
-from vdm_pipeline_tests.stages.report.example import filled, leaves, without_values
+from vdm_pipeline_tests.stages.report.example import image_metrics, leaves, without_values
 
 PNG = "data:image/png;base64,"
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+LOADING_TAGS = {"script", "link", "iframe", "object", "base", "form", "svg", "video"}
+LOADING_ATTRIBUTES = {"srcset", "action", "background", "poster"}
 SECTIONS = [
     "glance",
     "gallery",
@@ -25,7 +28,7 @@ SECTIONS = [
     "copies",
     "utility",
     "labels",
-    "doubts",
+    "quality",
     "training",
     "lineage",
     "cost",
@@ -55,42 +58,31 @@ class Parsed(HTMLParser):
 
 def test_page_loads_nothing(page):
     parsed = Parsed(page)
-    assert {tag for tag, _ in parsed.tags}.isdisjoint(
-        {"script", "link", "iframe", "object", "base", "form", "svg", "video"}
-    )
+    assert {tag for tag, _ in parsed.tags}.isdisjoint(LOADING_TAGS)
     for _, attributes in parsed.tags:
-        assert not [
-            name
-            for name in attributes
-            if name.startswith("on") or name in ("srcset", "action", "background", "poster")
-        ]
+        assert not LOADING_ATTRIBUTES & set(attributes)
+        assert not any(name.startswith("on") for name in attributes)
         assert attributes.get("src", PNG).startswith(PNG)
         assert attributes.get("href", "#").startswith("#")
-    policy = next(
-        meta["content"] for meta in parsed.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"
-    )
-    assert (
-        policy
-        == "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-    )
+    policies = [meta for meta in parsed.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    assert [meta["content"] for meta in policies] == [POLICY]
     assert "url(" not in page and "@import" not in page
 
 
-def test_every_picture_is_one(page):
+def test_every_picture_is_a_valid_png(page):
     pictures = Parsed(page).all("img")
     assert len(pictures) > 40
     for picture in pictures:
         assert picture["alt"]
-        Image.open(
-            io.BytesIO(base64.b64decode(str(picture["src"]).removeprefix(PNG), validate=True))
-        ).verify()
+        content = base64.b64decode(str(picture["src"]).removeprefix(PNG), validate=True)
+        Image.open(io.BytesIO(content)).verify()
 
 
-def test_every_figure_is_there(page):
+def test_every_figure_is_on_the_page(page):
     text = Parsed(page).text
-    figures = [(key, leaf) for key, leaf in leaves(filled()) if not isinstance(leaf, str)]
-    absent = [leaf for key, leaf in figures if (f"{leaf:.2g}" if key == "p" else number(leaf)) not in text]
-    assert not absent
+    figures = [(key, leaf) for key, leaf in leaves(image_metrics()) if not isinstance(leaf, str)]
+    missing = [leaf for key, leaf in figures if (f"{leaf:.2g}" if key == "p" else number(leaf)) not in text]
+    assert not missing
     assert "not measured" not in text.split("Image metrics")[2].split("Labels")[0]
     names = (
         "dpm25",
@@ -104,49 +96,39 @@ def test_every_figure_is_there(page):
     assert all(name in text for name in names)
 
 
-def test_markup_stays_text(run, tmp_path):
-    metrics = filled(HOSTILE)
-    metrics["judge"]["kind"] = metrics["feature_spaces"]["labeller"] = metrics["utility"]["classifier"] = (
-        HOSTILE
-    )
-    write_json(run.image_metrics, metrics)
-    write_json(run.label_metrics, {HOSTILE: {"accuracy": 0.5, "true_labels": HOSTILE}})
-    write_json(run.faults, {"faults": {HOSTILE: {HOSTILE: 1}}, "classes": {HOSTILE: {HOSTILE: 1}}})
-    write_json(
-        run.summary,
-        {
-            "device": HOSTILE,
-            "settings": {HOSTILE: HOSTILE},
-            "seeds": {HOSTILE: 1},
-            "versions": {HOSTILE: HOSTILE},
-        },
-    )
-    profile = run.profile.model_copy(update={"name": HOSTILE})
-    record = run.manifests["generated_images"].model_copy(
-        update={"data_version": HOSTILE, "inputs": {HOSTILE: HOSTILE}}
-    )
-    page = rendered(dataclasses.replace(run, profile=profile, manifests={HOSTILE: record}), tmp_path)
+def test_markup_stays_text(inputs, tmp_path):
+    metrics = image_metrics(HOSTILE)
+    metrics["judge"]["kind"] = metrics["utility"]["classifier"] = HOSTILE
+    metrics["feature_spaces"]["labeller"] = HOSTILE
+    write_json(inputs.image_metrics, metrics)
+    write_json(inputs.label_metrics, {HOSTILE: {"accuracy": 0.5, "true_labels": HOSTILE}})
+    write_json(inputs.faults, {"faults": {HOSTILE: {HOSTILE: 1}}, "classes": {HOSTILE: {HOSTILE: 1}}})
+    summary = {"settings": {HOSTILE: HOSTILE}, "seeds": {HOSTILE: 1}, "versions": {HOSTILE: HOSTILE}}
+    write_json(inputs.summary, {"device": HOSTILE, **summary})
+    profile = inputs.profile.model_copy(update={"name": HOSTILE})
+    changes = {"data_version": HOSTILE, "inputs": {HOSTILE: HOSTILE}}
+    manifest = inputs.manifests["generated_images"].model_copy(update=changes)
+    hostile = dataclasses.replace(inputs, profile=profile, manifests={HOSTILE: manifest})
+    page = rendered(hostile, tmp_path)
     assert HOSTILE not in page and "<img src=x" not in page
     parsed = Parsed(page)
     assert parsed.text.count(HOSTILE) > 30
-    assert all(
-        str(picture["src"]).startswith(PNG) and "onerror" not in picture for picture in parsed.all("img")
-    )
+    for picture in parsed.all("img"):
+        assert str(picture["src"]).startswith(PNG)
+        assert "onerror" not in picture
 
 
-def test_first_line_says_of_what(run, page):
-    parsed = Parsed(page)
-    assert parsed.text.split("}\n")[-1].strip().startswith("Rendered phantoms – no patient data")
-    data = {"size": 28, "source": "file"}
-    assert ran_on(Data(dataset="pneumoniamnist", **data)) == "PneumoniaMNIST, real radiographs"
-    assert ran_on(Data(dataset="pathmnist", **data)) == "pathmnist, real images"
-    real = dataclasses.replace(
-        run, profile=run.profile.model_copy(update={"data": Data(dataset="pneumoniamnist", **data)})
-    )
-    assert "no patient data" not in rendered(real, run.summary.parent)
+def test_first_words_name_the_data(inputs, page):
+    assert Parsed(page).text.split("}\n")[-1].strip().startswith("Rendered phantoms (no patient data)")
+    source = {"size": 28, "source": "file"}
+    assert data_title(Data(dataset="pneumoniamnist", **source)) == "PneumoniaMNIST (real radiographs)"
+    assert data_title(Data(dataset="pathmnist", **source)) == "pathmnist (real images)"
+    profile = inputs.profile.model_copy(update={"data": Data(dataset="pneumoniamnist", **source)})
+    real = dataclasses.replace(inputs, profile=profile)
+    assert "no patient data" not in rendered(real, inputs.summary.parent)
 
 
-def test_headings_are_in_order_and_links_lead_somewhere(page):
+def test_headings_are_in_order_and_links_have_targets(page):
     parsed = Parsed(page)
     levels = [int(tag[1]) for tag, _ in parsed.tags if tag in ("h1", "h2", "h3", "h4")]
     assert levels[0] == 1 and levels.count(1) == 1
@@ -158,33 +140,35 @@ def test_headings_are_in_order_and_links_lead_somewhere(page):
     assert all(heading["scope"] for heading in parsed.all("th"))
 
 
-@pytest.mark.parametrize("key", [*filled(), None])
-def test_page_without_a_part_says_so(run, tmp_path, key):
-    """Older metrics lack some keys; none but the table titles fail to say that."""
-    write_json(run.image_metrics, {name: part for name, part in filled().items() if key and name != key})
-    text = Parsed(rendered(run, tmp_path)).text
+@pytest.mark.parametrize("key", [*image_metrics(), None])
+def test_missing_metrics_are_named(inputs, tmp_path, key):
+    """Older metric files lack some keys. A few keys have no text of their own."""
+    metrics = {name: part for name, part in image_metrics().items() if key and name != key}
+    write_json(inputs.image_metrics, metrics)
+    text = Parsed(rendered(inputs, tmp_path)).text
     assert key in ("profile", "fid_trusted_from", "extra") or text.count("not measured") > 3
 
 
-def test_page_of_too_few_images(run, tmp_path):
-    write_json(run.image_metrics, without_values(filled()))
-    text = Parsed(rendered(run, tmp_path)).text
+def test_page_for_too_few_images(inputs, tmp_path):
+    write_json(inputs.image_metrics, without_values(image_metrics()))
+    text = Parsed(rendered(inputs, tmp_path)).text
     assert text.count("not measured") > 200
     assert "Closer to real images not measured" in text
 
 
-def test_page_of_next_to_nothing(run, tmp_path):
-    for path in (run.image_metrics, run.label_metrics, run.summary, run.faults):
+def test_page_without_any_metrics(inputs, tmp_path):
+    for path in (inputs.image_metrics, inputs.label_metrics, inputs.summary, inputs.faults):
         write_json(path, {})
-    bare = dataclasses.replace(run, manifests={}, image_plots=tmp_path, label_plots=tmp_path, lora=tmp_path)
-    text = Parsed(rendered(bare, tmp_path)).text
-    assert "Safe to share: not measured" in text and "Training curve: not measured" in text
+    no_plots = {"image_plots": tmp_path, "label_plots": tmp_path, "lora": tmp_path}
+    text = Parsed(rendered(dataclasses.replace(inputs, manifests={}, **no_plots), tmp_path)).text
+    assert "Safe to share: not measured" in text
+    assert "Training curve: not measured" in text
     assert "Whether images copy training images is not measured." in text
 
 
-def test_doubted_labels_and_faults(page):
+def test_suspect_labels_and_faults(page):
     parsed = Parsed(page)
-    assert sum(picture["alt"] == "doubted image" for picture in parsed.all("img")) == 2
-    assert "nulllabelled normal, rather pneumonia" in parsed.text
+    assert sum(picture["alt"] == "image with a suspect label" for picture in parsed.all("img")) == 2
+    assert "nulllabel normal, suggested pneumonia" in parsed.text
     assert "val 135 normal, 389 pneumonia" in parsed.text
     assert "never in the subset" in parsed.text

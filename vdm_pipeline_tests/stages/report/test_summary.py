@@ -1,4 +1,4 @@
-"""The summary: the figures of the manifests and metric files, each under its own name."""
+"""The summary holds the figures of the manifests and metric files under their own names."""
 
 import pytest
 
@@ -13,7 +13,7 @@ METADATA = {
         "status": "phantom",
         "n": 128,
         "size": 64,
-        "preview": "left out",
+        "preview": "not in the summary",
     },
     "generated_images": {"n": 6, "device": "a GPU"},
     "baseline_images": {"n": 5},
@@ -43,12 +43,12 @@ def summary(tiny, project) -> dict:
     return summarize(tiny, manifests, project)
 
 
-def test_cost_is_that_of_the_manifests(summary):
+def test_cost(summary):
     assert summary["durations_s"] == SECONDS
     assert summary["peak_memory_mb"] == MEMORY
 
 
-def test_counts_and_archive_are_those_of_the_manifests(summary):
+def test_counts_and_archive(summary):
     assert summary["num_generated"] == 6
     assert summary["device"] == "a GPU"
     licence = {"licence": "MIT (rendered by this package)"}
@@ -59,11 +59,11 @@ def test_counts_and_archive_are_those_of_the_manifests(summary):
     )
 
 
-def test_metrics_are_those_of_the_files(summary):
+def test_metrics(summary):
     assert summary["metrics"] == {"labels": {"figure": 0.75}, "images": {"figure": 0.25}}
 
 
-def test_seeds_and_models_are_those_of_the_profile(summary, tiny):
+def test_seeds_and_models(summary, tiny):
     assert summary["seeds"] == {"data": 1, "subset": 0, "training": 0, "generation": 42, "evaluation": 0}
     assert {role: model["id"] for role, model in summary["models"].items()} == {
         role: pin.id for role, pin in tiny.models().items()

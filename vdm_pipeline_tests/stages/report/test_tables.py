@@ -1,113 +1,120 @@
-"""Tables: every figure, in words where there is none."""
+"""Tables: every figure, and a text where there is none."""
 
 import pytest
-from vdm_pipeline.stages.report.wording import interval, number, share
 
-from vdm_pipeline.stages.report.image_tables import (
-    cautions,
-    copies_table,
-    metrics_table,
-    paired_table,
-    utility_table,
-)
+from vdm_pipeline.stages.report.cautions import cautions
+from vdm_pipeline.stages.report.formatting import number, percent, with_interval
+from vdm_pipeline.stages.report.image_tables import copies_table, metrics_table, paired_table, utility_table
+from vdm_pipeline.stages.report.label_tables import fault_table, is_calibrated, label_table
 from vdm_pipeline.stages.report.lineage import cost_table, images_per_second, lineage_table
-from vdm_pipeline.stages.report.tables import Cell, Table, calibrated, fault_table, label_table, metric_cell
-from vdm_pipeline_tests.stages.report.example import GROUPS, NAMES, filled, metric
+from vdm_pipeline.stages.report.tables import Cell, Table, metric_cell
+from vdm_pipeline_tests.stages.report.example import CLASS_NAMES, GROUPS, image_metrics, metric
 
 
 def cell(table: Table, block: int, row: str, column: str) -> Cell:
-    found = next(line for line in table.blocks[block].rows if line.title == row)
-    return found.cells[table.columns.index(column)]
+    (cells,) = [line.cells for line in table.blocks[block].rows if line.title == row]
+    return cells[table.columns.index(column)]
 
 
-def test_numbers_have_three_digits():
-    assert [number(v) for v in (0.5, 12.345, 1234.5, 7, None, "x")] == [
-        "0.500",
-        "12.3",
-        "1234",
-        "7",
-        "not measured",
-        "not measured",
-    ]
-    assert interval({"value": 1234.5, "ci95": [999.7, 1500.2]}) == "1234 [1000, 1500]"
-    assert share(metric(0.5)) == "50% [40%, 60%]"
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.5, "0.500"),
+        (12.345, "12.3"),
+        (1234.5, "1234"),
+        (7, "7"),
+        (None, "not measured"),
+        ("x", "not measured"),
+    ],
+)
+def test_numbers_have_three_digits(value, text):
+    assert number(value) == text
 
 
-@pytest.mark.parametrize("absent", [None, {}, {"value": None, "ci95": None}])
-def test_absent_value_is_not_invented(absent):
-    assert interval(absent) == share(absent) == metric_cell(absent).text == "not measured"
+def test_intervals():
+    assert with_interval({"value": 1234.5, "ci95": [999.7, 1500.2]}) == "1234 [1000, 1500]"
+    assert percent(metric(0.5)) == "50% [40%, 60%]"
+    assert with_interval({"value": 0.5}) == "0.5"
 
 
-def test_arms_stand_beside_the_floor():
-    images = filled()
+@pytest.mark.parametrize("missing", [None, {}, {"value": None, "ci95": None}])
+def test_missing_values_are_not_measured(missing):
+    assert with_interval(missing) == percent(missing) == metric_cell(missing).text == "not measured"
+
+
+def test_metrics_table_has_real_images_first_and_last():
+    images = image_metrics()
     table = metrics_table(images, "pneumonia")
-    assert table.columns == [
-        "real against real: the floor",
-        "baseline",
-        "with LoRA",
-        "dpm25",
-        "the same real images, against test",
-    ]
-    for column, arm in (("with LoRA", images["lora"]), ("dpm25", images["extra"]["dpm25"])):
-        value = arm["pneumonia"]["independent"]["kid"]
-        assert cell(table, 2, "KID ↓", column) == (
-            number(value["value"]),
-            f"[{number(value['ci95'][0])}, {number(value['ci95'][1])}]",
-        )
-    assert cell(metrics_table({}, "overall"), 1, "KID ↓", "with LoRA") == Cell("not measured")
+    assert table.columns == ["real (best possible)", "baseline", "LoRA", "dpm25", "real, against test"]
+    for column, arm in (("LoRA", images["lora"]), ("dpm25", images["extra"]["dpm25"])):
+        kid = arm["pneumonia"]["independent"]["kid"]
+        low, high = map(number, kid["ci95"])
+        assert cell(table, 2, "KID ↓", column) == (number(kid["value"]), f"[{low}, {high}]")
+    assert cell(metrics_table({}, "overall"), 1, "KID ↓", "LoRA") == Cell("not measured")
 
 
-def test_fid_of_few_images_is_warned_of():
-    images = filled() | {"real": {}}
+def test_fid_of_few_images_is_a_caution():
+    images = image_metrics() | {"real": {}}
+    overall = images["lora"]["overall"]
     assert "FID needs 2048 images" in cautions(images)[0]
-    images["lora"]["overall"]["n"] = 2048
+    overall["n"] = 2048
     assert "FID needs 2048 images" in cautions(images)[0]
-    images["lora"]["overall"]["n_reference"] = 2048
+    overall["n_reference"] = 2048
     assert cautions(images) == cautions({}) == []
 
 
-def test_a_floor_of_fewer_images_and_classes_without_reference_are_warned_of():
+def test_few_real_images_and_classes_without_reference_are_cautions():
     images = {
         "lora": {"overall": {"n": 10}},
         "real": {"overall": {"n": 9}},
         "reference": {"split": "val", "absent": ["normal", "sick"]},
     }
-    smaller, absent = cautions(images)
-    assert "9 real images for the 10 of an arm" in smaller and "val holds no image of normal, sick" in absent
+    few_real, absent = cautions(images)
+    assert "9 real images" in few_real and "10 images of an arm" in few_real
+    assert "val split has no images of normal, sick" in absent
     images["real"]["overall"]["n"] = 10
     assert cautions(images) == [absent]
 
 
-def test_a_class_with_few_references_is_warned_of():
+def test_few_reference_images_are_a_caution():
     images = {"lora": {"overall": {"n_reference": 3}}, "reference": {"n": 61}}
-    assert "only 3 of 61 held-out images" in cautions(images)[0]
+    assert "3 of 61 held-out images" in cautions(images)[0]
     images["lora"]["overall"]["n_reference"] = 50
     assert cautions(images) == []
 
 
-def test_paired_copies_and_utility_have_their_controls():
-    images = filled()
-    found = images["paired"]["sharpness"]["normal"]
-    assert cell(paired_table(images, GROUPS), 0, "pairs", "normal") == Cell("128")
-    assert cell(paired_table(images, GROUPS), 0, "sharpness", "normal").beneath.endswith(
-        f"p = {found['p']:.2g}"
-    )
+def test_paired_table():
+    images = image_metrics()
+    table = paired_table(images, GROUPS)
+    assert cell(table, 0, "pairs", "normal") == Cell("128")
+    p = images["paired"]["sharpness"]["normal"]["p"]
+    assert cell(table, 0, "sharpness", "normal").detail.endswith(f"p = {p:.2g}")
+
+
+def test_copies_table_has_a_control():
+    images = image_metrics()
     table = copies_table(images)
-    assert table.columns == ["real, never trained on: control", "baseline", "with LoRA", "dpm25"]
-    assert cell(table, 2, "another of them, pixel by pixel", "with LoRA").text == str(
-        images["memorization"]["arms"]["lora"]["duplicates"]["exact"]
-    )
-    table = utility_table(images, NAMES)
+    assert table.columns == ["real (control)", "baseline", "LoRA", "dpm25"]
+    exact = images["memorization"]["arms"]["lora"]["duplicates"]["exact"]
+    assert cell(table, 2, "pixel-identical to another image of the arm", "LoRA").text == str(exact)
+
+
+def test_utility_table_has_the_gain_over_repeated_images():
+    images = image_metrics()
     gain = images["utility"]["gains"]["real_twice"]["value"]
-    assert cell(table, 1, "minus the same real images twice", "balanced accuracy ↑").text == number(gain)
-    for table in (paired_table({}, GROUPS), copies_table({}), utility_table({}, NAMES)):
-        assert {found.text for block in table.blocks for row in block.rows for found in row.cells} <= {
-            "not measured",
-            "",
-        }
+    table = utility_table(images, CLASS_NAMES)
+    assert cell(table, 1, "minus real twice", "balanced accuracy ↑").text == number(gain)
 
 
-def test_labels_tell_absent_from_undefined_and_show_plain_argmax():
+@pytest.mark.parametrize(
+    "table", [paired_table({}, GROUPS), copies_table({}), utility_table({}, CLASS_NAMES)]
+)
+def test_tables_without_metrics(table):
+    texts = {cell.text for block in table.blocks for row in block.rows for cell in row.cells}
+    assert texts <= {"not measured", ""}
+
+
+def test_label_table_distinguishes_missing_from_undefined():
     scores = {"n": 3, "accuracy": 0.9, "accuracy_ci95": [0.8, 0.95], "roc_auc": None}
     table = label_table({"test": scores | {"uncalibrated": {"n": 3, "accuracy": 0.8}}})
     assert table.columns == ["test", "test, plain argmax"]
@@ -115,56 +122,63 @@ def test_labels_tell_absent_from_undefined_and_show_plain_argmax():
     assert cell(table, 0, "accuracy", "test, plain argmax") == Cell("0.800")
     assert cell(table, 0, "ROC AUC", "test").text == "undefined"
     assert cell(table, 0, "F1", "test").text == "not measured"
-    assert calibrated({"test": scores | {"uncalibrated": {"accuracy": 0.8}}})
-    assert not calibrated({"test": scores | {"uncalibrated": scores}})
 
 
-def test_what_is_done_about_faults():
+def test_labels_are_calibrated_if_they_differ_from_the_plain_argmax():
+    scores = {"n": 3, "accuracy": 0.9}
+    assert is_calibrated({"test": scores | {"uncalibrated": {"accuracy": 0.8}}})
+    assert not is_calibrated({"test": scores | {"uncalibrated": scores}})
+
+
+@pytest.mark.parametrize(
+    ("exclude", "handling"),
+    [(("near_duplicate",), "excluded from the subset"), ((), "allowed in the subset (profile setting)")],
+)
+def test_handling_of_faults(exclude, handling):
     faults = {"faults": {"near_duplicate": {"train": 18, "train also in val": 8, "test": 3}}}
-    done = [
-        ["left out of the subset", "allowed in the subset, as the profile says"],
-        ["never in the subset"] * 2,
+    rows = fault_table(faults, exclude).blocks[0].rows
+    assert [[cell.text for cell in row.cells] for row in rows] == [
+        ["train", "18", handling],
+        ["train also in val", "8", "never in the subset"],
+        ["test", "3", "counted only; val and test are used unfiltered"],
     ]
-    done.append(["counted; val and test are used as they are"] * 2)
-    for kind, exclude in enumerate((("near_duplicate",), ())):
-        rows = fault_table(faults, exclude).blocks[0].rows
-        assert [[found.text for found in row.cells] for row in rows] == [
-            ["train", "18", done[0][kind]],
-            ["train also in val", "8", done[1][kind]],
-            ["test", "3", done[2][kind]],
-        ]
-        assert {row.title for row in rows} == {"near duplicate"}
+    assert {row.title for row in rows} == {"near duplicate"}
+
+
+def test_no_faults_differ_from_unmeasured_ones():
     assert fault_table({"faults": {}}, ()).blocks[0].rows[0].title == "none found"
     assert fault_table({}, ()).blocks[0].rows[0].title == "not measured"
 
 
-def test_lineage_and_cost_are_those_of_the_records(run):
-    made = cell(lineage_table(run.manifests), 0, "generated_images", "made from")
-    assert made.text == "raw_npz 12345678"
-    assert (
-        cell(lineage_table(run.manifests), 0, "generated_images", "files, sha256").text
-        == "metadata.jsonl 0123456789ab\n1 PNG"
-    )
-    assert cell(cost_table(run.manifests), 0, "generated_images", "images a second").text == "41.5"
-    assert cell(cost_table(run.manifests), 0, "lora_weights", "images a second").text == "41.5"
-    assert cell(cost_table(run.manifests), 0, "together", "seconds").text == "24.5"
-    assert (
-        cost_table({}).blocks[0].rows[0].title == lineage_table({}).blocks[0].rows[0].title == "not measured"
-    )
+def test_lineage_of_the_manifests(inputs):
+    table = lineage_table(inputs.manifests)
+    assert cell(table, 0, "generated_images", "inputs").text == "raw_npz 12345678"
+    files = cell(table, 0, "generated_images", "files, SHA-256").text
+    assert files == "metadata.jsonl 0123456789ab\n1 PNG"
+    assert lineage_table({}).blocks[0].rows[0].title == "not measured"
 
 
-def test_speed_of_extra_arms_is_that_of_all_together(run):
-    facts = {"arms": 2, "n_a": 6, "n_b": 6, "images_per_s_a": 2.0, "images_per_s_b": 6.0}
-    record = run.manifests["generated_images"].model_copy(update={"asset": "extra_images", "metadata": facts})
-    assert images_per_second(record) == 12 / (6 / 2 + 6 / 6)
-    del facts["images_per_s_b"]
-    assert images_per_second(record.model_copy(update={"metadata": facts})) is None, (
-        "images of an earlier run were taken over"
-    )
-    assert images_per_second(record.model_copy(update={"metadata": {"arms": 0}})) is None
-    assert (
-        images_per_second(
-            record.model_copy(update={"asset": "raw_npz", "metadata": {"n": 5, "n_train": "3 normal"}})
-        )
-        is None
-    )
+def test_cost_of_the_manifests(inputs):
+    table = cost_table(inputs.manifests)
+    assert cell(table, 0, "generated_images", "images per second").text == "41.5"
+    assert cell(table, 0, "lora_weights", "images per second").text == "41.5"
+    assert cell(table, 0, "total", "seconds").text == "24.5"
+    assert cost_table({}).blocks[0].rows[0].title == "not measured"
+
+
+@pytest.mark.parametrize(
+    ("asset", "metadata", "speed"),
+    [
+        (
+            "extra_images",
+            {"arms": 2, "n_a": 6, "n_b": 6, "images_per_s_a": 2.0, "images_per_s_b": 6.0},
+            12 / (6 / 2 + 6 / 6),
+        ),
+        ("extra_images", {"arms": 2, "n_a": 6, "n_b": 6, "images_per_s_a": 2.0}, None),  # b was reused
+        ("extra_images", {"arms": 0}, None),
+        ("raw_npz", {"n": 5, "n_train": "3 normal"}, None),
+    ],
+)
+def test_speed_of_all_arms_together(inputs, asset, metadata, speed):
+    changes = {"asset": asset, "metadata": metadata}
+    assert images_per_second(inputs.manifests["generated_images"].model_copy(update=changes)) == speed

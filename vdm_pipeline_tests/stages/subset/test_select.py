@@ -17,9 +17,9 @@ from vdm_pipeline.stages.labelling.calibration import Calibration
 from vdm_pipeline.stages.labelling.labels import label_table
 from vdm_pipeline.stages.subset.select import (
     choose,
-    select_validation,
     excluded_ids,
     relevant_and_diverse,
+    select_validation,
     write_subset,
 )
 

@@ -1,12 +1,14 @@
-"""Plots of the image metrics: there for what was measured, with the values of the metrics file."""
+"""Plots of the image metrics: one for everything that was measured, with the values of the metrics file."""
 
 import numpy as np
 import pytest
 
-from vdm_pipeline.stages.report.plots.images import COLOURS, image_figures, in_half_widths
-from vdm_pipeline_tests.stages.report.example import GROUPS, NAMES, filled, without_values
+from vdm_pipeline.stages.report.plots.dots import COLOURS
+from vdm_pipeline.stages.report.plots.images import image_figures, in_half_widths
+from vdm_pipeline.stages.report.titles import group_title
+from vdm_pipeline_tests.stages.report.example import CLASS_NAMES, GROUPS, image_metrics, without_values
 
-ALL = [
+PLOTS = [
     "kid_labeller",
     "kid_independent",
     "neighbours_labeller",
@@ -18,35 +20,32 @@ ALL = [
 ]
 
 
-def drawn(figure) -> dict[str, np.ndarray]:
-    """Values by name of the series."""
+def plotted(figure) -> dict[str, np.ndarray]:
+    """Values by series."""
     return {container.get_label(): container.lines[0].get_xdata() for container in figure.axes[0].containers}
 
 
-def test_all_that_is_measured_is_drawn():
-    assert list(image_figures(filled(), NAMES)) == ALL
+def test_everything_measured_is_plotted():
+    assert list(image_figures(image_metrics(), CLASS_NAMES)) == PLOTS
 
 
 def test_dots_are_the_values_of_the_file():
-    report = filled()
-    figures = image_figures(report, NAMES)
-    arms = [*(report[arm] for arm in ("real", "baseline", "lora")), *report["extra"].values()]
+    report = image_metrics()
+    plots = {name: plotted(figure) for name, figure in image_figures(report, CLASS_NAMES).items()}
+    arms = [report["real"], report["baseline"], report["lora"], *report["extra"].values()]
     for group in GROUPS:
-        np.testing.assert_array_equal(
-            drawn(figures["kid_labeller"])[group], [arm[group]["kid"]["value"] for arm in arms]
-        )
-        np.testing.assert_array_equal(
-            drawn(figures["kid_independent"])[group],
-            [arm[group]["independent"]["kid"]["value"] for arm in arms],
-        )
-    found = drawn(figures["copies_labeller"])["near a training image"]
-    np.testing.assert_array_equal(
-        found,
-        [arm["labeller"]["share_near_train"]["value"] for arm in report["memorization"]["arms"].values()],
-    )
-    assert len(drawn(figures["neighbours_labeller"])) == 4
-    (sets,) = drawn(figures["utility"]).values()
-    assert set(sets) == {found["balanced_accuracy"]["value"] for found in report["utility"]["sets"].values()}
+        title = group_title(group)
+        labeller = [arm[group]["kid"]["value"] for arm in arms]
+        independent = [arm[group]["independent"]["kid"]["value"] for arm in arms]
+        np.testing.assert_array_equal(plots["kid_labeller"][title], labeller)
+        np.testing.assert_array_equal(plots["kid_independent"][title], independent)
+    copies = report["memorization"]["arms"].values()
+    near = [arm["labeller"]["share_near_train"]["value"] for arm in copies]
+    np.testing.assert_array_equal(plots["copies_labeller"]["near a training image"], near)
+    assert len(plots["neighbours_labeller"]) == 4
+    (scores,) = plots["utility"].values()
+    sets = report["utility"]["sets"].values()
+    assert set(scores) == {scores["balanced_accuracy"]["value"] for scores in sets}
 
 
 @pytest.mark.parametrize(
@@ -55,32 +54,29 @@ def test_dots_are_the_values_of_the_file():
         {},
         {"lora": {"overall": {"kid": None}}},
         {"extra": None, "memorization": None, "paired": {}},
-        without_values(filled()),
+        without_values(image_metrics()),
     ],
 )
-def test_nothing_is_drawn_of_nothing(report):
-    assert image_figures(report, NAMES) == {}
+def test_nothing_is_plotted_without_values(report):
+    assert image_figures(report, CLASS_NAMES) == {}
 
 
-def test_metrics_that_lack_some_values_leave_gaps():
-    report = filled()
+def test_missing_values_leave_gaps():
+    report = image_metrics()
     report["baseline"]["normal"]["kid"] = None
-    found = drawn(image_figures(report, NAMES)["kid_labeller"])
-    assert {name: len(values) for name, values in found.items()} == {
-        "overall": 4,
-        "normal": 3,
-        "pneumonia": 4,
-    }
+    kid = plotted(image_figures(report, CLASS_NAMES)["kid_labeller"])
+    lengths = {name: len(values) for name, values in kid.items()}
+    assert lengths == {"All classes": 4, "normal": 3, "pneumonia": 4}
 
 
-def test_many_classes_and_arms_still_fit():
-    report = filled()
+def test_many_classes_and_arms():
+    report = image_metrics()
     names = [f"c{i}" for i in range(9)]
     report["extra"] |= {f"weight_{i}": report["lora"] for i in range(len(COLOURS))}
-    assert list(drawn(image_figures(report, names)["kid_labeller"])) == ["overall"]
+    assert list(plotted(image_figures(report, names)["kid_labeller"])) == ["All classes"]
 
 
-def test_half_widths_hold_zero_where_the_interval_does():
+def test_half_widths():
     assert in_half_widths({"value": 3.0, "ci95": [2.0, 4.0]}) == {"value": 3, "ci95": [2, 4]}
     assert in_half_widths({"value": 0.0, "ci95": [0.0, 0.0]}) is None
     assert in_half_widths({"value": 1.0}) is in_half_widths(None) is None

@@ -1,0 +1,215 @@
+"""Checks of the comparison between arms."""
+
+import numpy as np
+import pytest
+
+from vdm_pipeline.stages.evaluation.check_outcomes import (
+    SHARED_KEYS,
+    adapter_acts,
+    closer_than_baseline,
+    find_copies,
+    same_plan,
+)
+
+IMAGES = np.random.default_rng(0).integers(30, 220, size=(4, 8, 8), dtype=np.uint8)
+ROW = {
+    "label": "normal",
+    "prompt": "p",
+    "steps": 4,
+    "guidance_scale": 1.0,
+    "size": 8,
+    "scheduler": "lcm",
+    "lcm_sha256": "c",
+    "grey": True,
+    "base_model": "b",
+}
+
+
+def arms() -> tuple[list[dict], list[dict]]:
+    """Two rows per arm, which differ only in the adapter."""
+    rows = [ROW | {"file_name": f"gen_{i:03d}.png", "seed": i} for i in range(2)]
+    generated = [row | {"adapters": {"lcm": 1.0, "lora": 1.0}} for row in rows]
+    return generated, [row | {"adapters": {"lcm": 1.0}} for row in rows]
+
+
+def test_arms_that_differ_only_in_our_adapter_pass():
+    assert same_plan(*arms()).passed
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "file_name",
+        "label",
+        "prompt",
+        "seed",
+        "steps",
+        "guidance_scale",
+        "size",
+        "grey",
+        "base_model",
+        "scheduler",
+        "lcm_sha256",
+    ],
+)
+def test_arms_with_different_plans_fail(key):
+    assert key in SHARED_KEYS
+    generated, baseline = arms()
+    baseline[1][key] = "other"
+    assert not same_plan(generated, baseline).passed
+
+
+def test_arm_with_fewer_images_fails():
+    generated, baseline = arms()
+    assert not same_plan(generated, baseline[:1]).passed
+    assert not same_plan([], []).passed
+
+
+@pytest.mark.parametrize(
+    ("generated_adapters", "baseline_adapters"),
+    [
+        ({"lcm": 1.0}, {"lcm": 1.0}),
+        ({"lcm": 1.0, "lora": 1.0}, {"lcm": 1.0, "lora": 1.0}),
+        ({"lcm": 1.0, "lora": 1.0}, {}),
+        ({"lcm": 1.0, "lora": 1.0}, {"lcm": 1.0, "other": 1.0}),
+        ({"lcm": 1.0, "lora": 1.0}, {"lcm": 0.5}),
+    ],
+)
+def test_arms_with_another_difference_in_adapters_fail(generated_adapters, baseline_adapters):
+    generated, baseline = arms()
+    for row in generated:
+        row["adapters"] = generated_adapters
+    for row in baseline:
+        row["adapters"] = baseline_adapters
+    assert not same_plan(generated, baseline).passed
+
+
+def test_one_image_without_our_adapter_fails():
+    generated, baseline = arms()
+    generated[1]["adapters"] = {"lcm": 1.0}
+    assert not same_plan(generated, baseline).passed
+
+
+def test_adapter_must_change_every_image_by_more_than_rounding():
+    baseline = IMAGES.copy()
+    baseline[1:] += 3
+    outcome = adapter_acts(IMAGES, baseline, 1.0)
+    assert not outcome.passed
+    assert outcome.figures == {"same": 1, "change": pytest.approx(9 / 4)}
+    baseline[0, 0, 0] -= 1
+    assert adapter_acts(IMAGES, baseline, 1.0).figures["same"] == 1  # one level in one pixel is rounding
+    baseline[0] += 1
+    assert not adapter_acts(IMAGES, baseline, 1.0).passed
+    baseline[0, 0, 0] += 1
+    assert adapter_acts(IMAGES, baseline, 1.0).passed
+    assert not adapter_acts(IMAGES, baseline[:2], 1.0).passed
+
+
+def kid(low: float, high: float) -> dict:
+    return {"value": (low + high) / 2, "ci95": [low, high]}
+
+
+def metrics(lora: tuple, baseline: tuple, lora_independent: tuple | None = None) -> dict:
+    """Image metrics with these KID intervals, equal in both spaces unless given."""
+    report: dict = {"feature_spaces": {"labeller": "", "independent": ""}}
+    for name, interval in {"lora": lora, "baseline": baseline}.items():
+        report[name] = {"overall": {"kid": kid(*interval), "independent": {"kid": kid(*interval)}}}
+    if lora_independent:
+        report["lora"]["overall"]["independent"]["kid"] = kid(*lora_independent)
+    return report
+
+
+@pytest.mark.parametrize(
+    ("lora", "baseline", "lora_independent", "passed"),
+    [
+        ((0, 1), (2, 3), None, True),
+        ((0, 2.1), (2, 3), None, False),
+        ((4, 5), (2, 3), None, False),
+        ((0, 1), (2, 3), (1, 2.5), False),
+    ],
+)
+def test_lora_must_be_closer_in_both_spaces_beyond_the_intervals(lora, baseline, lora_independent, passed):
+    outcome = closer_than_baseline(metrics(lora, baseline, lora_independent))
+    assert outcome.passed is passed
+    assert outcome.figures["kid_lora_independent"] == sum(lora_independent or lora) / 2
+    assert outcome.figures["kid_baseline_labeller"] == sum(baseline) / 2
+
+
+def test_missing_kid_fails():
+    images = metrics((0, 1), (2, 3))
+    images["lora"]["overall"]["kid"] = None
+    assert not closer_than_baseline(images).passed
+    assert not closer_than_baseline({}).passed
+
+
+def memorization_of(
+    labeller: tuple, independent: tuple = (0.0, 1.0), *, exact: int = 0, n_held_out: int = 100
+) -> dict:
+    """Memorization of one arm: the share of copies and its p-value in each space."""
+    report: dict = {"duplicates": {"of_training": exact}}
+    for space, (share, p) in {"labeller": labeller, "independent": independent}.items():
+        copied = {"value": share, "ci95": [share, share]}
+        report[space] = {"copied": copied, "p_copied": p, "n_held_out": n_held_out}
+    return report
+
+
+NO_COPIES = (0.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("labeller", "independent", "state"),
+    [
+        (NO_COPIES, (0.02, 0.001), "none"),
+        ((0.03, 0.009), NO_COPIES, "some"),
+        (NO_COPIES, (0.03, 0.009), "some"),
+        ((0.03, 0.01), NO_COPIES, "unclear"),
+        ((1.0, 0.0), (1.0, 0.0), "some"),
+    ],
+)
+@pytest.mark.parametrize("name", ["lora", "baseline", "weight_150"])
+def test_copies_beyond_limit_and_chance_are_found_in_any_space_of_any_arm(name, labeller, independent, state):
+    arms = {
+        "real": memorization_of((1, 0), (1, 0), exact=9, n_held_out=1),
+        "lora": memorization_of(NO_COPIES),
+        name: memorization_of(labeller, independent),
+    }
+    result = find_copies({"arms": arms}, 0.02)
+    assert result.state == state and result.outcome.passed is (state == "none")
+    assert ("beyond what chance explains" in result.sentence) is (state == "some")
+    assert state == "none" or name in result.sentence
+
+
+def test_space_with_significant_copies_is_named_before_one_with_more_copies():
+    arms = {"lora": memorization_of((0.05, 0.5), (0.03, 0.001))}
+    sentence = find_copies({"arms": arms}, 0.02).sentence
+    assert "(lora, independent" in sentence
+    assert "p = 0.001" in sentence and "checks.max_copied is 2%" in sentence
+
+
+@pytest.mark.parametrize(("n_held_out", "state"), [(0, "unclear"), (99, "unclear"), (100, "none")])
+def test_too_few_held_out_images_are_unclear(n_held_out, state):
+    memorization = {"arms": {"lora": memorization_of(NO_COPIES), "dpm25": memorization_of(NO_COPIES)}}
+    independent = memorization["arms"]["dpm25"]["independent"]
+    independent["n_held_out"] = n_held_out
+    if not n_held_out:
+        independent |= {"copied": None, "p_copied": None}
+    result = find_copies(memorization, 0.02)
+    assert result.state == state
+    assert state == "none" or f"{n_held_out} held-out images" in result.sentence
+
+
+def test_one_image_with_the_pixels_of_a_training_image_is_a_copy():
+    arms = {"lora": memorization_of(NO_COPIES), "dpm25": memorization_of(NO_COPIES, exact=1)}
+    result = find_copies({"arms": arms}, 0.02)
+    assert result.state == "some" and "1 of the images (dpm25)" in result.sentence
+    assert (result.figures["exact_dpm25"], result.figures["exact_lora"]) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "missing", [("lora",), ("lora", "independent"), ("dpm25", "labeller"), ("lora", "duplicates")]
+)
+def test_missing_measurements_raise(missing):
+    arms = {"lora": memorization_of(NO_COPIES), "dpm25": memorization_of(NO_COPIES)}
+    (arms if len(missing) == 1 else arms[missing[0]]).pop(missing[-1])
+    with pytest.raises(KeyError):
+        find_copies({"arms": arms}, 0.02)
