@@ -24,7 +24,7 @@ LONGEST = (
     "test_ui.py",
     "test_kills.py",
     "test_changes.py",
-    "test_loop.py",
+    "test_resume.py",
     "test_ray_pool.py",
 )
 """Files that start first, so that no process of pytest-xdist ends alone with a long one."""

@@ -1,7 +1,7 @@
-"""What is said of generators that copy, in many draws: ``python -m vdm_pipeline_tests.benchmarks.copies ARCHIVE.npz [--draws 25]``.
+"""How often the search for copies is right: ``python -m vdm_pipeline_tests.benchmarks.copies ARCHIVE.npz``.
 
-Each draw takes 400 training images a class and 100 new ones a class from train, and replaces a share of the new ones; printed is
-in how many draws the images are said to be copies (``some``), to be none, or that it is not clear.
+Each draw takes 400 training images and 100 new images of each class from train, and replaces a share of the
+new ones. The table has the number of draws in which copies are found, not found, or the outcome is not clear.
 """
 
 import argparse
@@ -35,91 +35,107 @@ Images = np.ndarray
 
 
 def partly(new: Images, train: Images, share: float, change: Callable[[Images], Images]) -> Images:
-    """New images, a share of them replaced by changed training images, both classes alike."""
+    """New images, a share of which is replaced by changed training images of both classes."""
     count = round(share * len(new))
-    rows, chosen = (np.linspace(0, len(images) - 1, count).astype(int) for images in (new, train))
+    replaced = np.linspace(0, len(new) - 1, count).astype(int)
+    copied = np.linspace(0, len(train) - 1, count).astype(int)
     images = new.copy()
-    images[rows] = change(train[chosen])
+    images[replaced] = change(train[copied])
     return images
 
 
 def generators(new: Images, train: Images, seed: int) -> dict[str, Images]:
-    """Images in the place of a model's, by what is wrong with them."""
-    turned = [ndimage.rotate(image, 5, reshape=False, mode="nearest") for image in train[: len(new)]]
+    """Images that replace those of a model, by their fault."""
+
+    def noise(images: Images) -> Images:
+        return add_noise(images, seed)
+
+    copies = train[: len(new)]
+    rotated = [ndimage.rotate(image, 5, reshape=False, mode="nearest") for image in copies]
+    one_image = np.repeat(train[:1], len(new), 0)
     return {
         "new images": new,
         "new images, blurred": blur(new),
-        "3 % copies with noise": partly(new, train, 0.03, lambda images: add_noise(images, seed)),
-        "5 % copies with noise": partly(new, train, 0.05, lambda images: add_noise(images, seed)),
-        "5 % copies of one image, with noise": partly(
-            new, np.repeat(train[:1], len(new), 0), 0.05, lambda images: add_noise(images, seed)
-        ),
+        "3 % copies with noise": partly(new, train, 0.03, noise),
+        "5 % copies with noise": partly(new, train, 0.05, noise),
+        "5 % copies of one image, with noise": partly(new, one_image, 0.05, noise),
         "one pixel-identical copy": partly(new, train, 1 / len(new), lambda images: images),
-        "all copies, turned by 5 degrees": np.stack(turned),
-        "all copies, upside down": train[: len(new), ::-1],
-        "all copies, inverted": 255 - train[: len(new)],
+        "all copies, rotated by 5 degrees": np.stack(rotated),
+        "all copies, upside down": copies[:, ::-1],
+        "all copies, inverted": 255 - copies,
     }
 
 
 def twins(archive: Archive) -> pd.DataFrame:
-    """Val images that also stand in train, pixel by pixel, as data_faults has them."""
-    known = set(image_hashes(archive.splits["train"].images))
-    ids = [
-        name
-        for name, key in zip(
-            archive.image_ids("val"), image_hashes(archive.splits["val"].images), strict=True
-        )
-        if key in known
-    ]
+    """Val images with the pixels of a train image, in the form of ``data_faults``."""
+    train_hashes = set(image_hashes(archive.splits["train"].images))
+    pairs = zip(archive.image_ids("val"), image_hashes(archive.splits["val"].images), strict=True)
+    ids = [name for name, image_hash in pairs if image_hash in train_hashes]
     return pd.DataFrame({"image_id": ids, "split": "val", "twin": "", "twin_split": "train"})
 
 
+class CopySearch:
+    """The search for copies on one archive, with the settings of the ``pneumoniamnist`` profile."""
+
+    def __init__(self, path: Path) -> None:
+        self.profile = load_profile("pneumoniamnist")
+        self.archive = read_archive(path, self.profile.data, self.profile.classes.names)
+        self.evaluation = self.profile.evaluation.model_copy(update={"bootstrap": 20})
+        self.held_out = reference_images(self.archive, twins(self.archive), SIZE)
+        images = self.archive.splits["train"].images
+        self.unique_rows = np.unique(image_hashes(images), return_index=True)[1]
+        """Rows without repeated X-rays, which would count as copies of themselves."""
+        labeller = ZeroShot(EMBEDDED / "clip", torch.device("cpu"))
+        self.spaces = {
+            "labeller": Space("embeddings of the labeller", labeller.embed),
+            "independent": handcrafted(resize(images, SIZE), 0),
+        }
+
+    def outcomes(self, seed: int) -> dict[str, str]:
+        """``some``, ``unclear`` or ``none`` for every generator, in one random draw of images."""
+        train, new = self._draw(seed)
+        arms = generators(new.images, train.images, seed)
+        figures: dict[str, dict] = {
+            arm: {"duplicates": {"of_training": pixel_copies(images, train.images)}}
+            for arm, images in arms.items()
+        }
+        for name, space in self.spaces.items():
+            features = whitened_features(space, train.images, self.held_out.images, arms)
+            for arm in arms:
+                near = Neighbours.from_features(features, arm)
+                found = memorisation(near, train.labels, self.held_out.labels, self.evaluation)
+                figures[arm][name] = space_memorisation_json(found)
+        limit = self.profile.checks.max_copied
+        return {arm: find_copies({"arms": {"lora": values}}, limit).state for arm, values in figures.items()}
+
+    def _draw(self, seed: int) -> tuple[RealImages, RealImages]:
+        """Training images and new images, as many of each class."""
+        rng, labels = np.random.default_rng(seed), self.archive.splits["train"].labels
+        rows = [
+            rng.permutation(np.intersect1d(np.flatnonzero(labels == label), self.unique_rows))
+            for label in (0, 1)
+        ]
+        train = np.concatenate([of_class[:COPIED_PER_CLASS] for of_class in rows])
+        new = np.concatenate([of_class[COPIED_PER_CLASS:][:PER_CLASS] for of_class in rows])
+        return (
+            RealImages.from_split(self.archive, "train", train, SIZE),
+            RealImages.from_split(self.archive, "train", new, SIZE),
+        )
+
+
 def main() -> None:
-    """Print one row a generator."""
+    """Print one row for each generator."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("archive", type=Path)
     parser.add_argument("--draws", type=int, default=25)
-    asked = parser.parse_args()
-    profile = load_profile("pneumoniamnist")
-    archive = read_archive(asked.archive, profile.data, profile.classes.names)
-    labels, held_out = archive.splits["train"].labels, reference_images(archive, twins(archive), SIZE)
-    once = np.unique(image_hashes(archive.splits["train"].images), return_index=True)[
-        1
-    ]  # a repeated film would be a copy of itself
-    labeller = ZeroShot(EMBEDDED / "clip", torch.device("cpu"))
-    real = resize(archive.splits["train"].images, SIZE)
-    spaces = {
-        "labeller": Space("embeddings of the labeller", labeller.embed),
-        "independent": handcrafted(real, 0),
-    }
-    evaluation = profile.evaluation.model_copy(update={"bootstrap": 20})
-    said: dict[str, Counter[str]] = {}
-    for seed in range(asked.draws):
-        rng = np.random.default_rng(seed)
-        order = [rng.permutation(np.intersect1d(np.flatnonzero(labels == label), once)) for label in (0, 1)]
-        train = RealImages.from_split(
-            archive, "train", np.concatenate([rows[:COPIED_PER_CLASS] for rows in order]), SIZE
-        )
-        new = RealImages.from_split(
-            archive, "train", np.concatenate([rows[COPIED_PER_CLASS:][:PER_CLASS] for rows in order]), SIZE
-        )
-        arms = generators(new.images, train.images, seed)
-        found: dict[str, dict] = {
-            name: {"duplicates": {"of_training": pixel_copies(images, train.images)}}
-            for name, images in arms.items()
-        }
-        for name, space in spaces.items():
-            features = whitened_features(space, train.images, held_out.images, arms)
-            for arm in arms:
-                near = Neighbours.from_features(features, arm)
-                figures = memorisation(near, train.labels, held_out.labels, evaluation)
-                found[arm][name] = space_memorisation_json(figures)
-        for arm, values in found.items():
-            said.setdefault(arm, Counter())[
-                find_copies({"arms": {"lora": values}}, profile.checks.max_copied).state
-            ] += 1
+    arguments = parser.parse_args()
+    search = CopySearch(arguments.archive)
+    counts: dict[str, Counter[str]] = {}
+    for seed in range(arguments.draws):
+        for arm, state in search.outcomes(seed).items():
+            counts.setdefault(arm, Counter())[state] += 1
     print("| images | copies | not clear | none |\n|---|---|---|---|")
-    for arm, states in said.items():
+    for arm, states in counts.items():
         print(f"| {arm} | {states['some']} | {states['unclear']} | {states['none']} |")
 
 

@@ -1,8 +1,9 @@
-"""What re-use and loading cost, beside an empty project: ``python -m vdm_pipeline_tests.benchmarks.entry_points [--rounds 5]``.
+"""Cost of loading and of skipping: ``python -m vdm_pipeline_tests.benchmarks.entry_points [--rounds 5]``.
 
-The empty project has as many assets, with the same dependencies, that do nothing, no check, the same instance and executor.
-Two commands take turns on both: ``dagster asset materialize --select '*report'`` when nothing changed, and ``dagster
-definitions validate``. A third row has Dagster's default executor, a process a step, run the empty project.
+Compares the project with an empty one, which has as many assets with the same dependencies, instance and
+executor. Its assets do nothing and have no checks. Two commands alternate between both projects: ``dagster
+asset materialize --select '*report'`` with nothing to do, and ``dagster definitions validate``. In a third
+row, the empty project uses Dagster's default executor, one process per step.
 """
 
 import argparse
@@ -26,82 +27,65 @@ import dagster as dg
 
 def make(name, deps):
     @dg.asset(name=name, deps=deps)
-    def made(): ...
-    return made
+    def asset(): ...
+    return asset
 
 defs = dg.Definitions([make(name, deps) for name, deps in {stages}.items()], executor=dg.{executor}_executor)
 """
 
 
-def empty(folder: Path, executor: str) -> list[str]:
-    """Write the empty project; how Dagster is told of it."""
+def write_empty_project(folder: Path, executor: str) -> list[str]:
+    """Write the empty project; returns the arguments that load it."""
     stages = {name: list(stage.inputs) for name, stage in STAGES.items()}
     (folder / f"empty_{executor}.py").write_text(EMPTY.format(stages=stages, executor=executor))
     return ["-m", f"empty_{executor}"]
 
 
 def seconds(folder: Path, command: list[str]) -> float:
-    """Wall clock of a command that must succeed."""
-    environment = {
-        key: value
-        for key, value in os.environ.items()
-        if key not in ("DAGSTER_HOME", "VDM_FORCE", "VDM_ROOT")
-    }
-    begun = time.perf_counter()
+    """Wall time of a command that must succeed."""
+    unset = ("DAGSTER_HOME", "VDM_FORCE", "VDM_ROOT")
+    environment = {key: value for key, value in os.environ.items() if key not in unset}
     environment |= {"PYTHONPATH": str(ROOT), "VDM_PROFILE": "small.toml"}
-    done = subprocess.run([DAGSTER, *command], cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return time.perf_counter() - begun
+    start = time.perf_counter()
+    result = subprocess.run([DAGSTER, *command], cwd=folder, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return time.perf_counter() - start
 
 
-def compare(what: str, commands: dict[str, tuple[Path, list[str]]], rounds: int) -> None:
-    """Medians of commands that take turns, and ours against each of the others."""
+def compare(title: str, commands: dict[str, tuple[Path, list[str]]], rounds: int) -> None:
+    """Print the median time of each command, and the ratio of ours to it. The commands alternate."""
     for folder, command in commands.values():
-        seconds(folder, command)  # once to warm the disk's cache, and to make what is to be re-used
-    taken: dict[str, list[float]] = {name: [] for name in commands}
+        seconds(folder, command)  # warms the disk's cache, and materializes what the next runs skip
+    times: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(rounds):
         for name, (folder, command) in commands.items():
-            taken[name].append(seconds(folder, command))
-    medians = {name: statistics.median(values) for name, values in taken.items()}
-    print(
-        f"{what}: "
-        + ", ".join(
-            f"{name} {value:.2f} s ({medians['ours'] / value:.2f}x)" for name, value in medians.items()
-        ),
-        flush=True,
-    )
+            times[name].append(seconds(folder, command))
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    columns = [f"{name} {value:.2f} s ({medians['ours'] / value:.2f}x)" for name, value in medians.items()]
+    print(f"{title}: {', '.join(columns)}", flush=True)
 
 
 def main() -> None:
-    """Both commands, side by side."""
+    """Compare both commands, and the empty project with the default executor."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as name:
-        ours, other = Path(name) / "ours", Path(name) / "empty"
-        for folder in (ours, other):
+        ours, empty = Path(name) / "ours", Path(name) / "empty"
+        for folder in (ours, empty):
             (folder / "data").mkdir(parents=True)
             shutil.copy(ROOT / "dagster.yaml", folder)
         write_profile(ours / "small.toml", shrink(load_profile("demo")))
         module = ["-m", "vdm_pipeline.definitions"]
-        in_process, multiprocess = (empty(other, kind) for kind in ("in_process", "multiprocess"))
-        compare(
-            "validate",
-            {
-                "ours": (ours, ["definitions", "validate", *module]),
-                "empty": (other, ["definitions", "validate", *in_process]),
-            },
-            rounds,
-        )
-        run = ["asset", "materialize", "--select", "*report"]
-        compare(
-            "nothing to do", {"ours": (ours, [*run, *module]), "empty": (other, [*run, *in_process])}, rounds
-        )
-        compare(
-            "a process a step",
-            {"ours": (ours, [*run, *module]), "empty": (other, [*run, *multiprocess])},
-            1,
-        )
+        in_process = write_empty_project(empty, "in_process")
+        multiprocess = write_empty_project(empty, "multiprocess")
+        validate, run = ["definitions", "validate"], ["asset", "materialize", "--select", "*report"]
+        commands = {"ours": (ours, [*validate, *module]), "empty": (empty, [*validate, *in_process])}
+        compare("validate", commands, rounds)
+        commands = {"ours": (ours, [*run, *module]), "empty": (empty, [*run, *in_process])}
+        compare("nothing to do", commands, rounds)
+        commands = {"ours": (ours, [*run, *module]), "empty": (empty, [*run, *multiprocess])}
+        compare("one process per step", commands, 1)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""Work killed again and again: ``python -m vdm_pipeline_tests.benchmarks.kills WORK [--kills 20] [--signal SIGKILL]``.
+"""A task that is killed again and again: ``python -m vdm_pipeline_tests.benchmarks.kills TASK [--kills 20]``.
 
-A child process works, and is killed at a random moment; the next child goes on. What stands under its final name at a kill
-must have the bytes that undisturbed work gives it; when a child reaches the end, all of it must. Then it starts again in a new
-folder, until so many kills were done. The children are forked from a process that has loaded everything and computed nothing,
-so that the moments fall into the work and not into imports; every fourth kill waits for a file that is being written.
+A child process runs the task and is killed at a random moment; the next child resumes it. At every kill, the
+files with their final names must have the bytes of an uninterrupted run. At the end, all files must. Then it
+starts again in a new folder, until there were enough kills. The children are forked from a process that has
+imported everything, so that the kills hit the task and not the imports. Every fourth kill waits for a file
+that is being written.
 
-``training``: 25 steps of the embedded model with a checkpoint at every step. ``generation``: 64 images of it, two at a time.
-``whole``: the whole graph with the smallest profile, as Dagster runs it; its stages are not timed, as times differ.
+- ``training``: 25 steps of the embedded model with a checkpoint at every step.
+- ``generation``: 64 images of the embedded model in batches of two.
+- ``whole``: the whole graph in Dagster with the smallest profile, with constants instead of times.
 """
 
 import argparse
@@ -28,7 +30,7 @@ from vdm_pipeline.defs import materialize as materializing
 from vdm_pipeline.io.atomic import LEFTOVER
 from vdm_pipeline.io.tensors import LORA_WEIGHTS
 from vdm_pipeline.settings import load_profile
-from vdm_pipeline.stages.evaluation import evaluate  # noqa: F401  (this and what follows: loaded before the fork)
+from vdm_pipeline.stages.evaluation import evaluate  # noqa: F401  (imported before the fork)
 from vdm_pipeline.stages.generation import launch
 from vdm_pipeline.stages.report import lineage, page  # noqa: F401
 from vdm_pipeline.stages.training import loop, running_means, session
@@ -40,43 +42,38 @@ from vdm_pipeline_tests.stages.training import jobs as training_jobs
 
 PROFILE = shrink(load_profile("demo"))
 LIBRARIES = (
-    *(
-        "open_clip",
-        "cleanlab.filter",
-        "peft",
-        "sklearn.linear_model",
-        "sklearn.model_selection",
-        "skimage.feature",
-    ),
-    *(
-        "matplotlib.figure",
-        "matplotlib.backends.backend_agg",
-        "torch.utils.flop_counter",
-        "torchmetrics.image.fid",
-    ),
-    *(
-        "diffusers.loaders",
-        "diffusers.models.unets.unet_2d_condition",
-        "diffusers.models.autoencoders.autoencoder_kl",
-    ),
+    "cleanlab.filter",
+    "diffusers.loaders",
+    "diffusers.models.autoencoders.autoencoder_kl",
+    "diffusers.models.unets.unet_2d_condition",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
+    "open_clip",
+    "peft",
+    "skimage.feature",
+    "sklearn.linear_model",
+    "sklearn.model_selection",
+    "torch.utils.flop_counter",
+    "torchmetrics.image.fid",
 )
-"""What the stages import where they use it; a child would take longer to load them than to work."""
-LASTING = ("asset", "fingerprint", "code_version", "data_version", "inputs", "files", "settings")
-"""Fields of a record that are the same in every run; the others tell what it cost."""
+"""Imported before the fork: the children would spend more time on imports than on work."""
+REPRODUCIBLE = ("asset", "fingerprint", "code_version", "data_version", "inputs", "files", "settings")
+"""Fields of a manifest that are the same in every run; the others are times and memory."""
 
 
 @dataclass(frozen=True)
-class Work:
-    """``run`` does the work in a folder or goes on with it; ``made`` are the bytes that stand under their final names."""
+class Task:
+    """``run`` starts or resumes in a folder; ``published`` returns the bytes of files with final names."""
 
     run: Callable[[Path], None]
-    made: Callable[[Path], dict[str, bytes]]
+    published: Callable[[Path], dict[str, bytes]]
 
 
 def train(root: Path) -> None:
     """A small training."""
-    steps, often = {"max_train_steps": 25}, {"checkpoint_every": 1, "log_every": 20}
-    loop.train(training_jobs.make_job(PROFILE, root, training=steps, execution=often), training_jobs.silent)
+    training, execution = {"max_train_steps": 25}, {"checkpoint_every": 1, "log_every": 20}
+    job = training_jobs.make_job(PROFILE, root, training=training, execution=execution)
+    loop.train(job, training_jobs.silent)
 
 
 def generate(root: Path) -> None:
@@ -85,8 +82,8 @@ def generate(root: Path) -> None:
     launch.generate(job, print, lambda *counts: None)
 
 
-def make_all(root: Path) -> None:
-    """The whole graph, with an instance of its own; nothing in it knows the time."""
+def materialize_all(root: Path) -> None:
+    """The whole graph with its own Dagster instance. Times and memory are replaced by constants."""
     (root / "data").mkdir(exist_ok=True)
     materializing.time = SimpleNamespace(perf_counter=lambda: 0.0)
     materializing.peak_resident_mb = lambda: 0.0
@@ -99,137 +96,148 @@ def make_all(root: Path) -> None:
     assert result.success, graph.error_message(result)
 
 
-def standing(root: Path) -> dict[str, bytes]:
-    """Every file of a project that is not hidden, and what lasts of every record."""
-    shown = [path for top in ("data", "results") for path in (root / top).rglob("*") if path.is_file()]
-    files = {
-        str(path.relative_to(root)): path
-        for path in shown
-        if not any(part[0] == "." for part in path.relative_to(root).parts)
+def project_files(root: Path) -> dict[str, bytes]:
+    """All files of a project that are not hidden, and the reproducible part of every manifest."""
+    paths = [path for top in ("data", "results") for path in (root / top).rglob("*") if path.is_file()]
+    names = {path: path.relative_to(root) for path in paths}
+    content = {
+        str(name): path.read_bytes()
+        for path, name in names.items()
+        if not any(part.startswith(".") for part in name.parts)
     }
-    records = {
-        path.name: json.loads(path.read_text())
-        for path in (root / "results/.manifests").glob("*.json")
-        if path.suffixes == [".json"]
-    }
-    persistent_instance = {
-        name: json.dumps([record[field] for field in LASTING]).encode() for name, record in records.items()
-    }
-    return {name: path.read_bytes() for name, path in files.items()} | persistent_instance
+    for path in (root / "results/.manifests").glob("*.json"):
+        if path.suffixes == [".json"]:
+            manifest = json.loads(path.read_text())
+            content[path.name] = json.dumps([manifest[field] for field in REPRODUCIBLE]).encode()
+    return content
 
 
 def weights(root: Path) -> dict[str, bytes]:
-    """The adapter, if it is there."""
+    """The adapter, if it exists."""
     path = root / "out" / LORA_WEIGHTS
     return {LORA_WEIGHTS: path.read_bytes()} if path.exists() else {}
 
 
-WORKS = {
-    "training": Work(train, weights),
-    "generation": Work(generate, sampling_jobs.contents),
-    "whole": Work(make_all, standing),
+TASKS = {
+    "training": Task(train, weights),
+    "generation": Task(generate, sampling_jobs.contents),
+    "whole": Task(materialize_all, project_files),
 }
 
 
-def child(work: Work, root: Path) -> int:
-    """Fork a process that works, and return its id."""
+def fork(task: Task, root: Path) -> int:
+    """Fork a process that runs the task; returns its id."""
     root.mkdir(exist_ok=True)
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
-            work.run(root)
+            task.run(root)
             status = 0
         finally:
             os._exit(status)
     return pid
 
 
-def undisturbed(work: Work, root: Path) -> tuple[dict[str, bytes], float]:
-    """What is made when nothing is killed, and its seconds."""
-    begun = time.perf_counter()
-    assert os.waitpid(child(work, root), 0)[1] == 0, "the undisturbed work failed"
-    return work.made(root), time.perf_counter() - begun
+def uninterrupted(task: Task, root: Path) -> tuple[dict[str, bytes], float]:
+    """The files of a run that is not killed, and its seconds."""
+    start = time.perf_counter()
+    assert os.waitpid(fork(task, root), 0)[1] == 0, "the uninterrupted run failed"
+    return task.published(root), time.perf_counter() - start
 
 
-def writing(folder: Path) -> bool:
-    """Whether a file is begun and has not its name yet."""
+def is_writing(folder: Path) -> bool:
+    """Whether a file is written that does not have its final name yet."""
     try:
         return any(LEFTOVER.search(path.name) or path.name == "new.safetensors" for path in folder.rglob("*"))
-    except FileNotFoundError:  # a folder that was moved to its place in the meantime
+    except FileNotFoundError:  # a folder was published in the meantime
         return False
 
 
 def wait_for_a_write(folder: Path) -> None:
-    """Until a file is being written, or a quarter of a second has passed."""
-    until = time.perf_counter() + 0.25
-    while time.perf_counter() < until and not writing(folder):
+    """Wait until a file is being written, or for a quarter of a second."""
+    end = time.perf_counter() + 0.25
+    while time.perf_counter() < end and not is_writing(folder):
         pass
 
 
-def ended(pid: int, within: float) -> int | None:
-    """The child's status, or None if it is still at work after so many seconds."""
-    until = time.perf_counter() + within
+def wait_for_exit(pid: int, seconds: float) -> int | None:
+    """The exit status of a child, or None if it still runs after so many seconds."""
+    end = time.perf_counter() + seconds
     while True:
-        found, status = os.waitpid(pid, os.WNOHANG)
-        if found or time.perf_counter() >= until:
-            return status if found else None
+        exited, status = os.waitpid(pid, os.WNOHANG)
+        if exited or time.perf_counter() >= end:
+            return status if exited else None
         time.sleep(0.01)
 
 
-def kill_and_go_on(work: Work, kills: int, kind: str) -> int:
-    """Until so many kills were done and the last work is finished; how many things were not as they should be."""
-    rng, done, inside, finished, wrong = random.Random(0), 0, 0, 0, 0
-    with tempfile.TemporaryDirectory() as name:
-        whole, seconds = undisturbed(work, Path(name) / "whole")
-        print(f"undisturbed: {seconds:.1f} s, {len(whole)} files and records", flush=True)
-        while done < kills or not finished:
-            root = Path(name) / f"run{finished}"
-            while True:
-                pid = child(work, root)
-                status = ended(pid, rng.uniform(0.1, seconds) if done < kills else math.inf)
-                if status is None and done % 4 == 3:
-                    wait_for_a_write(root)
-                    status = ended(pid, 0)
-                if status is not None:
-                    assert status == 0, "work that was gone on with failed"
-                    break
-                os.kill(pid, getattr(signal, kind))
-                os.waitpid(pid, 0)
-                done += 1
-                inside += writing(root)
-                wrong += differing(work.made(root), whole, "at a kill")
-            finished += 1
-            wrong += differing(work.made(root), whole, "at the end") + (
-                work.made(root).keys() != whole.keys()
-            )
-            print(
-                f"{done} kills, {inside} of them inside a write; {finished} finished, {wrong} with other bytes",
-                flush=True,
-            )
-    return wrong
+class Killer:
+    """Kills a task at random moments, resumes it, and compares its files with an uninterrupted run."""
+
+    def __init__(self, task: Task, folder: Path, kills: int, kind: str) -> None:
+        self.task, self.folder, self.kills = task, folder, kills
+        self.signal = getattr(signal, kind)
+        self.random = random.Random(0)
+        self.killed, self.inside_a_write, self.finished, self.differences = 0, 0, 0, 0
+        self.expected, self.seconds = uninterrupted(task, folder / "uninterrupted")
+        print(f"uninterrupted: {self.seconds:.1f} s, {len(self.expected)} files and manifests", flush=True)
+
+    def run(self) -> int:
+        """Run the task in new folders until it was killed often enough; returns the number of differences."""
+        while self.killed < self.kills or not self.finished:
+            self._run_to_the_end(self.folder / f"run{self.finished}")
+        return self.differences
+
+    def _run_to_the_end(self, root: Path) -> None:
+        while not self._finishes(root):
+            self.killed += 1
+            self.inside_a_write += is_writing(root)
+            self.differences += differences(self.task.published(root), self.expected, "at a kill")
+        self.finished += 1
+        published = self.task.published(root)
+        self.differences += differences(published, self.expected, "at the end")
+        self.differences += published.keys() != self.expected.keys()
+        print(f"{self.killed} kills, {self.inside_a_write} of them inside a write; ", end="")
+        print(f"{self.finished} finished, {self.differences} differences", flush=True)
+
+    def _finishes(self, root: Path) -> bool:
+        """Start or resume the task; kill it at a random moment unless it was killed often enough."""
+        pid = fork(self.task, root)
+        limit = self.random.uniform(0.1, self.seconds) if self.killed < self.kills else math.inf
+        status = wait_for_exit(pid, limit)
+        if status is None and self.killed % 4 == 3:
+            wait_for_a_write(root)
+            status = wait_for_exit(pid, 0)
+        if status is None:
+            os.kill(pid, self.signal)
+            os.waitpid(pid, 0)
+            return False
+        assert status == 0, "the resumed task failed"
+        return True
 
 
-def differing(made: dict[str, bytes], whole: dict[str, bytes], when: str) -> int:
-    """How many things have other bytes than in undisturbed work; they are named."""
-    others = [name for name, content in made.items() if whole.get(name) != content]
-    if others:
-        print(f"{when}: {', '.join(others)}", flush=True)
-    return len(others)
+def differences(published: dict[str, bytes], expected: dict[str, bytes], when: str) -> int:
+    """Number of files with other bytes than in the uninterrupted run; prints their names."""
+    names = [name for name, content in published.items() if expected.get(name) != content]
+    if names:
+        print(f"{when}: {', '.join(names)}", flush=True)
+    return len(names)
 
 
 def main() -> int:
-    """Kill, go on, compare."""
+    """Kill, resume, compare; the exit code is 1 if anything differs."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("work", choices=WORKS)
+    parser.add_argument("task", choices=TASKS)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--signal", default="SIGKILL")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     for name in LIBRARIES:
         importlib.import_module(name)
-    return int(kill_and_go_on(WORKS[asked.work], asked.kills, asked.signal) > 0)
+    with tempfile.TemporaryDirectory() as folder:
+        killer = Killer(TASKS[arguments.task], Path(folder), arguments.kills, arguments.signal)
+        return int(killer.run() > 0)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Peak memory of labelling by the number of images: ``python -m vdm_pipeline_tests.benchmarks.label_memory``.
+"""Peak memory of labelling by number of images: ``python -m vdm_pipeline_tests.benchmarks.label_memory``.
 
-Each number runs in a process of its own, from the archive on disk to the table of labels on disk, with the embedded model.
+Each number runs in its own process, from the archive on disk to the table of labels on disk, with the
+embedded model.
 """
 
 import subprocess
@@ -28,10 +29,8 @@ def label(n: int, folder: Path) -> None:
     archive, labelling = noise(n, SIZE, folder), load_profile("demo").labelling
     labeller = ZeroShot(resolve_model(labelling.model), torch.device("cpu"))
     embed_archive(archive, labeller.embed, folder / "embeddings", lambda done, total: None)
-    text, embeddings = (
-        labeller.encode_prompts(labelling.prompts),
-        partial(read_embeddings, folder / "embeddings"),
-    )
+    text = labeller.encode_prompts(labelling.prompts)
+    embeddings = partial(read_embeddings, folder / "embeddings")
     table, _ = label_archive(archive, embeddings, text, labeller.scale, labelling, ("a", "b"))
     write_csv(folder / "labels.csv", table)
     print(peak_resident_mb())

@@ -1,9 +1,10 @@
-"""A Ray cluster against the local engine: ``python -m vdm_pipeline_tests.benchmarks.ray_pool {label,draw} [--images 80000] [--rounds 3]``.
+"""Ray against the local engine: ``python -m vdm_pipeline_tests.benchmarks.ray_pool {label,generate}``.
 
-The embedded models, two cores: one process of two threads, two processes that accelerate starts (drawing alone), and two Ray workers
-of one thread on a cluster that is started for the job. Each in a process of its own, in turn; seconds count all but Python's start
-and imports, and so the cluster's start too. Peak memory is that of the process that asked, without its workers', which for Ray is
-told for a tenth of the images as well.
+The embedded models on two cores: one process with two threads, two processes that accelerate starts
+(generation only), and two Ray workers with one thread each on a cluster that is started for the job. Each
+runs in its own process, and they alternate. The time excludes Python's start and imports, and includes the
+start of the cluster. Peak memory is that of the main process without its workers; for Ray it is also measured
+with a tenth of the images.
 """
 
 import argparse
@@ -31,45 +32,43 @@ from vdm_pipeline.stages.labelling.embedding_job import EmbeddingJob, embed_imag
 from vdm_pipeline.stages.models.pins import EMBEDDED
 
 RAY = {"engine": "ray", "ray": {"workers": 2}}
-WAYS: dict[str, dict[str, Any]] = {
+ENGINES: dict[str, dict[str, Any]] = {
     "one process": {},
     "two processes": {"num_processes": 2},
     "Ray, two workers": RAY,
 }
 RENDERED = 1000
+"""Different X-rays in the archive; they are repeated."""
 
 
 def archive(path: Path, images: int) -> Path:
-    """So many images of 64 pixels, a thousand films over and over."""
+    """Write an archive of images of 64 pixels, unless it exists."""
     if not path.is_file():
-        films = render(1, np.arange(RENDERED), np.arange(RENDERED) % 2 == 1, 64)
+        rendered = render(1, np.arange(RENDERED), np.arange(RENDERED) % 2 == 1, 64)
         counts = {"train": images - 128, "val": 64, "test": 64}
-        arrays = {}
+        arrays: dict[str, np.ndarray] = {}
         for split, n in counts.items():
             rows = np.arange(n) % RENDERED
-            arrays |= {
-                f"{split}_images": films[rows],
-                f"{split}_labels": (rows % 2).astype(np.uint8)[:, None],
-            }
+            arrays[f"{split}_images"] = rendered[rows]
+            arrays[f"{split}_labels"] = (rows % 2).astype(np.uint8)[:, None]
         write_npz(path, arrays)
     return path
 
 
 def label(profile: Profile, folder: Path, images: int) -> float:
-    """Seconds of the embedding of the archive in the folder above."""
-    path = folder.parent / f"films_{images}.npz"
+    """Seconds to embed the archive in the parent folder."""
+    path = folder.parent / f"xrays_{images}.npz"
     own = {"channels": 1, "sha256": file_sha256(path), "licence": "none"}
-    data = Data.model_validate({"dataset": "films", "size": 64, "source": "file", "own": own})
-    job = EmbeddingJob(
-        path, data, profile.classes.names, EMBEDDED / "clip", folder / "embeddings", profile.execution
-    )
-    begun = time.perf_counter()
+    data = Data.model_validate({"dataset": "xrays", "size": 64, "source": "file", "own": own})
+    out = folder / "embeddings"
+    job = EmbeddingJob(path, data, profile.classes.names, EMBEDDED / "clip", out, profile.execution)
+    start = time.perf_counter()
     embed_images(job, lambda line: None, lambda *counts: None)
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
-def draw(profile: Profile, folder: Path, images: int) -> float:
-    """Seconds of an arm of so many images."""
+def generate_arm(profile: Profile, folder: Path, images: int) -> float:
+    """Seconds to generate an arm."""
     generation = profile.generation.model_copy(update={"per_class": images // 2})
     arm = main_arm(profile, EMBEDDED / "sd", EMBEDDED / "lcm_lora", None)
     job = Job(
@@ -78,75 +77,72 @@ def draw(profile: Profile, folder: Path, images: int) -> float:
         folder=folder / "images",
         execution=profile.execution,
     )
-    begun = time.perf_counter()
+    start = time.perf_counter()
     generate(job, lambda line: None, lambda *counts: None)
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
-WORK = {"label": label, "draw": draw}
+JOBS = {"label": label, "generate": generate_arm}
 
 
-def one(what: str, way: str, folder: Path, images: int) -> dict[str, float]:
-    """One way, in this process."""
+def run_here(job: str, engine: str, folder: Path, images: int) -> dict[str, float]:
+    """Run a job with an engine in this process."""
     values = load_profile("demo").model_dump(mode="json")
-    values["execution"] |= WAYS[way]
+    values["execution"] |= ENGINES[engine]
     with tempfile.TemporaryDirectory(dir=folder) as out:
-        seconds = WORK[what](Profile.model_validate_json(json.dumps(values)), Path(out), images)
+        profile = Profile.model_validate_json(json.dumps(values))
+        seconds = JOBS[job](profile, Path(out), images)
     return {"seconds": seconds, "peak_mb": peak_resident_mb()}
 
 
-def measured(what: str, way: str, folder: Path, images: int) -> dict[str, float]:
-    """The same in a process of its own."""
-    if what == "label":
-        archive(folder / f"films_{images}.npz", images)
-    threads = {} if way == "one process" else {"OMP_NUM_THREADS": "1"}
-    command = [
-        sys.executable,
-        "-m",
-        __spec__.name,
-        what,
-        "--images",
-        str(images),
-        "--way",
-        way,
-        "--folder",
-        str(folder),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
+def run_in_process(job: str, engine: str, folder: Path, images: int) -> dict[str, float]:
+    """Run a job with an engine in a new process."""
+    if job == "label":
+        archive(folder / f"xrays_{images}.npz", images)
+    threads = {} if engine == "one process" else {"OMP_NUM_THREADS": "1"}
+    options = ["--images", str(images), "--engine", engine, "--folder", str(folder)]
+    command = [sys.executable, "-m", __spec__.name, job, *options]
+    result = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def compare(job: str, images: int, rounds: int) -> None:
+    """Print time and peak memory of every engine, and of Ray with a tenth of the images."""
+    engines = [engine for engine in ENGINES if job == "generate" or engine != "two processes"]
+    results: dict[str, list[dict[str, float]]] = {engine: [] for engine in engines}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(rounds):
+            for engine in engines:
+                results[engine].append(run_in_process(job, engine, Path(folder), images))
+        few = run_in_process(job, "Ray, two workers", Path(folder), images // 10)
+    print(f"{job}: {images} images of 64 pixels, median of {rounds}")
+    baseline = [row["seconds"] for row in results["one process"]]
+    for engine, rows in results.items():
+        seconds = [row["seconds"] for row in rows]
+        ratio = statistics.median(np.divide(seconds, baseline))
+        peak = statistics.median(row["peak_mb"] for row in rows)
+        times = f"{statistics.median(seconds):7.1f} s, {ratio:.2f} x one process"
+        print(f"  {engine:18} {times}, peak {peak:.0f} MB")
+    print(f"  Ray, {images // 10} images: {few['seconds']:.1f} s, peak {few['peak_mb']:.0f} MB")
 
 
 def main() -> None:
-    """All ways in turn, and Ray's with a tenth of the images."""
+    """Compare the engines, or run one of them in this process."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=sorted(WORK))
+    parser.add_argument("job", choices=sorted(JOBS))
     parser.add_argument("--images", type=int)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--way", choices=sorted(WAYS), help="this way alone, once, in this process")
-    parser.add_argument("--folder", type=Path, help="where it works")
-    asked = parser.parse_args()
-    if asked.way:
-        print(json.dumps(one(asked.what, asked.way, asked.folder, asked.images)))
-        return
-    images = asked.images or {"label": 80_000, "draw": 2_560}[asked.what]
-    ways = [way for way in WAYS if asked.what == "draw" or way != "two processes"]
-    with tempfile.TemporaryDirectory() as name:
-        found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
-        for _ in range(asked.rounds):
-            for way in ways:
-                found[way].append(measured(asked.what, way, Path(name), images))
-        few = measured(asked.what, "Ray, two workers", Path(name), images // 10)
-    print(f"{asked.what}: {images} images of 64 pixels, median of {asked.rounds}")
-    for way, rounds in found.items():
-        seconds, peak = (statistics.median(row[key] for row in rounds) for key in ("seconds", "peak_mb"))
-        ratio = statistics.median(
-            mine["seconds"] / its["seconds"] for mine, its in zip(rounds, found["one process"], strict=True)
-        )
-        print(f"  {way:18} {seconds:7.1f} s, {ratio:.2f} x one process, peak {peak:.0f} MB")
-    print(f"  Ray, {images // 10} images: {few['seconds']:.1f} s, peak {few['peak_mb']:.0f} MB")
+    parser.add_argument("--engine", choices=sorted(ENGINES), help="only this engine, once, in this process")
+    parser.add_argument("--folder", type=Path, help="working folder")
+    arguments = parser.parse_args()
+    images = arguments.images or {"label": 80_000, "generate": 2_560}[arguments.job]
+    if arguments.engine:
+        print(json.dumps(run_here(arguments.job, arguments.engine, arguments.folder, images)))
+    else:
+        compare(arguments.job, images, arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The same losses as diffusers' script: ``python -m vdm_pipeline_tests.benchmarks.same_maths train_text_to_image_lora.py``.
+"""Our losses and those of diffusers' script: ``python -m vdm_pipeline_tests.benchmarks.same_maths SCRIPT``.
 
-A copy of the script is given our initial adapter and, at every step, our images, posterior noise, diffusion noise and
-timesteps, and its one fault that acts on a loss is set right: it clips the gradients of an iterator that is spent. It encodes
-image and text by itself. It runs as it stands otherwise, and the losses of its steps are compared with ours.
-It needs the package datasets.
+SCRIPT is ``train_text_to_image_lora.py``. A copy of it gets our initial adapter and, at every step, our
+images, posterior noise, diffusion noise and timesteps. One bug of the script that affects losses is fixed: it
+clips the gradients of an iterator that is exhausted. It encodes image and text by itself. Everything else is
+unchanged, and the losses of its steps are compared with ours. It needs the package datasets.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from vdm_pipeline_tests.benchmarks.training import run_script, small_session, wr
 
 STEPS, BATCH = 50, 4
 NORM = 0.005
-"""Small enough that most gradients are clipped."""
+"""Maximum norm of gradients, so small that most are clipped."""
 GAMMA = 5.0
 
 EDITS = [
@@ -29,12 +29,15 @@ EDITS = [
     (r"^( +)text_encoder = CLIPTextModel", r"\1tokenizer.model_max_length = 77\n\g<0>"),
     (
         r"^( +)unet\.add_adapter\(.*\)$",
-        r"\g<0>\n\1from safetensors.torch import load_file\n\1given = load_file(os.path.join(args.output_dir, '..', 'given.safetensors'))"
-        r"\n\1for name, value in unet.named_parameters():\n\1    if name in given: value.data.copy_(given[name])",
+        r"\g<0>\n\1from safetensors.torch import load_file"
+        r"\n\1given = load_file(os.path.join(args.output_dir, '..', 'given.safetensors'))"
+        r"\n\1for name, value in unet.named_parameters():"
+        r"\n\1    if name in given: value.data.copy_(given[name])",
     ),
     (
         r"^( +)latents = vae\.encode\(.*$",
-        r"\1rows = given[f'{global_step}/rows'].tolist()\n\1batch = collate_fn([train_dataset[row] for row in rows])"
+        r"\1rows = given[f'{global_step}/rows'].tolist()"
+        r"\n\1batch = collate_fn([train_dataset[row] for row in rows])"
         r"\n\1posterior = vae.encode(batch['pixel_values']).latent_dist"
         r"\n\1latents = posterior.mean + posterior.std * given[f'{global_step}/posterior']",
     ),
@@ -44,17 +47,17 @@ EDITS = [
 ]
 
 
-def mended(script: Path, copy: Path) -> None:
-    """Write the copy. Each edit must find its one place."""
+def write_edited(script: Path, copy: Path) -> None:
+    """Write an edited copy of the script. The pattern of each edit must match once."""
     text = script.read_text()
     for pattern, replacement in EDITS:
-        text, found = re.subn(pattern, replacement, text, flags=re.M)
-        assert found == 1, f"the script is not as it was: {pattern} was found {found} times"
+        text, count = re.subn(pattern, replacement, text, flags=re.M)
+        assert count == 1, f"the script has changed: {pattern} matches {count} times"
     copy.write_text(text)
 
 
 def ours(root: Path, gamma: float | None) -> list[float]:
-    """Our losses; what a step was given is written for the script."""
+    """Our losses; writes the inputs of each step for the script."""
     session = small_session(EMBEDDED / "sd", root, 64, BATCH)
     training = session.job.training.model_copy(
         update={"max_grad_norm": NORM, "lr_scheduler": "constant", "lr_warmup_steps": 0, "snr_gamma": gamma}
@@ -72,17 +75,16 @@ def ours(root: Path, gamma: float | None) -> list[float]:
         losses.append(float(loss) / BATCH)
         clipped += float(norm) > NORM
     save_file(given, root / "given.safetensors")
-    print(
-        f"ours: {STEPS} steps of {BATCH} images, {clipped} gradients clipped, loss {losses[0]:.4f} to {losses[-1]:.4f}"
-    )
+    print(f"ours: {STEPS} steps of {BATCH} images, {clipped} gradients clipped, ", end="")
+    print(f"loss {losses[0]:.4f} to {losses[-1]:.4f}")
     return losses
 
 
-def theirs(script: Path, root: Path, gamma: float | None) -> list[float]:
-    """The losses that the mended copy prints."""
-    mended(script, root / "mended.py")
+def of_script(script: Path, root: Path, gamma: float | None) -> list[float]:
+    """The losses that the edited script prints."""
+    write_edited(script, root / "edited.py")
     training = load_profile("demo").training
-    options = {
+    options: dict[str, object] = {
         "train_batch_size": BATCH,
         "max_train_steps": STEPS,
         "learning_rate": training.learning_rate,
@@ -90,29 +92,28 @@ def theirs(script: Path, root: Path, gamma: float | None) -> list[float]:
         "max_grad_norm": NORM,
         "lr_warmup_steps": 0,
     }
-    options |= {"snr_gamma": gamma} if gamma else {}
-    told, errors = run_script(root / "mended.py", EMBEDDED / "sd", root, 64, options)
-    losses = [float(line.split()[1]) for line in told if line.startswith("LOSS")]
+    if gamma:
+        options["snr_gamma"] = gamma
+    output, errors = run_script(root / "edited.py", EMBEDDED / "sd", root, 64, options)
+    losses = [float(line.split()[1]) for line in output if line.startswith("LOSS")]
     assert len(losses) == STEPS, errors
     return losses
 
 
 def main() -> int:
-    """Compare, without and with min-SNR weights; not 0 if a loss differs by more than 1e-5 of itself."""
+    """Compare without and with min-SNR weights; the exit code is 1 if a relative difference is above 1e-5."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("script", type=Path)
-    asked, worst = parser.parse_args(), 0.0
+    script, worst = parser.parse_args().script, 0.0
     for gamma in (None, GAMMA):
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
             write_images(root / "images", 64)
-            pairs = zip(ours(root, gamma), theirs(asked.script, root, gamma), strict=True)
-            relative = [abs(mine - other) / other for mine, other in pairs]
+            pairs = zip(ours(root, gamma), of_script(script, root, gamma), strict=True)
+            relative = [abs(our_loss - loss) / loss for our_loss, loss in pairs]
         largest = max(relative)
-        print(
-            f"min-SNR gamma {gamma}: largest relative difference {largest:.1e}, at step {relative.index(largest)}",
-            flush=True,
-        )
+        step = relative.index(largest)
+        print(f"min-SNR gamma {gamma}: largest relative difference {largest:.1e}, at step {step}", flush=True)
         worst = max(worst, largest)
     return int(worst > 1e-5)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vdm_pipeline.io.hashing import folder_digest
+from vdm_pipeline.io.hashing import digest, folder_digest
 
 
 @pytest.fixture
@@ -40,3 +40,10 @@ def test_digest_ignores_cards_and_hidden_files(folder):
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__/x.pyc").write_text("x")
     assert folder_digest(folder) == original
+
+
+def test_digests_of_a_known_file(tmp_path):
+    (tmp_path / "f").write_bytes(b"abc")
+    sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert digest(tmp_path / "f", "md5") == "900150983cd24fb0d6963f7d28e17f72"
+    assert digest(tmp_path / "f", "sha256") == sha256

@@ -1,1 +1,1 @@
-"""The real models' architectures with random weights, in their repositories' layout, and the large profile run on them."""
+"""Runs the large profile with random weights in the architectures and layouts of the real models."""

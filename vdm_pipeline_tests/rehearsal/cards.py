@@ -1,8 +1,10 @@
-"""What the large profile takes and gives on a GPU, and on smaller ones: ``python -m vdm_pipeline_tests.rehearsal.cards FOLDER``.
+"""Speed and memory of the large profile on GPUs: ``python -m vdm_pipeline_tests.rehearsal.cards FOLDER``.
 
-FOLDER is that of the rehearsal. Labels, draws and trains at the profile's own sizes and batches, with random weights, in a process of
-its own for each row: on the whole GPU, compiled, in fp16, and with no more memory than cards of 4 to 24 GB leave to torch, where only
-memory counts, as a smaller card is slower too. A row with fewer images at a time than were asked for did not hold them, and went on.
+FOLDER is that of the rehearsal. Labels, generates and trains with the profile's own sizes and batches and
+with random weights. Each row of the result has its own process: the whole GPU, compiled, in fp16, and with
+only the memory that GPUs of 4 to 24 GB leave to torch. Of the latter only the memory counts, because a
+smaller GPU is slower, too. If a batch did not fit, it was halved, and the row has the smaller batch and the
+log line.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,164 +42,164 @@ from vdm_pipeline.stages.training.loop import train
 from vdm_pipeline.stages.training.mfu import peak_flops
 
 CONTEXT_GB = 0.6
-"""What CUDA itself takes of a card."""
+"""Memory of a GPU that CUDA itself uses."""
 ROWS: list[dict[str, Any]] = [{}, {"compile": True}, {"half": True}, *({"card": gb} for gb in (4, 8, 16, 24))]
-TRAINED = 40
+TRAINING_STEPS = 40
 
 
-def model(folder: Path, name: str) -> Path:
-    """The repository that the rehearsal wrote."""
-    return folder / "repositories" / name.replace("/", "--")
+@dataclass(frozen=True)
+class Rehearsal:
+    """The rehearsal's folder and profile, and where they run."""
+
+    folder: Path
+    profile: Profile
+    device: torch.device
+    dtype: torch.dtype
+
+    @classmethod
+    def open(cls, folder: Path, row: dict[str, Any]) -> "Rehearsal":
+        """The rehearsal with the settings of a row."""
+        profile, device = load_profile(str(folder / "project/rehearsal.toml")), pick_device("auto")
+        execution = profile.execution.model_copy(update={"compile": row.get("compile", False)})
+        dtype = torch.float16 if row.get("half") else pick_dtype(device)
+        return cls(folder, profile.model_copy(update={"execution": execution}), device, dtype)
+
+    def model(self, name: str) -> Path:
+        """The repository that the rehearsal wrote."""
+        return self.folder / "repositories" / name.replace("/", "--")
+
+    def peak_gb(self) -> float:
+        """Peak GPU memory."""
+        return round((device_peak_mb(self.device) or 0) / 1024, 2)
+
+    def timed(self, work: Callable[[], int]) -> dict[str, Any]:
+        """Images per second of ``work``, which returns their number, and the peak memory."""
+        reset_device_peak(self.device)
+        start = time.perf_counter()
+        images = work()
+        rate = images / (time.perf_counter() - start)
+        return {"images_per_s": round(rate, 2), "peak_gb": self.peak_gb()}
 
 
-def timed(device: torch.device, work: Callable[[], int]) -> dict[str, float]:
-    """Images a second of ``work``, which counts them, and the GPU's peak, GB."""
-    begun = time.perf_counter()
-    images = work()
-    rate = images / (time.perf_counter() - begun)
-    return {"images_per_s": round(rate, 2), "peak_gb": round((device_peak_mb(device) or 0) / 1024, 2)}
+def label(rehearsal: Rehearsal, images: int) -> dict[str, Any]:
+    """Embed random images with the labeller's image tower."""
+    path = next((rehearsal.folder / "hub/assets").rglob(f"{TEXT}/config.json")).parents[1]
+    labeller = ZeroShot(path, rehearsal.device)
+    noise = np.random.default_rng(0).integers(0, 256, (images, 224, 224), np.uint8)
+    batch = rehearsal.profile.execution.label_batch_size
+    labeller.embed(noise[:batch], batch)
+    return rehearsal.timed(lambda: len(labeller.embed(noise, batch)))
 
 
-def label(folder: Path, profile: Profile, device: torch.device, images: int) -> dict[str, Any]:
-    """The labeller's image tower over random pictures."""
-    place = next((folder / "hub/assets").rglob(f"{TEXT}/config.json")).parents[1]
-    labeller, pictures = (
-        ZeroShot(place, device),
-        np.random.default_rng(0).integers(0, 256, (images, 224, 224), np.uint8),
-    )
-    batch = profile.execution.label_batch_size
-    labeller.embed(pictures[:batch], batch)
-    reset_device_peak(device)
-    return timed(device, lambda: len(labeller.embed(pictures, batch)))
-
-
-def sample_step(
-    folder: Path, profile: Profile, device: torch.device, dtype: torch.dtype, images: int
-) -> dict[str, Any]:
-    """The baseline's arm, PNGs and all; the first group, which waits for the models, does not count."""
+def generate(rehearsal: Rehearsal, images: int) -> dict[str, Any]:
+    """Generate the baseline with its PNGs. The first batch loads the models and does not count."""
+    profile = rehearsal.profile
     generation = profile.generation.model_copy(update={"per_class": images // 2})
-    arm = main_arm(
-        profile, model(folder, profile.training.base.id), model(folder, profile.generation.lcm_lora.id), None
-    )
+    base, lcm_lora = (rehearsal.model(pin.id) for pin in (profile.training.base, profile.generation.lcm_lora))
     lines: list[str] = []
     with tempfile.TemporaryDirectory() as out:
         job = Job(
-            arm=arm,
+            arm=main_arm(profile, base, lcm_lora, None),
             samples=tuple(plan(profile.classes, generation)),
             folder=Path(out),
             execution=profile.execution,
         )
-        generator, groups = ImageGenerator(job, device, dtype, lines.append), job.groups()
-        generator.generate(groups[:1], lambda *counts: None)
-        reset_device_peak(device)
+        generator = ImageGenerator(job, rehearsal.device, rehearsal.dtype, lines.append)
+        first, *groups = job.groups()
+        generator.generate([first], lambda *counts: None)
 
         def work() -> int:
-            generator.generate(groups[1:], lambda *counts: None)
-            return sum(map(len, groups[1:]))
+            generator.generate(groups, lambda *counts: None)
+            return sum(map(len, groups))
 
-        return timed(device, work) | {
-            "at_a_time": generator._sampler.adaptive_batch.batch_size,
-            "said": lines,
-        }
+        result = rehearsal.timed(work)
+    return result | {"batch_size": generator._sampler.adaptive_batch.batch_size, "log": lines}
 
 
-def learn(folder: Path, profile: Profile, root: Path, device: torch.device) -> dict[str, Any]:
-    """Training steps, from their log's last row; speed without what came before the last quarter."""
-    subset = Project(profile, Store(root)).paths("lora_subset")
-    lines: list[str] = []
-    with tempfile.TemporaryDirectory() as out:
-        job = TrainingJob(
-            base=model(folder, profile.training.base.id),
-            subset=subset["folder"],
-            held_out=subset["held_out"],
-            cache=Path(out) / "cache",
-            state=Path(out) / "state",
-            out=Path(out) / "lora",
-            training=profile.training.model_copy(
-                update={"max_train_steps": TRAINED, "batch_size": load_profile("sd15").training.batch_size}
-            ),
-            execution=profile.execution.model_copy(
-                update={"log_every": TRAINED // 4, "checkpoint_every": TRAINED}
-            ),
-            metadata={},
-        )
-        job.out.mkdir()
-        reset_device_peak(device)
-        train(job, lines.append)
-        last = (job.out / "training_log.csv").read_text().splitlines()
-    row = dict(zip(last[0].split(","), last[-1].split(","), strict=True))
-    said = [line for line in lines if "memory" in line and line.startswith("out")]
-    named = {"images_per_s": "images_per_s", "share": "mfu"}
-    return {key: round(float(row[name]), 3) for key, name in named.items()} | {
-        "peak_gb": round((device_peak_mb(device) or 0) / 1024, 2),
-        "said": said,
-    }
-
-
-def one(folder: Path, asked: dict[str, Any], images: int) -> dict[str, Any]:
-    """One row."""
-    root = folder / "project"
-    profile, device = load_profile(str(root / "rehearsal.toml")), pick_device("auto")
-    compiled = profile.execution.model_copy(update={"compile": asked.get("compile", False)})
-    profile = profile.model_copy(update={"execution": compiled})
-    dtype = torch.float16 if asked.get("half") else pick_dtype(device)
-    if "card" in asked:
-        total = torch.cuda.get_device_properties(device).total_memory / 2**30
-        torch.cuda.set_per_process_memory_fraction((asked["card"] - CONTEXT_GB) / total)
-    found: dict[str, Any] = {"asked": asked, "device": device_name(device), "dtype": str(dtype)}
-    found["matmul_tflops"] = 0 if "card" in asked else round(peak_flops(device, dtype) / 1e12, 1)
-    found["draw"] = sample_step(folder, profile, device, dtype, images)
-    torch.cuda.empty_cache()
-    if not asked.get("half"):
-        found["learn"] = learn(folder, profile, root, device)
-    torch.cuda.empty_cache()
-    if not asked.get("compile") and not asked.get("half"):
-        found["label"] = label(folder, profile, device, 16 * images)
-    return found
-
-
-def spawn(folder: Path, asked: dict[str, Any], images: int) -> None:
-    """One row, in a process of its own, printed as a line of JSON, or the end of what it said when it failed."""
-    command = [
-        sys.executable,
-        "-m",
-        __spec__.name,
-        str(folder),
-        "--images",
-        str(images),
-        "--row",
-        json.dumps(asked),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    print(
-        done.stdout.strip() if done.returncode == 0 else f"{asked} failed: {done.stderr[-1500:]}", flush=True
+def training_job(rehearsal: Rehearsal, out: Path) -> TrainingJob:
+    """A training on the rehearsal's subset with the batch size of sd15."""
+    profile = rehearsal.profile
+    subset = Project(profile, Store(rehearsal.folder / "project")).paths("lora_subset")
+    batch_size = load_profile("sd15").training.batch_size
+    training = {"max_train_steps": TRAINING_STEPS, "batch_size": batch_size}
+    execution = {"log_every": TRAINING_STEPS // 4, "checkpoint_every": TRAINING_STEPS}
+    return TrainingJob(
+        base=rehearsal.model(profile.training.base.id),
+        subset=subset["folder"],
+        held_out=subset["held_out"],
+        cache=out / "cache",
+        state=out / "state",
+        out=out / "lora",
+        training=profile.training.model_copy(update=training),
+        execution=profile.execution.model_copy(update=execution),
+        metadata={},
     )
 
 
+def learn(rehearsal: Rehearsal) -> dict[str, Any]:
+    """Train, and return the speed in the last row of the log, which is that of the last quarter."""
+    lines: list[str] = []
+    with tempfile.TemporaryDirectory() as out:
+        job = training_job(rehearsal, Path(out))
+        job.out.mkdir()
+        reset_device_peak(rehearsal.device)
+        train(job, lines.append)
+        head, *_, last = (job.out / "training_log.csv").read_text().splitlines()
+    row = dict(zip(head.split(","), last.split(","), strict=True))
+    figures = {key: round(float(row[key]), 3) for key in ("images_per_s", "mfu")}
+    log = [line for line in lines if line.startswith("out of memory")]
+    return {**figures, "peak_gb": rehearsal.peak_gb(), "log": log}
+
+
+def run_here(folder: Path, row: dict[str, Any], images: int) -> dict[str, Any]:
+    """Measure one row in this process."""
+    rehearsal = Rehearsal.open(folder, row)
+    device, dtype = rehearsal.device, rehearsal.dtype
+    result: dict[str, Any] = {"row": row, "device": device_name(device), "dtype": str(dtype)}
+    if "card" in row:
+        total = torch.cuda.get_device_properties(device).total_memory / 2**30
+        torch.cuda.set_per_process_memory_fraction((row["card"] - CONTEXT_GB) / total)
+    else:
+        result["matmul_tflops"] = round(peak_flops(device, dtype) / 1e12, 1)
+    result["generate"] = generate(rehearsal, images)
+    torch.cuda.empty_cache()
+    if not row.get("half"):
+        result["train"] = learn(rehearsal)
+    torch.cuda.empty_cache()
+    if not row.get("compile") and not row.get("half"):
+        result["label"] = label(rehearsal, 16 * images)
+    return result
+
+
+def run_in_process(folder: Path, row: dict[str, Any], images: int) -> None:
+    """Measure one row in a new process; prints a line of JSON, or the end of the errors."""
+    options = ["--images", str(images), "--row", json.dumps(row)]
+    command = [sys.executable, "-m", __spec__.name, str(folder), *options]
+    result = subprocess.run(command, capture_output=True, text=True)
+    failed = f"{row} failed: {result.stderr[-1500:]}"
+    print(result.stdout.strip() if result.returncode == 0 else failed, flush=True)
+
+
 def main() -> None:
-    """The rows that are timed one after the other, then those of the small cards together."""
+    """Measure the timed rows one after the other, then those of the small GPUs in parallel."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument(
-        "--images", type=int, default=288, help="images that are drawn; 16 times as many are labelled"
-    )
-    parser.add_argument("--row", type=json.loads, help="this row alone, in this process")
-    asked = parser.parse_args()
-    if asked.row is not None:
-        print(json.dumps(one(asked.folder.resolve(), asked.row, asked.images)))
+    help_images = "images to generate; 16 times as many are labelled"
+    parser.add_argument("--images", type=int, default=288, help=help_images)
+    parser.add_argument("--row", type=json.loads, help="only this row, in this process")
+    arguments = parser.parse_args()
+    folder, images = arguments.folder.resolve(), arguments.images
+    if arguments.row is not None:
+        print(json.dumps(run_here(folder, arguments.row, images)))
         return
     for row in ROWS:
         if "card" not in row:
-            spawn(asked.folder, row, asked.images)
-    with ThreadPoolExecutor() as cards:
-        list(
-            cards.map(
-                lambda row: spawn(asked.folder, row, min(asked.images, 96)),
-                [row for row in ROWS if "card" in row],
-            )
-        )
+            run_in_process(folder, row, images)
+    with ThreadPoolExecutor() as pool:
+        small = [row for row in ROWS if "card" in row]
+        list(pool.map(lambda row: run_in_process(folder, row, min(images, 96)), small))
 
 
 if __name__ == "__main__":

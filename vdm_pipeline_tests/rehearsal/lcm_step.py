@@ -1,6 +1,7 @@
-"""One step of LCM and one decoding at the large profile's size: ``python -m vdm_pipeline_tests.rehearsal.lcm_step FOLDER [--batch 1]``.
+"""Time of an LCM step of the large profile: ``python -m vdm_pipeline_tests.rehearsal.lcm_step FOLDER``.
 
-FOLDER is that of the rehearsal. Seconds are medians; the share is of a matrix product's speed, measured in the same process.
+FOLDER is that of the rehearsal. Seconds are medians. The share is that of the speed of a large matrix
+product, which is measured in the same process. The decoding of an image is timed, too.
 """
 
 import argparse
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from vdm_pipeline.settings import load_profile
+from vdm_pipeline.settings import Profile, load_profile
 from vdm_pipeline.stages.generation.adapters import fuse, load_unet_with_adapters
 from vdm_pipeline.stages.generation.plan import Adapter
 from vdm_pipeline.stages.models.diffusion import load_component
@@ -22,19 +23,19 @@ ROUNDS = 5
 
 
 def seconds(device: torch.device, compute: Callable[[], object]) -> float:
-    """Median of five, after one to warm up."""
-    taken = []
+    """Median of five runs, after one to warm up."""
+    times = []
     for _ in range(ROUNDS + 1):
         wait_for(device)
-        begun = time.perf_counter()
+        start = time.perf_counter()
         compute()
         wait_for(device)
-        taken.append(time.perf_counter() - begun)
-    return statistics.median(taken[1:])
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
 
 
 def flops(base: Path, latents: torch.Tensor, texts: torch.Tensor) -> float:
-    """Of one pass of the UNet, 2 a multiply-add, counted without memory."""
+    """FLOP of one forward pass of the UNet, 2 per multiply-add, counted without allocating memory."""
     from diffusers import UNet2DConditionModel
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -42,6 +43,26 @@ def flops(base: Path, latents: torch.Tensor, texts: torch.Tensor) -> float:
         unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(base / "unet"))
         unet(torch.empty(latents.shape), 500, torch.empty(texts.shape), return_dict=False)
     return float(counter.get_total_flops())
+
+
+def load(folder: Path, profile: Profile, device: torch.device) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """The UNet with the fused LCM-LoRA, and the autoencoder."""
+    base, lcm = model_folders(folder, profile)
+    adapters, dtype = [Adapter("lcm", lcm, 1.0)], pick_dtype(device)
+    unet = load_unet_with_adapters(base, adapters)
+    fuse(unet, adapters)
+    vae = load_component(base, "vae", dtype)
+    return (
+        unet.to(device, dtype).to(memory_format=torch.channels_last),
+        vae.to(device).to(memory_format=torch.channels_last),
+    )
+
+
+def model_folders(folder: Path, profile: Profile) -> tuple[Path, Path]:
+    """The base and the LCM-LoRA that the rehearsal wrote."""
+    ids = profile.training.base.id, profile.generation.lcm_lora.id
+    base, lcm = (folder / "repositories" / name.replace("/", "--") for name in ids)
+    return base, lcm
 
 
 @torch.inference_mode()
@@ -53,31 +74,26 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--compile", action="store_true")
-    asked, profile = parser.parse_args(), load_profile("sd15")
-    base, lcm = (
-        asked.folder / "repositories" / pin.id.replace("/", "--")
-        for pin in (profile.training.base, profile.generation.lcm_lora)
-    )
-    device = pick_device("auto")
+    arguments, profile = parser.parse_args(), load_profile("sd15")
+    device, batch = pick_device("auto"), arguments.batch
     dtype, side = pick_dtype(device), profile.training.resolution // 8
-    adapters = [Adapter("lcm", lcm, 1.0)]
-    unet = load_unet_with_adapters(base, adapters)
-    fuse(unet, adapters)
-    unet = unet.to(device, dtype).to(memory_format=torch.channels_last)
-    vae = load_component(base, "vae", dtype).to(device).to(memory_format=torch.channels_last)
-    latents = torch.randn(asked.batch, 4, side, side).to(device, dtype)
-    texts = torch.randn(asked.batch, 77, unet.config.cross_attention_dim).to(device, dtype)
-    predict = torch.compile(unet) if asked.compile else unet
+    unet, vae = load(arguments.folder, profile, device)
+    latents = torch.randn(batch, 4, side, side).to(device, dtype)
+    texts = torch.randn(batch, 77, unet.config.cross_attention_dim).to(device, dtype)
+    predict = torch.compile(unet) if arguments.compile else unet
     step = seconds(device, lambda: predict(latents, 500, texts, return_dict=False))
     decoding = seconds(device, lambda: vae.decode(latents, return_dict=False))
+    base, _ = model_folders(arguments.folder, profile)
     work, peak = flops(base, latents, texts), peak_flops(device, dtype)
-    print(f"{device_facts(device)}, {asked.batch} images at {profile.training.resolution} px")
+    steps = profile.generation.num_inference_steps
+    print(f"{device_facts(device)}, {batch} images at {profile.training.resolution} px")
     print(
-        f"LCM step: {step:.3f} s, {work / 1e9:.0f} GFLOP, {work / step / peak:.2f} of a matrix product's {peak / 1e9:.0f} GFLOP a second"
+        f"LCM step: {step:.3f} s, {work / 1e9:.0f} GFLOP, {work / step / peak:.2f} of a large matmul's",
+        end=" ",
     )
-    image = (profile.generation.num_inference_steps * step + decoding) / asked.batch
+    print(f"{peak / 1e9:.0f} GFLOP/s")
     print(
-        f"decoding: {decoding:.3f} s; an image of {profile.generation.num_inference_steps} steps: {image:.2f} s"
+        f"decoding: {decoding:.3f} s; one image of {steps} steps: {(steps * step + decoding) / batch:.2f} s"
     )
     print(f"peak memory: {peak_memory_mb(device):.0f} MB")
 

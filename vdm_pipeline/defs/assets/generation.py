@@ -1,4 +1,4 @@
-"""`generated_images`, `baseline_images` and `extra_images`: one plan for all arms."""
+"""`generated_images`, `baseline_images` and `extra_images`: arms that share one plan."""
 
 import shutil
 import time
@@ -17,17 +17,24 @@ if TYPE_CHECKING:
     from vdm_pipeline.stages.generation.job import Job
     from vdm_pipeline.stages.generation.plan import Arm
 
+PREVIEW_IMAGES = 16
 
-@pipeline_asset(group="generation", kinds={"pytorch", "huggingface"}, gpus="one per process", supports_ray=True)
+
+@pipeline_asset(
+    group="generation", kinds={"pytorch", "huggingface"}, gpus="one per process", supports_ray=True
+)
 def generated_images(
     context: dg.AssetExecutionContext, project: Project, staging: Path, upstream: Upstream
 ) -> dict[str, Any]:
-    """Stable Diffusion with LCM-LoRA and our LoRA: what all of this is for.
+    """Synthetic images from Stable Diffusion with LCM-LoRA and our LoRA.
 
-    Settings: `[generation]`. Image i has a prompt, a seed and a record of its own, in its PNG and in `metadata.jsonl`. A larger
-    `per_class` draws the new images alone; a deleted or repainted one alone is drawn again.
+    Settings: `[generation]`. Each image has its own prompt and seed; both are recorded in its PNG and in
+    `metadata.jsonl`. Only missing images are generated: the new ones after `per_class` is raised, and those
+    that were deleted or edited.
     """
-    return _main_arm(context, project, staging / "generated_images", upstream["lora_weights"]["folder"])
+    return _generate_main_arm(
+        context, project, staging / "generated_images", upstream["lora_weights"]["folder"]
+    )
 
 
 @pipeline_asset(
@@ -40,103 +47,110 @@ def generated_images(
 def baseline_images(
     context: dg.AssetExecutionContext, project: Project, staging: Path, upstream: Upstream
 ) -> dict[str, Any]:
-    """The same prompts, seeds, steps and size with LCM-LoRA alone: what the base draws without our LoRA.
+    """The baseline: the same prompts, seeds, steps and size with LCM-LoRA, but without our LoRA.
 
-    It is made from no other asset, and late, so that a bad archive is told before anything is drawn.
+    It has no upstream assets. It starts with low priority, so that faults of the archive are reported first.
     """
-    return _main_arm(context, project, staging / "generated_images_no_fine_tuning", None)
+    return _generate_main_arm(context, project, staging / "generated_images_no_fine_tuning", None)
 
 
-@pipeline_asset(group="generation", kinds={"pytorch", "huggingface"}, gpus="one per process", supports_ray=True)
+@pipeline_asset(
+    group="generation", kinds={"pytorch", "huggingface"}, gpus="one per process", supports_ray=True
+)
 def extra_images(
     context: dg.AssetExecutionContext, project: Project, staging: Path, upstream: Upstream
 ) -> dict[str, Any]:
-    """The same prompts and seeds, a folder an arm of `generation.extra`: other schedulers, other weights of our LoRA.
+    """Arms of `generation.extra`: the same prompts and seeds with other schedulers or weights of our LoRA.
 
-    They show how much of a difference is the LoRA's, and how much LCM's, whose four steps cost variety.
+    Each arm has its own folder. The arms show how much of a difference is due to our LoRA, and how much to
+    LCM, whose few steps reduce diversity.
     """
     from vdm_pipeline.io.tables import write_json
     from vdm_pipeline.stages.generation.plan import extra_arm
-    from vdm_pipeline.stages.models.pins import resolve_model
 
-    folder, extra, generation = (
-        staging / "generated_images_extra",
-        project.profile.generation.extra,
-        project.profile.generation,
-    )
+    folder, extra = staging / "generated_images_extra", project.profile.generation.extra
+    published = project.paths("extra_images")["folder"]
+    base, lcm = _resolve_models(context, project)
+    metadata: dict[str, Any] = {}
     previews: list[str] = []
-    counts: dict[str, Any] = {}
-    base, lcm = (
-        resolve_model(pin, context.log.info) for pin in (project.profile.training.base, generation.lcm_lora)
-    )
-    for asked in extra:
-        arm = extra_arm(project.profile, asked, base, lcm, upstream["lora_weights"]["folder"])
-        facts = _draw(
-            context, project, folder / asked.name, arm, project.paths("extra_images")["folder"] / asked.name
-        )
-        previews.append(f"{asked.name}\n\n{facts.pop('preview')}")
-        counts |= {f"{key}_{asked.name}": value for key, value in facts.items()}
-    write_json(folder / "arms.json", [asked.name for asked in extra])
-    return counts | {"arms": len(extra), "preview": "\n\n".join(previews) or "no extra arm is asked for"}
+    for settings in extra:
+        name = settings.name
+        arm = extra_arm(project.profile, settings, base, lcm, upstream["lora_weights"]["folder"])
+        arm_metadata = _generate_arm(context, project, folder / name, arm, published / name)
+        previews.append(f"{name}\n\n{arm_metadata.pop('preview')}")
+        metadata |= {f"{key}_{name}": value for key, value in arm_metadata.items()}
+    write_json(folder / "arms.json", [settings.name for settings in extra])
+    preview = "\n\n".join(previews) or "no extra arm is configured"
+    return metadata | {"arms": len(extra), "preview": preview}
 
 
-def _main_arm(
+def _generate_main_arm(
     context: dg.AssetExecutionContext, project: Project, folder: Path, lora: Path | None
 ) -> dict[str, Any]:
     from vdm_pipeline.stages.generation.plan import main_arm
+
+    base, lcm = _resolve_models(context, project)
+    arm = main_arm(project.profile, base, lcm, lora)
+    published = project.paths(context.asset_key.to_user_string())["folder"]
+    return _generate_arm(context, project, folder, arm, published)
+
+
+def _resolve_models(context: dg.AssetExecutionContext, project: Project) -> tuple[Path, Path]:
+    """Folders of the base model and of the LCM-LoRA."""
     from vdm_pipeline.stages.models.pins import resolve_model
 
-    base, lcm = (
-        resolve_model(pin, context.log.info)
-        for pin in (project.profile.training.base, project.profile.generation.lcm_lora)
-    )
-    place = project.paths(context.asset_key.to_user_string())["folder"]
-    return _draw(context, project, folder, main_arm(project.profile, base, lcm, lora), place)
+    base, lcm = project.profile.training.base, project.profile.generation.lcm_lora
+    return resolve_model(base, context.log.info), resolve_model(lcm, context.log.info)
 
 
-def _draw(
-    context: dg.AssetExecutionContext, project: Project, folder: Path, arm: "Arm", place: Path
+def _generate_arm(
+    context: dg.AssetExecutionContext, project: Project, folder: Path, arm: "Arm", published: Path
 ) -> dict[str, Any]:
-    """Draw what the plan asks for beyond the images that stand in ``place``; their number, the rate, and a preview."""
-    from vdm_pipeline.io.images import read_folder
+    """Generate the arm's images into ``folder``, reusing those in ``published``; returns its metadata.
+
+    ``images_per_s`` is reported only if no image was reused.
+    """
     from vdm_pipeline.stages.generation.job import Job
     from vdm_pipeline.stages.generation.launch import generate
     from vdm_pipeline.stages.generation.plan import plan
 
-    classes = project.profile.classes
-    job = Job(
-        arm=arm,
-        samples=tuple(plan(classes, project.profile.generation)),
-        folder=folder,
-        execution=project.profile.execution,
-    )
-    _take_over(context, project, place, job)
-    anew, begun = not any(folder.glob("*.png")), time.perf_counter()
-    rows, devices = generate(job, context.log.info, ProgressLogger(context, f"{place.name}: images"))
-    rate = {"images_per_s": round(len(rows) / (time.perf_counter() - begun), 1)} if anew else {}
-    each = max(1, 16 // len(classes.names))
-    first = [row for name in classes.names for row in [row for row in rows if row["label"] == name][:each]]
-    return ray_device_metadata(devices) | {
-        "n": len(rows),
-        **rate,
-        "preview": image_preview(
-            list(read_folder(folder, first)), f"{each} of each of {', '.join(classes.names)}"
-        ),
-    }
+    profile = project.profile
+    samples = tuple(plan(profile.classes, profile.generation))
+    job = Job(arm=arm, samples=samples, folder=folder, execution=profile.execution)
+    _reuse_images(context, project, published, job)
+    all_new, start = not any(folder.glob("*.png")), time.perf_counter()
+    rows, devices = generate(job, context.log.info, ProgressLogger(context, f"{published.name}: images"))
+    metadata = ray_device_metadata(devices) | {"n": len(rows)}
+    if all_new:
+        metadata["images_per_s"] = round(len(rows) / (time.perf_counter() - start), 1)
+    return metadata | {"preview": _preview(folder, rows, profile.classes.names)}
 
 
-def _take_over(context: dg.AssetExecutionContext, project: Project, place: Path, job: "Job") -> None:
-    """Copy the job's images that are in ``place`` as they were recorded; by its own record each fits the arm, or is drawn."""
+def _preview(folder: Path, rows: list[dict[str, Any]], class_names: tuple[str, ...]) -> str:
+    """The first images of each class."""
+    from vdm_pipeline.io.images import read_folder
+
+    per_class = max(1, PREVIEW_IMAGES // len(class_names))
+    first: list[dict[str, Any]] = []
+    for name in class_names:
+        first += [row for row in rows if row["label"] == name][:per_class]
+    title = f"{per_class} images each of {', '.join(class_names)}"
+    return image_preview(list(read_folder(folder, first)), title)
+
+
+def _reuse_images(context: dg.AssetExecutionContext, project: Project, published: Path, job: "Job") -> None:
+    """Copy the plan's intact images of the last materialization, unless code changed or the run is forced.
+
+    Images of other settings are copied too: `generate` reads their records and generates them again.
+    """
     asset = context.asset_key.to_user_string()
-    old = project.store.manifest(asset)
-    if (
-        old is None
-        or not has_current_stage_version(asset, old.code_version)
-        or project.forced(asset, context.run.tags)
-    ):
+    manifest = project.store.manifest(asset)
+    if manifest is None or project.forced(asset, context.run.tags):
         return
-    asked = {place / shot.file_name for shot in job.samples}
+    if not has_current_stage_version(asset, manifest.code_version):
+        return
+    planned = {published / sample.file_name for sample in job.samples}
     job.folder.mkdir(parents=True, exist_ok=True)
-    for path in project.store.intact_files(old):
-        if path in asked and not (job.folder / path.name).exists():
+    for path in project.store.intact_files(manifest):
+        if path in planned and not (job.folder / path.name).exists():
             shutil.copyfile(path, job.folder / path.name)

@@ -39,7 +39,7 @@ class Split:
     """``batches(size)`` gives the images in order. Its memory does not grow with their number."""
 
     @classmethod
-    def of(cls, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> "Split":
+    def from_arrays(cls, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> "Split":
         """A split of images in memory."""
 
         def batches(size: int) -> Iterator[NDArray[np.uint8]]:
@@ -121,7 +121,7 @@ class Archive:
             for name, split in self.splits.items()
         }
 
-    def dataset_for(
+    def torch_dataset(
         self, split: str, transform: Callable[["torch.Tensor"], Any] | None = None
     ) -> "Dataset[tuple[Any, int]]":
         """The split as a torch dataset of (image, label).
@@ -144,16 +144,16 @@ class Archive:
 
         return SplitDataset()
 
-    def loader(
+    def torch_loader(
         self, split: str, batch_size: int, shuffle: bool = False, seed: int = 0
     ) -> "DataLoader[tuple[Any, int]]":
-        """Batches of `dataset_for`; ``seed`` determines the order if ``shuffle``."""
+        """Batches of `torch_dataset`; ``seed`` determines the order if ``shuffle``."""
         import torch
         from torch.utils.data import DataLoader
 
         generator = torch.Generator().manual_seed(seed)
         return DataLoader(
-            self.dataset_for(split), batch_size=batch_size, shuffle=shuffle, generator=generator
+            self.torch_dataset(split), batch_size=batch_size, shuffle=shuffle, generator=generator
         )
 
 

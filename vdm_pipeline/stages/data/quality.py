@@ -1,7 +1,7 @@
 """`data_faults`: a table of duplicate, near-duplicate, blank and saturated images of an archive."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -44,14 +44,15 @@ def find_faults(archive: Archive, embeddings: EmbeddingReader, faults: Faults) -
 
     ids = [(split, image_id) for split in ORDER for image_id in archive.image_ids(split)]
     found: list[Fault] = []
-    hashes: list[bytes] = []
+    hashes: dict[str, list[bytes]] = {split: [] for split in ORDER}
+    start = 0
     for split in ORDER:
         for batch in archive.splits[split].batches(READ_ROWS):
-            found += _pixel_faults(batch, len(hashes), faults)
-            hashes += image_hashes(batch)
-    duplicates = list(_duplicates([split for split, _ in ids], hashes))
-    copies = [fault.image for fault in duplicates]
-    originals = np.setdiff1d(np.arange(len(ids)), copies)
+            found += _pixel_faults(batch, start, faults)
+            hashes[split] += image_hashes(batch)
+            start += len(batch)
+    duplicates = list(_duplicates(hashes))
+    originals = np.setdiff1d(np.arange(len(ids)), [fault.image for fault in duplicates])
     found += duplicates
     found += _near_duplicates(archive, embeddings, originals, faults.near_duplicate_cosine)
     table = pd.DataFrame([_table_row(ids, fault) for fault in found], columns=list(COLUMNS))
@@ -64,16 +65,16 @@ def image_hashes(images: Images) -> list[bytes]:
 
 
 def blank_mask(images: Images, faults: Faults) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Which images ``[n, h, w]`` or ``[n, h, w, 3]`` have too little contrast.
+    """Which images ``[n, h, w]`` or ``[n, h, w, 3]`` have too little contrast, ``[n]``.
 
-    Also returns the measure: the standard deviation of the channel with the largest, in grey levels.
+    Also returns the contrast: the standard deviation in grey levels, the largest of the channels.
     """
     std = _pixels_by_channel(images).std(axis=1).max(axis=1)
     return std < faults.blank_std, std
 
 
 def saturated_mask(images: Images, faults: Faults) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Which images have too many saturated pixel values. Also returns their share, at 0 or 255."""
+    """Which images have too large a share of pixel values at 0 or 255, ``[n]``. Also returns the share."""
     pixels = _pixels_by_channel(images)
     share = ((pixels == 0) | (pixels == 255)).mean(axis=(1, 2))
     return share >= faults.saturated_share, share
@@ -123,14 +124,17 @@ def _pixel_faults(batch: Images, start: int, faults: Faults) -> Iterator[Fault]:
             yield Fault(start + row, kind, float(measure[row]))
 
 
-def _duplicates(splits: Sequence[str], hashes: Sequence[bytes]) -> Iterator[Fault]:
+def _duplicates(hashes: Mapping[str, Sequence[bytes]]) -> Iterator[Fault]:
     """Images with the hash of an earlier one of the same split, or of all splits."""
     first: dict[bytes, int] = {}
-    first_in_split: dict[tuple[str, bytes], int] = {}
-    for image, (split, pixels) in enumerate(zip(splits, hashes, strict=True)):
-        twins = {first.setdefault(pixels, image), first_in_split.setdefault((split, pixels), image)}
-        for twin in twins - {image}:
-            yield Fault(image, "duplicate", 1.0, twin)
+    image = 0
+    for split in ORDER:
+        first_in_split: dict[bytes, int] = {}
+        for pixels in hashes[split]:
+            twins = {first.setdefault(pixels, image), first_in_split.setdefault(pixels, image)}
+            for twin in twins - {image}:
+                yield Fault(image, "duplicate", 1.0, twin)
+            image += 1
 
 
 def _near_duplicates(

@@ -50,29 +50,31 @@ def search_copies(
     spaces: Mapping[str, Space],
     evaluation: Evaluation,
 ) -> Memorisation:
-    """Search with `memorisation` in each space, and for duplicates; list the closest pairs.
+    """Measure memorisation in each space, count duplicates, and list the closest pairs.
 
     Arms without images are left out. The arm ``real`` is optional.
     """
     arms = {name: arm for name, arm in arms.items() if len(arm)}
-    found = {
+    searches = {
         name: _search_space(space, arms, train, held_out, names, evaluation) for name, space in spaces.items()
     }
     return Memorisation(
-        arms={name: _arm_memorisation(name, arm, train, found) for name, arm in arms.items()},
-        closest={name: search.closest for name, search in found.items()},
+        arms={name: _arm_memorisation(name, arm, train, searches) for name, arm in arms.items()},
+        closest={name: search.closest for name, search in searches.items()},
     )
 
 
 def _arm_memorisation(
-    name: str, arm: MeasuredImages, train: MeasuredImages, found: Mapping[str, SpaceSearch]
+    name: str, arm: MeasuredImages, train: MeasuredImages, searches: Mapping[str, SpaceSearch]
 ) -> ArmMemorisation:
     duplicates = Duplicates(
         exact=exact_duplicates(arm.images),
         of_training=pixel_copies(arm.images, train.images),
-        share_alike={space: search.share_alike[name] for space, search in found.items()},
+        share_alike={space: search.share_alike[name] for space, search in searches.items()},
     )
-    return ArmMemorisation(duplicates, {space: search.memorisation[name] for space, search in found.items()})
+    return ArmMemorisation(
+        duplicates, {space: search.memorisation[name] for space, search in searches.items()}
+    )
 
 
 def _search_space(
@@ -97,10 +99,7 @@ def _search_space(
 
 
 def closest_pairs(near: Neighbours, arm: str, names: ImageNames) -> list[ClosestPair]:
-    """The images of an arm that are closest to a training image, closest first.
-
-    ``nearness`` is the distance over `Neighbours.near_train_distance`.
-    """
+    """The images of an arm that are closest to a training image, closest first."""
     nearest, limit = near.to_train.min(1), max(near.near_train_distance(), 1e-9)
     return [
         ClosestPair(

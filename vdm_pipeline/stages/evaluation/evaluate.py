@@ -37,7 +37,7 @@ def evaluate(
     device: "torch.device",
     log: Log,
 ) -> ImageMetrics:
-    """Compute all metrics; ``spaces`` holds ``labeller`` and ``independent``.
+    """Compute all metrics; ``spaces`` has the keys `SPACES`.
 
     The arms are compared with val images that have no duplicate elsewhere. The judge is scored, and utility
     is tested, on test. The row ``real`` scores unseen train images as if they were an arm: the best result

@@ -72,7 +72,7 @@ class ImageMeasurer:
     ) -> MeasuredImages:
         """Measure uint8 images ``[n, h, w]`` or ``[n, h, w, 3]``; ``n`` may be 0.
 
-        ``chroma`` is the colour spread ``[n]`` before the images were made grey; without it, that of the
+        ``chroma`` is the colour spread ``[n]`` before conversion to grey; without it, that of the
         images.
         """
         empty = np.empty((0, 1))

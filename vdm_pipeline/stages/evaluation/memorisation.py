@@ -1,6 +1,6 @@
 """Memorisation: are images closer to the adapter's training images than to real images it never saw?
 
-A distance alone does not tell: smooth or typical images are close to every image. A copy is closer to the
+A distance alone is not enough: smooth or typical images are close to every image. A copy is closer to the
 training images than to held-out ones; a typical image is not.
 """
 

@@ -125,7 +125,10 @@ class ArmMemorisation:
 
 @dataclass(frozen=True)
 class ClosestPair:
-    """An image, its nearest training and held-out image, and its distance to the first over a close one."""
+    """An image with its nearest training and held-out image.
+
+    ``nearness`` is the distance to the training image over `Neighbours.near_train_distance`.
+    """
 
     arm: str
     file_name: str

@@ -27,7 +27,7 @@ CLASSIFIER = "small CNN"
 
 
 def image_metrics_json(metrics: ImageMetrics) -> dict[str, Any]:
-    """Everything but the profile's name."""
+    """The whole file except the profile's name."""
     arms = {name: arm_metrics_json(arm) for name, arm in metrics.arms.items()}
     return {
         "feature_spaces": dict(metrics.feature_spaces),
@@ -52,7 +52,7 @@ def arm_metrics_json(arm: ArmMetrics) -> dict[str, Any]:
 
 
 def _group_json(group: GroupMetrics) -> dict[str, Any]:
-    """The labeller's space has its figures directly in the group, the other space under its name."""
+    """The labeller's space has its figures directly in the group, the independent one under its name."""
     return {
         "n": group.n,
         "n_reference": group.n_reference,
@@ -112,6 +112,7 @@ def _arm_memorisation_json(arm: ArmMemorisation) -> dict[str, Any]:
 
 
 def space_memorisation_json(space: SpaceMemorisation) -> dict[str, Any]:
+    """Sizes and figures."""
     return {
         "n": space.n,
         "n_train": space.n_train,

@@ -8,7 +8,7 @@ from vdm_pipeline.stages.labelling.labels import TEXT_COLUMNS
 if TYPE_CHECKING:
     import pandas as pd
 
-COMPARED_COLUMNS = ["image_id", "split", "auto_label", "confidence_score", "ground_truth_label"]
+READ_COLUMNS = ["image_id", "split", "auto_label", "confidence_score", "ground_truth_label"]
 RENAMED = {
     "auto_label_old": "before",
     "auto_label": "after",
@@ -26,7 +26,7 @@ def previous_labels(path: Path) -> "pd.DataFrame | None":
         return None
     text = dict.fromkeys(TEXT_COLUMNS, str)
     try:
-        return pd.read_csv(path, usecols=COMPARED_COLUMNS, dtype=text, keep_default_na=False)
+        return pd.read_csv(path, usecols=READ_COLUMNS, dtype=text, keep_default_na=False)
     except ValueError:  # damage, an empty file, missing columns, wrong encoding
         return None
 

@@ -116,12 +116,12 @@ def _reuse_cache(pin: ModelPin, folder: Path) -> None:
         return
     for path in [path for path in cache.rglob("*") if path.is_file()]:
         name = path.relative_to(cache).as_posix()
-        if not (folder / name).exists() and _is_wanted(path, weights.get(name)):
+        if not (folder / name).exists() and _is_usable(path, weights.get(name)):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             _link_or_copy(path.resolve(), folder / name)
 
 
-def _is_wanted(path: Path, pinned_sha256: str | None) -> bool:
+def _is_usable(path: Path, pinned_sha256: str | None) -> bool:
     """Whether a cached file is a description, or a weight file with the pinned hash."""
     if any(path.match(pattern) for pattern in DESCRIPTIONS):
         return True

@@ -15,25 +15,26 @@ from vdm_pipeline.stages.report.titles import (
     group_title,
 )
 
+LOWER_IS_BETTER, HIGHER_IS_BETTER = "\N{NO-BREAK SPACE}↓", "\N{NO-BREAK SPACE}↑"
 REAL_TO_TEST = "real, against test"
 """Column with the difference between two sets of real images; always the last one."""
 SET_METRICS = {
-    "kid": "KID ↓",
-    "cmmd": "CMMD ↓",
-    "fid": "FID ↓",
-    "precision": "precision ↑",
-    "recall": "recall ↑",
-    "density": "density ↑",
-    "coverage": "coverage ↑",
-    "diversity": "Vendi score ↑",
+    "kid": f"KID{LOWER_IS_BETTER}",
+    "cmmd": f"CMMD{LOWER_IS_BETTER}",
+    "fid": f"FID{LOWER_IS_BETTER}",
+    "precision": f"precision{HIGHER_IS_BETTER}",
+    "recall": f"recall{HIGHER_IS_BETTER}",
+    "density": f"density{HIGHER_IS_BETTER}",
+    "coverage": f"coverage{HIGHER_IS_BETTER}",
+    "diversity": f"Vendi score{HIGHER_IS_BETTER}",
 }
 JUDGE_METRICS = {
-    "label_agreement": "judge agrees with the class ↑",
-    "label_confidence": "judge's confidence in the class ↑",
+    "label_agreement": f"judge agrees with the class{HIGHER_IS_BETTER}",
+    "label_confidence": f"judge's confidence in the class{HIGHER_IS_BETTER}",
 }
 IMAGE_METRICS = {
     **JUDGE_METRICS,
-    "ms_ssim": "MS-SSIM within a class ↓",
+    "ms_ssim": f"MS-SSIM within a class{LOWER_IS_BETTER}",
     "sharpness": "sharpness",
     "chroma": "colour (0 is grey)",
 }
@@ -132,7 +133,11 @@ def utility_table(images: Mapping[str, Any], class_names: Sequence[str]) -> Tabl
         )
         for key in ("real", "real_twice")
     ]
-    columns = ["training images", "balanced accuracy ↑", *(f"recall of {name} ↑" for name in class_names)]
+    columns = [
+        "training images",
+        f"balanced accuracy{HIGHER_IS_BETTER}",
+        *(f"recall of {name}{HIGHER_IS_BETTER}" for name in class_names),
+    ]
     blocks = [Block("Trained on", rows), Block("Gain of real + LoRA", gains)]
     return Table("Classifier tested on unseen real images, by training set", columns, blocks)
 

@@ -63,7 +63,7 @@ def test_colour_and_more_classes(tmp_path, tinymnist):
     tinymnist |= {"n_channels": 3, "task": "ordinal-regression", "label": {"0": "a", "1": "b", "2": "c"}}
     path = put(tmp_path, npz_bytes(**arrays(channels=3, n_classes=3)))
     archive = read_archive(path, FILE, ("a", "b", "c"))
-    image, label = archive.dataset_for("test")[2]
+    image, label = archive.torch_dataset("test")[2]
     assert image.shape == (3, 28, 28)
     assert label == 2
     np.testing.assert_allclose(image[1].numpy() * 255, archive.splits["test"].images[2, :, :, 1], rtol=1e-6)
@@ -89,23 +89,23 @@ def test_every_size_has_its_own_md5_and_url():
 
 def test_torch_dataset(tmp_path):
     archive = read_archive(put(tmp_path, BODY), FILE, NAMES)
-    dataset = archive.dataset_for("train")
+    dataset = archive.torch_dataset("train")
     assert isinstance(dataset, torch.utils.data.Dataset)
     assert len(dataset) == len(list(dataset)) == 6
     image, label = dataset[1]
     assert (image.shape, image.dtype, label, type(label)) == ((1, 28, 28), torch.float32, 1, int)
     np.testing.assert_allclose(image[0].numpy() * 255, archive.splits["train"].images[1], rtol=1e-6)
-    means = archive.dataset_for("train", transform=lambda image: image.mean().item())
+    means = archive.torch_dataset("train", transform=lambda image: image.mean().item())
     assert means[0][0] == pytest.approx(float(dataset[0][0].mean()))
 
 
 def test_torch_data_loader(tmp_path):
     archive = read_archive(put(tmp_path, BODY), FILE, NAMES)
-    batches = list(archive.loader("train", batch_size=4))
+    batches = list(archive.torch_loader("train", batch_size=4))
     assert [tuple(images.shape) for images, _ in batches] == [(4, 1, 28, 28), (2, 1, 28, 28)]
     assert torch.cat([labels for _, labels in batches]).tolist() == [0, 1, 0, 1, 0, 1]
     first, same_seed, other_seed = (
-        torch.cat([images for images, _ in archive.loader("train", 4, shuffle=True, seed=seed)])
+        torch.cat([images for images, _ in archive.torch_loader("train", 4, shuffle=True, seed=seed)])
         for seed in (0, 0, 1)
     )
     assert torch.equal(first, same_seed)

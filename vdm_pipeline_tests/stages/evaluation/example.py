@@ -15,10 +15,11 @@ from vdm_pipeline.stages.evaluation.evaluate import evaluate
 from vdm_pipeline.stages.evaluation.features import Space
 from vdm_pipeline.stages.evaluation.inputs import EvaluationInputs
 from vdm_pipeline.stages.evaluation.results import ImageMetrics
+from vdm_pipeline.stages.evaluation.spaces import INDEPENDENT, LABELLER
 
 NAMES = ("left", "right")
 FLIPPED = 30
-"""Test images, of 40, with the label that contradicts train. All val labels do, to show what trained the judge."""
+"""Test images, of 40, with the label that contradicts train. All val labels contradict it."""
 COPIED = 4
 """LoRA images that are training images."""
 SUBSET = list(range(40))
@@ -67,13 +68,13 @@ def evaluate_example(
 ) -> ImageMetrics:
     """Write the folders and evaluate them.
 
-    ``subset``: train images of the adapter. ``copied_val``: more val images that train repeats. ``caption``: the
-    class of all captions, instead of the true ones.
+    ``subset``: train images of the adapter. ``copied_val``: more val images that train repeats. ``caption``:
+    the class of all captions, instead of the true ones.
     """
     for arm in INTENDED:
         write_arm(root / arm, arm, colour)
     write_subset(root / "subset", SUBSET if subset is None else subset, caption)
-    splits = {name: Split.of(IMAGES[name], labels) for name, labels in LABELS.items()}
+    splits = {name: Split.from_arrays(IMAGES[name], labels) for name, labels in LABELS.items()}
     return evaluate(
         EvaluationInputs(
             archive=Archive("phantom", 32, splits, root, "", "", "phantom"),
@@ -84,8 +85,8 @@ def evaluate_example(
             resolution=16,
         ),
         {
-            "labeller": Space("pixels", pixels),
-            "independent": Space("rows", lambda images: to_grey(images).mean(2)),
+            LABELLER: Space("pixels", pixels),
+            INDEPENDENT: Space("rows", lambda images: to_grey(images).mean(2)),
         },
         Evaluation(judge_epochs=1, bootstrap=50, utility_epochs=1, utility_seeds=1),
         torch.device("cpu"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vdm_pipeline.settings import Evaluation
-from vdm_pipeline.stages.evaluation.comparison import MIN_IMAGES, compare, space_metrics
+from vdm_pipeline.stages.evaluation.comparison import compare, space_metrics
 from vdm_pipeline.stages.evaluation.measured_images import MeasuredImages
 from vdm_pipeline.stages.evaluation.metrics.diversity import ms_ssim_within, vendi_score
 from vdm_pipeline.stages.evaluation.metrics.frechet import frechet_distance
@@ -18,6 +18,7 @@ from vdm_pipeline.stages.evaluation.metrics.kernels import (
     squared_mmd_with_interval,
 )
 from vdm_pipeline.stages.evaluation.metrics.manifold import Manifolds
+from vdm_pipeline.stages.evaluation.spaces import INDEPENDENT, LABELLER, SPACES
 
 NAMES = ("left", "right")
 EVALUATION = Evaluation(bootstrap=50)
@@ -37,8 +38,8 @@ def random_images(labels: list[int], seed: int = 0, shift: float = 0.0) -> Measu
         chroma=rng.uniform(0, 9, n),
         probabilities=rng.dirichlet((1, 1), n),
         features={
-            "labeller": random_features(n, 6, seed, shift),
-            "independent": random_features(n, 4, seed + 100, shift),
+            LABELLER: random_features(n, 6, seed, shift),
+            INDEPENDENT: random_features(n, 4, seed + 100, shift),
         },
     )
 
@@ -67,21 +68,21 @@ def test_agreement_and_confidence_are_of_the_image_class():
 
 def test_space_metrics_are_those_of_the_metrics_modules():
     x, y = random_features(20, 6, 0, 0.3), random_features(25, 6, 1)
-    found = space_metrics(x, y, 0)
-    assert as_dict(found.kid) == squared_mmd_with_interval(x, y, polynomial_kernel)
-    assert as_dict(found.cmmd) == squared_mmd_with_interval(x, y, gaussian_kernel)
+    result = space_metrics(x, y, 0)
+    assert as_dict(result.kid) == squared_mmd_with_interval(x, y, polynomial_kernel)
+    assert as_dict(result.cmmd) == squared_mmd_with_interval(x, y, gaussian_kernel)
     fid = with_interval(lambda a, b: frechet_distance(x[a], y[b]), 20, 25, seed=0, low=0)
-    assert as_dict(found.fid) == fid
-    assert found.diversity.value == pytest.approx(vendi_score(x))
+    assert as_dict(result.fid) == fid
+    assert result.diversity.value == pytest.approx(vendi_score(x))
     manifolds = Manifolds.of(y, x)
     for name in ("precision", "recall", "density", "coverage"):
-        assert getattr(found, name).value == pytest.approx(getattr(manifolds, name)())
-    for estimate in asdict(found).values():
+        assert getattr(result, name).value == pytest.approx(getattr(manifolds, name)())
+    for estimate in asdict(result).values():
         assert estimate["ci95"][0] <= estimate["value"] <= estimate["ci95"][1]
 
 
 def test_too_few_images_have_no_space_metrics():
-    few, enough = random_features(MIN_IMAGES - 1, 6, 0), random_features(MIN_IMAGES, 6, 1)
+    few, enough = random_features(7, 6, 0), random_features(8, 6, 1)
     assert space_metrics(few, enough, 0) is None
     assert space_metrics(enough, few, 0) is None
     assert space_metrics(enough, enough, 0) is not None
@@ -95,7 +96,7 @@ def test_overall_reference_has_the_class_shares_of_the_images():
     assert [metrics.by_class[name].n_reference for name in NAMES] == [12, 30]
 
 
-@pytest.mark.parametrize("space", ["labeller", "independent"])
+@pytest.mark.parametrize("space", SPACES)
 def test_class_metrics_are_of_the_class_in_both_spaces(space):
     images, reference = random_images([0] * 10 + [1] * 10), random_images([0] * 12 + [1] * 30, 1)
     left = compare(images, reference, NAMES, EVALUATION).by_class["left"]
@@ -117,4 +118,4 @@ def test_means_are_over_the_images_of_the_group():
 def test_a_class_without_images_has_no_metrics():
     right = compare(random_images([0] * 10), random_images([0] * 12, 1), NAMES, EVALUATION).by_class["right"]
     assert right.n == 0
-    assert right.means is right.spaces["labeller"] is right.spaces["independent"] is right.ms_ssim is None
+    assert right.means is right.spaces[LABELLER] is right.spaces[INDEPENDENT] is right.ms_ssim is None

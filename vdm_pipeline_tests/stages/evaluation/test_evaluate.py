@@ -8,6 +8,7 @@ from vdm_pipeline.stages.evaluation import evaluate as evaluate_module
 from vdm_pipeline.stages.evaluation.features import Space
 from vdm_pipeline.stages.evaluation.metrics.kernels import polynomial_kernel, squared_mmd
 from vdm_pipeline.stages.evaluation.results import ImageMetrics
+from vdm_pipeline.stages.evaluation.spaces import INDEPENDENT, LABELLER
 from vdm_pipeline.stages.evaluation.to_json import image_metrics_json
 from vdm_pipeline_tests.stages.evaluation.example import (
     COPIED,
@@ -46,7 +47,7 @@ def test_judge_learns_from_train_and_is_scored_on_test(metrics):
 def test_reference_is_val_without_duplicates(metrics):
     assert (metrics.reference.n, metrics.reference.excluded) == (47, 1)
     assert metrics.reference.absent_classes == []
-    assert metrics.feature_spaces == {"labeller": "pixels", "independent": "rows"}
+    assert metrics.feature_spaces == {LABELLER: "pixels", INDEPENDENT: "rows"}
 
 
 def test_real_row_has_as_many_unseen_train_images_as_an_arm(metrics):
@@ -54,7 +55,7 @@ def test_real_row_has_as_many_unseen_train_images_as_an_arm(metrics):
     assert [real.overall.n, *(real.by_class[name].n for name in NAMES)] == [20, 10, 10]
     assert real.overall.means.label_agreement.value == 1  # the judge learned train's labels
     assert to_test.overall.n_reference > 2
-    assert to_test.overall.spaces["labeller"].kid != real.overall.spaces["labeller"].kid
+    assert to_test.overall.spaces[LABELLER].kid != real.overall.spaces[LABELLER].kid
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_kid_is_to_the_val_images_of_the_same_class(metrics, arm, label):
     generated, real = IMAGES[arm][INTENDED[arm] == label], images[labels == label]
     group = metrics.arms[arm].by_class[NAMES[label]]
     expected = squared_mmd(unit(generated), unit(real), polynomial_kernel)
-    assert group.spaces["labeller"].kid.value == pytest.approx(expected)
+    assert group.spaces[LABELLER].kid.value == pytest.approx(expected)
     assert group.n_reference == len(real)
 
 
@@ -108,13 +109,13 @@ def test_pairs_have_the_distance_to_the_nearest_real_image_of_the_class(metrics)
         nearest[arm] = np.where(INTENDED[arm][:, None] == labels, apart, np.inf).min(1)
     left = INTENDED["lora"] == 0
     expected = (nearest["lora"] - nearest["baseline"])[left].mean()
-    found = metrics.paired["nearest_real_labeller"]["left"]
-    assert found.difference.value == pytest.approx(expected)
+    result = metrics.paired["nearest_real_labeller"]["left"]
+    assert result.difference.value == pytest.approx(expected)
 
 
 def test_copies_are_found_among_the_training_images(metrics):
     arms = metrics.memorisation.arms
-    spaces = {name: arm.spaces["labeller"] for name, arm in arms.items()}
+    spaces = {name: arm.spaces[LABELLER] for name, arm in arms.items()}
     assert set(arms) == {"real", "baseline", "lora", "third"}
     assert (spaces["lora"].n_train, spaces["lora"].n_held_out) == (40, 46)
     assert spaces["lora"].figures.copied.value > spaces["baseline"].figures.copied.value
@@ -124,7 +125,7 @@ def test_copies_are_found_among_the_training_images(metrics):
 
 
 def test_closest_pairs_name_the_arm_and_the_images(metrics):
-    closest = metrics.memorisation.closest["labeller"]
+    closest = metrics.memorisation.closest[LABELLER]
     first = sorted((pair.arm, pair.file_name, pair.train_image) for pair in closest[: 2 * COPIED])
     assert first == [
         (arm, f"gen_{i:03d}.png", f"phantom_train_{i:06d}")
@@ -153,10 +154,10 @@ def test_a_subset_of_all_train_images_leaves_no_real_row(tmp_path):
     metrics = evaluate_example(tmp_path, list(range(256)))
     real, lora = metrics.real.overall, metrics.arms["lora"].overall
     assert real.n == 0
-    assert real.spaces["labeller"] is real.means is real.ms_ssim is None
+    assert real.spaces[LABELLER] is real.means is real.ms_ssim is None
     assert "real" not in metrics.memorisation.arms
-    assert metrics.memorisation.arms["lora"].duplicates.share_alike["labeller"] is None
-    assert lora.spaces["labeller"] is not None
+    assert metrics.memorisation.arms["lora"].duplicates.share_alike[LABELLER] is None
+    assert lora.spaces[LABELLER] is not None
     assert image_metrics_json(metrics)["real"]["overall"]["kid"] is None
 
 
@@ -164,8 +165,8 @@ def test_a_class_without_reference_is_named_and_the_other_one_is_measured(tmp_pa
     metrics = evaluate_example(tmp_path, copied_val=np.flatnonzero(LABELS["val"] == 1))
     lora = metrics.arms["lora"]
     assert metrics.reference.absent_classes == ["right"]
-    assert lora.overall.spaces["labeller"] is lora.by_class["right"].spaces["labeller"] is None
-    assert lora.by_class["left"].spaces["labeller"] is not None
+    assert lora.overall.spaces[LABELLER] is lora.by_class["right"].spaces[LABELLER] is None
+    assert lora.by_class["left"].spaces[LABELLER] is not None
 
 
 def test_classifiers_learn_real_images_with_the_labels_of_their_captions(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The handcrafted space and a network's, on images of known difference."""
+"""The handcrafted space and that of a vision transformer, on images with known differences."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from skimage.feature import hog
 
 from vdm_pipeline.errors import ModelError
 from vdm_pipeline.stages.data.phantom.film import render
-from vdm_pipeline.stages.evaluation.features import Network, Space, _blocks, handcrafted
+from vdm_pipeline.stages.evaluation.features import Space, VisionTransformer, feature_blocks, handcrafted
 
 FILMS = render(0, np.arange(40), np.arange(40) % 2 == 0, 64)
 
@@ -28,41 +28,40 @@ def test_rows_have_a_mean_square_of_one():
 
 
 def test_blocks_are_gradients_patterns_and_light():
-    gradients, patterns, light = _blocks(FILMS[:3])
+    gradients, patterns, light = feature_blocks(FILMS[:3])
     assert (gradients.shape, patterns.shape, light.shape) == ((3, 512), (3, 160), (3, 64))
     np.testing.assert_allclose(gradients[1], hog(FILMS[1], 8, (8, 8), (1, 1)))
     np.testing.assert_allclose(patterns.sum(1), 16)
     assert light[2, 9] == pytest.approx(FILMS[2, 8:16, 8:16].mean())
 
 
-def test_same_image_is_alike_and_a_turned_one_is_not():
+def test_the_same_image_is_alike_and_a_flipped_or_inverted_one_is_not():
     space = handcrafted(FILMS, 0)
     assert cosines(space, FILMS, FILMS) == pytest.approx(np.ones(40))
     assert cosines(space, FILMS, FILMS[:, ::-1]).max() < 0.9
     assert cosines(space, FILMS, 255 - FILMS).mean() < 0.2
 
 
-def test_each_block_weighs_the_same():
+def test_blocks_have_the_same_weight():
     images = np.random.default_rng(0).integers(256, size=(60, 64, 64), dtype=np.uint8)
-    parts = [np.asarray(block) for block in _blocks(images)]
-    scaled = [(part - part.mean(0)) / part.std(0) / part.shape[1] ** 0.5 for part in parts]
-    assert [part.var(0).sum() for part in scaled] == pytest.approx([1, 1, 1])
-    together = np.concatenate(scaled, 1)
-    space = handcrafted(images, 0)
-    expected = together / np.linalg.norm(together, axis=1, keepdims=True)
-    np.testing.assert_allclose(
-        space(images) @ space(images).T / space(images).shape[1], expected @ expected.T, atol=0.05
-    )
+    blocks = feature_blocks(images)
+    scaled = [(block - block.mean(0)) / block.std(0) / block.shape[1] ** 0.5 for block in blocks]
+    assert [block.var(0).sum() for block in scaled] == pytest.approx([1, 1, 1])
+    concatenated = np.concatenate(scaled, 1)
+    expected = concatenated / np.linalg.norm(concatenated, axis=1, keepdims=True)
+    features = handcrafted(images, 0)(images)
+    cosine = features @ features.T / features.shape[1]
+    np.testing.assert_allclose(cosine, expected @ expected.T, atol=0.05)
 
 
-def test_colour_images_are_looked_at_in_grey():
+def test_colour_images_are_converted_to_grey():
     space = handcrafted(FILMS, 0)
     np.testing.assert_allclose(space(np.repeat(FILMS[:3, ..., None], 3, axis=3)), space(FILMS[:3]))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A vision transformer of DINOv2's kind, tiny and at random, in transformers' format."""
+    """A tiny random DINOv2 model in the format of transformers."""
     from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
 
     path = tmp_path_factory.mktemp("dino")
@@ -80,7 +79,7 @@ def folder(tmp_path_factory):
     return path
 
 
-def test_code_that_comes_with_a_network_is_not_run(folder, tmp_path, monkeypatch):
+def test_remote_code_of_a_model_is_rejected_and_not_run(folder, tmp_path, monkeypatch):
     shutil.copytree(folder, tmp_path / "vit")
     (tmp_path / "vit/code.py").write_text(
         f"open({str(tmp_path / 'ran')!r}, 'w')\nfrom transformers import Dinov2Model, Dinov2Config\n"
@@ -89,24 +88,21 @@ def test_code_that_comes_with_a_network_is_not_run(folder, tmp_path, monkeypatch
     config["auto_map"] = {"AutoConfig": "code.Dinov2Config", "AutoModel": "code.Dinov2Model"}
     (tmp_path / "vit/config.json").write_text(json.dumps(config))
     monkeypatch.setattr("builtins.input", lambda _: "y")
-    with pytest.raises(ModelError, match="asks for code to be run"):
-        Network(tmp_path / "vit", torch.device("cpu"))
+    with pytest.raises(ModelError, match=r"config\.json .*auto_map"):
+        VisionTransformer(tmp_path / "vit", torch.device("cpu"))
     assert not (tmp_path / "ran").exists()
 
 
-def test_network_gives_its_class_token_whatever_the_batch(folder):
+def test_features_are_the_class_token_for_any_batch_size(folder):
     from transformers import AutoImageProcessor, AutoModel
 
-    network = Network(folder, torch.device("cpu"))
-    seen = []
-    features = network.embed(FILMS[:5], 2, lambda done, total: seen.append((done, total)))
-    inputs = AutoImageProcessor.from_pretrained(folder)(
-        list(np.repeat(FILMS[:5, ..., None], 3, axis=3)), return_tensors="pt"
-    )
+    rgb = np.repeat(FILMS[:5, ..., None], 3, axis=3)
+    inputs = AutoImageProcessor.from_pretrained(folder)(list(rgb), return_tensors="pt")
     with torch.inference_mode():
         expected = AutoModel.from_pretrained(folder).eval()(**inputs).last_hidden_state[:, 0].numpy()
+
+    transformer, progress = VisionTransformer(folder, torch.device("cpu")), []
+    features = transformer.embed(FILMS[:5], 2, lambda done, total: progress.append((done, total)))
     np.testing.assert_allclose(features, expected, atol=1e-5)
-    assert seen == [(2, 5), (4, 5), (5, 5)]
-    np.testing.assert_allclose(
-        network.embed(np.repeat(FILMS[:5, ..., None], 3, axis=3), 5, lambda *a: None), features, atol=1e-5
-    )
+    assert progress == [(2, 5), (4, 5), (5, 5)]
+    np.testing.assert_allclose(transformer.embed(rgb, 5, lambda *_: None), features, atol=1e-5)

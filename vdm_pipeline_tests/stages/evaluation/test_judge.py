@@ -1,4 +1,4 @@
-"""The judge: it learns what can be learnt, sees grey alone, and is the same each time."""
+"""The judge learns the labels it is given, uses grey only, and depends only on its seed."""
 
 import numpy as np
 import pytest
@@ -22,6 +22,10 @@ def discs(n: int, seed: int, share: float = 0.5) -> tuple[np.ndarray, np.ndarray
     return images.clip(0, 255).astype(np.uint8), labels
 
 
+def noise(n: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(256, size=(n, 32, 32), dtype=np.uint8)
+
+
 def train(seed: int = 0, epochs: int = 3, share: float = 0.5) -> Judge:
     images, labels = discs(200, 1, share)
     return train_judge(images, labels, classes=2, epochs=epochs, seed=seed, device=CPU)
@@ -32,7 +36,7 @@ def judge() -> Judge:
     return train()
 
 
-def test_learns_a_disc_and_gives_probabilities(judge):
+def test_learns_a_disc_and_returns_probabilities(judge):
     images, labels = discs(300, 2)
     probabilities = judge.probabilities(images)
     assert probabilities.shape == (300, 2)
@@ -40,33 +44,32 @@ def test_learns_a_disc_and_gives_probabilities(judge):
     assert (probabilities.argmax(1) == labels).mean() > 0.9
 
 
-def test_labels_are_what_it_learns():
+def test_learns_the_labels_and_not_the_brightness():
     images, labels = discs(200, 1)
-    turned = train_judge(images, 1 - labels, classes=2, epochs=3, seed=0, device=CPU)
+    flipped = train_judge(images, 1 - labels, classes=2, epochs=3, seed=0, device=CPU)
     held_out, truth = discs(200, 2)
-    assert (turned.probabilities(held_out).argmax(1) == truth).mean() < 0.1
+    assert (flipped.probabilities(held_out).argmax(1) == truth).mean() < 0.1
 
 
-def test_grey_counts_as_its_three_equal_channels(judge):
+def test_grey_equals_three_equal_channels(judge):
     images, _ = discs(20, 3)
-    np.testing.assert_array_equal(
-        judge.probabilities(images), judge.probabilities(np.repeat(images[..., None], 3, axis=3))
-    )
+    rgb = np.repeat(images[..., None], 3, axis=3)
+    np.testing.assert_array_equal(judge.probabilities(images), judge.probabilities(rgb))
 
 
-def test_exposure_does_not_decide(judge):
+def test_exposure_has_little_effect(judge):
     images, _ = discs(40, 4)
     darker = (images * 0.6 + 5).astype(np.uint8)
     assert np.abs(judge.probabilities(images) - judge.probabilities(darker)).max() < 0.2
 
 
-def test_an_image_is_judged_alone(judge):
+def test_other_images_do_not_change_a_probability(judge):
     images, _ = discs(300, 5)
     np.testing.assert_allclose(judge.probabilities(images)[-3:], judge.probabilities(images[-3:]), atol=1e-5)
     np.testing.assert_array_equal(judge.probabilities(images[:9]), judge.probabilities(images[:9]))
 
 
-def test_same_seed_same_judge_and_another_seed_another(judge):
+def test_only_the_seed_changes_the_judge(judge):
     images, _ = discs(20, 6)
     torch.manual_seed(123)
     again = train().probabilities(images)
@@ -74,19 +77,14 @@ def test_same_seed_same_judge_and_another_seed_another(judge):
     assert np.abs(train(seed=1).probabilities(images) - again).max() > 0
 
 
-def test_rare_class_is_not_given_up():
+def test_a_rare_class_is_learned():
     judge = train(share=0.05)
     images, labels = discs(200, 7)
     assert (judge.probabilities(images[labels == 1]).argmax(1) == 1).mean() > 0.8
 
 
-def test_rare_classes_weigh_as_much():
-    """On noise there is nothing to learn but how frequent the classes are."""
-    images = np.random.default_rng(0).integers(256, size=(200, 32, 32), dtype=np.uint8)
-    judge = train_judge(
-        images, (np.arange(200) % 10 == 0).astype(np.int64), classes=2, epochs=6, seed=0, device=CPU
-    )
-    rare = judge.probabilities(np.random.default_rng(1).integers(256, size=(100, 32, 32), dtype=np.uint8))[
-        :, 1
-    ].mean()
-    assert rare > 0.35
+def test_a_rare_class_has_the_same_weight():
+    """On noise, only the frequency of the classes can be learned."""
+    labels = (np.arange(200) % 10 == 0).astype(np.int64)
+    judge = train_judge(noise(200, 0), labels, classes=2, epochs=6, seed=0, device=CPU)
+    assert judge.probabilities(noise(100, 1))[:, 1].mean() > 0.35

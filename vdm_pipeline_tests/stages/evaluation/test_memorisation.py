@@ -23,13 +23,13 @@ def noise(n: int) -> np.ndarray:
 
 
 def test_new_images_are_as_close_to_train_as_to_held_out_images():
-    found = memorisation(neighbours_of(points(400, 3)), CLASSES, CLASSES, EVALUATION)
-    assert (found.n, found.n_train, found.n_held_out) == (400, 120, 120)
-    assert abs(found.figures.copied.value) < 0.02
-    assert found.figures.p_copied > 0.01
-    assert found.figures.ratio.value == pytest.approx(1, abs=0.05)
-    assert found.figures.share_nearest_is_train.value == pytest.approx(0.5, abs=0.15)
-    assert found.figures.p > 0.05
+    result = memorisation(neighbours_of(points(400, 3)), CLASSES, CLASSES, EVALUATION)
+    assert (result.n, result.n_train, result.n_held_out) == (400, 120, 120)
+    assert abs(result.figures.copied.value) < 0.02
+    assert result.figures.p_copied > 0.01
+    assert result.figures.ratio.value == pytest.approx(1, abs=0.05)
+    assert result.figures.share_nearest_is_train.value == pytest.approx(0.5, abs=0.15)
+    assert result.figures.p > 0.05
 
 
 @pytest.mark.parametrize("share", [1.0, 0.1])
@@ -37,29 +37,29 @@ def test_copies_are_found_and_counted(share):
     images = points(120, 3)
     copied = int(120 * share)
     images[:copied] = points(120, 1)[:copied] + noise(copied)
-    found = figures_of(images)
-    assert found.copied.value == pytest.approx(share, abs=0.04)
-    assert max(found.p, found.p_copied) < 0.01
-    assert found.ratio.ci95[1] < 1
+    result = figures_of(images)
+    assert result.copied.value == pytest.approx(share, abs=0.04)
+    assert max(result.p, result.p_copied) < 0.01
+    assert result.ratio.ci95[1] < 1
 
 
 def test_many_copies_of_one_training_image_are_copies():
-    found = figures_of(np.repeat(points(120, 1)[:1], 100, axis=0) + noise(100))
-    assert found.copied.value == pytest.approx(1, abs=0.02)
-    assert found.p_copied < 1e-6
+    result = figures_of(np.repeat(points(120, 1)[:1], 100, axis=0) + noise(100))
+    assert result.copied.value == pytest.approx(1, abs=0.02)
+    assert result.p_copied < 1e-6
 
 
 def test_copies_of_held_out_images_are_not_copies_of_training_images():
-    found = figures_of(points(120, 2) + noise(120))
-    assert found.copied.value < 0.02
-    assert found.p > 0.9
+    result = figures_of(points(120, 2) + noise(120))
+    assert result.copied.value < 0.02
+    assert result.p > 0.9
 
 
 def test_typical_images_are_close_to_both_sets_and_not_copies():
-    found = figures_of(0.2 * points(300, 3))
-    assert found.share_near_train.value > 0.2
-    assert found.copied.ci95[0] < 0.05
-    assert found.p > 0.01
+    result = figures_of(0.2 * points(300, 3))
+    assert result.share_near_train.value > 0.2
+    assert result.copied.ci95[0] < 0.05
+    assert result.p > 0.01
 
 
 @pytest.mark.parametrize(("copies", "below", "held_out"), [(0, 1, 100), (3, 1, 100), (5, 4, 60)])
@@ -72,11 +72,11 @@ def test_p_of_copies_against_simulation(copies, below, held_out):
 
 def test_ratio_against_the_definition():
     to_train, to_held_out = distances(points(30, 3), points(50, 1)), distances(points(30, 3), points(50, 2))
-    found = ratio_test(to_train, to_held_out, 100, 0)
+    result = ratio_test(to_train, to_held_out, 100, 0)
     nearest_train, nearest_held_out = to_train.min(1), to_held_out.min(1)
     ratio = np.exp(np.mean(np.log(nearest_train / nearest_held_out)))
-    assert found["ratio"].value == pytest.approx(ratio)
-    assert found["share_nearest_is_train"].value == pytest.approx((nearest_train < nearest_held_out).mean())
+    assert result["ratio"].value == pytest.approx(ratio)
+    assert result["share_nearest_is_train"].value == pytest.approx((nearest_train < nearest_held_out).mean())
 
 
 def test_p_against_permutations_over_all_neighbours():
@@ -104,19 +104,19 @@ def test_p_is_uniform_without_copies():
 def test_one_real_image_that_is_close_to_all_is_not_evidence():
     train, held_out, images = points(40, 1), points(40, 2), 0.3 * points(200, 3)
     train[0] = 0  # in the middle, so it is the neighbour of very many
-    found = ratio_test(distances(images, train), distances(images, held_out), 400, 0)
-    assert found["share_nearest_is_train"].value > 0.8
-    assert found["p"] > 0.01  # a binomial test over the images would give less than 1e-20
+    result = ratio_test(distances(images, train), distances(images, held_out), 400, 0)
+    assert result["share_nearest_is_train"].value > 0.8
+    assert result["p"] > 0.01  # a binomial test over the images would give less than 1e-20
 
 
 def test_ratio_is_to_equally_many_training_and_held_out_images_of_each_class():
     train = np.concatenate([points(120, 1), points(600, 5)])
     train_labels = np.concatenate([CLASSES, np.zeros(600, int)])
     near = neighbours_of(points(300, 3), train=train)
-    found = memorisation(near, train_labels, CLASSES, EVALUATION)
-    assert found.n_train == 720
-    assert found.figures.share_nearest_is_train.value == pytest.approx(0.5, abs=0.15)
-    assert found.figures.ratio.value == pytest.approx(1, abs=0.08)
+    result = memorisation(near, train_labels, CLASSES, EVALUATION)
+    assert result.n_train == 720
+    assert result.figures.share_nearest_is_train.value == pytest.approx(0.5, abs=0.15)
+    assert result.figures.ratio.value == pytest.approx(1, abs=0.08)
 
 
 def test_new_images_of_a_class_with_few_held_out_images_are_not_copies():
@@ -126,15 +126,15 @@ def test_new_images_of_a_class_with_few_held_out_images_are_not_copies():
     train, held_out, images = (points(400, seed) + centres for seed in (1, 2, 3))
     kept = np.r_[:15, 200:400]
     near = neighbours_of(images, train, held_out[kept])
-    found = memorisation(near, classes, classes[kept], EVALUATION)
-    assert found.n_held_out == 30
-    assert found.figures.p_copied > 0.01
+    result = memorisation(near, classes, classes[kept], EVALUATION)
+    assert result.n_held_out == 30
+    assert result.figures.p_copied > 0.01
 
 
 def test_a_class_without_held_out_image_leaves_no_figures():
-    found = memorisation(neighbours_of(points(10, 3)), CLASSES, np.zeros(120, int), EVALUATION)
-    assert (found.n, found.n_train, found.n_held_out) == (10, 120, 0)
-    assert found.figures is None
+    result = memorisation(neighbours_of(points(10, 3)), CLASSES, np.zeros(120, int), EVALUATION)
+    assert (result.n, result.n_train, result.n_held_out) == (10, 120, 0)
+    assert result.figures is None
 
 
 def test_each_share_near_has_the_limit_of_its_set():
@@ -143,10 +143,10 @@ def test_each_share_near_has_the_limit_of_its_set():
     across, within = distances(held_out, train), distances(held_out, held_out)
     np.fill_diagonal(within, np.inf)
     near = Neighbours(to_train, to_held_out, across, within)
-    found = memorisation(near, CLASSES, CLASSES, EVALUATION).figures
+    result = memorisation(near, CLASSES, CLASSES, EVALUATION).figures
     near_train = to_train.min(1) < np.percentile(across.min(1), 5)
     near_held_out = to_held_out.min(1) < np.percentile(across.min(0), 5)
-    assert found.share_near_train.value == pytest.approx(near_train.mean())
-    assert found.share_near_held_out.value == pytest.approx(near_held_out.mean())
+    assert result.share_near_train.value == pytest.approx(near_train.mean())
+    assert result.share_near_held_out.value == pytest.approx(near_held_out.mean())
     with_other_limit = to_held_out.min(1) < np.percentile(across.min(1), 5)
     assert near_held_out.mean() != with_other_limit.mean()

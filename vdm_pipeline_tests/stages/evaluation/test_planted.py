@@ -1,4 +1,4 @@
-"""Generators whose faults are known, each told from real images by the metric that should."""
+"""Generators with known faults: the metrics that should detect a fault do."""
 
 import pytest
 
@@ -11,8 +11,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory) -> dict[str, list[str]]:
-    """What tells each generator's phantoms from real ones."""
+def detected(tmp_path_factory) -> dict[str, list[str]]:
+    """Metrics that distinguish each generator's phantoms from real ones."""
     sizes = {
         "data": {"train": 560, "val": 120, "test": 24},
         "evaluation": {"judge_epochs": 6, "bootstrap": 200},
@@ -30,10 +30,10 @@ def found(tmp_path_factory) -> dict[str, list[str]]:
     }
 
 
-def test_real_images_are_told_from_real_ones_by_nothing(found):
-    assert found["real images"] == []
-    assert not {"memorisation", "duplicates"} & set(found["held-out real images"])
-    assert not [name for name in found["held-out real images"] if name.startswith("KID")]
+def test_nothing_distinguishes_real_images_from_real_ones(detected):
+    assert detected["real images"] == []
+    assert not {"memorisation", "duplicates"} & set(detected["held-out real images"])
+    assert not [name for name in detected["held-out real images"] if name.startswith("KID")]
 
 
 @pytest.mark.parametrize(
@@ -53,12 +53,10 @@ def test_real_images_are_told_from_real_ones_by_nothing(found):
         ("labels swapped", {"label agreement", "KID of normal (labeller)", "KID of pneumonia (labeller)"}),
     ],
 )
-def test_fault_is_seen_by_what_should_see_it(found, images, metrics):
-    assert metrics <= set(found[images])
+def test_metrics_detect_the_fault_they_are_for(detected, images, metrics):
+    assert metrics <= set(detected[images])
 
 
-@pytest.mark.parametrize(
-    "images", ["one class only", "blurred", "inverted", "noisy", "labels swapped"]
-)  # one image may be near by chance
-def test_what_copies_nothing_is_not_called_a_copy(found, images):
-    assert "memorisation" not in found[images]
+@pytest.mark.parametrize("images", ["one class only", "blurred", "inverted", "noisy", "labels swapped"])
+def test_a_fault_that_copies_nothing_is_not_memorisation(detected, images):
+    assert "memorisation" not in detected[images]

@@ -96,18 +96,18 @@ def test_report_is_plain_json(report):
 def test_the_labeller_space_is_in_the_group_and_the_other_one_under_its_name():
     spaces = {"labeller": estimates(SpaceMetrics, 0), "independent": estimates(SpaceMetrics, 10)}
     group = GroupMetrics(4, 5, spaces, estimates(ImageMeans, 20), Estimate(0.5, (0, 1)))
-    found = arm_metrics_json(ArmMetrics(group, {"a": EMPTY}))["overall"]
-    assert found["kid"] == {"value": 0, "ci95": [-1, 1]}
-    assert found["independent"]["kid"] == {"value": 10, "ci95": [9, 11]}
-    assert found["label_confidence"]["value"] == 23
-    assert found["ms_ssim"] == {"value": 0.5, "ci95": [0, 1]}
+    result = arm_metrics_json(ArmMetrics(group, {"a": EMPTY}))["overall"]
+    assert result["kid"] == {"value": 0, "ci95": [-1, 1]}
+    assert result["independent"]["kid"] == {"value": 10, "ci95": [9, 11]}
+    assert result["label_confidence"]["value"] == 23
+    assert result["ms_ssim"] == {"value": 0.5, "ci95": [0, 1]}
 
 
 def test_missing_figures_are_null():
-    found = arm_metrics_json(ArmMetrics(EMPTY, {"a": EMPTY}))["a"]
-    assert (found["n"], found["n_reference"]) == (0, 3)
-    assert all(found[key] is None for key in [*SPACE_KEYS, *IMAGE_KEYS, "ms_ssim"])
-    assert found["independent"] == dict.fromkeys(SPACE_KEYS)
+    result = arm_metrics_json(ArmMetrics(EMPTY, {"a": EMPTY}))["a"]
+    assert (result["n"], result["n_reference"]) == (0, 3)
+    assert all(result[key] is None for key in [*SPACE_KEYS, *IMAGE_KEYS, "ms_ssim"])
+    assert result["independent"] == dict.fromkeys(SPACE_KEYS)
     sizes = {"n": 3, "n_train": 2, "n_held_out": 0}
     assert space_memorisation_json(SpaceMemorisation(3, 2, 0, None)) == sizes | dict.fromkeys(COPY_KEYS)
 
@@ -115,6 +115,6 @@ def test_missing_figures_are_null():
 def test_space_memorisation_has_its_figures_beside_the_sizes():
     share = Estimate(0.25, (0.1, 0.4))
     figures = CopyFigures(0.7, share, share, share, share, share, 0.9)
-    found = space_memorisation_json(SpaceMemorisation(3, 2, 1, figures))
-    assert (found["n"], found["p_copied"], found["p"]) == (3, 0.7, 0.9)
-    assert found["copied"] == {"value": 0.25, "ci95": [0.1, 0.4]}
+    result = space_memorisation_json(SpaceMemorisation(3, 2, 1, figures))
+    assert (result["n"], result["p_copied"], result["p"]) == (3, 0.7, 0.9)
+    assert result["copied"] == {"value": 0.25, "ci95": [0.1, 0.4]}

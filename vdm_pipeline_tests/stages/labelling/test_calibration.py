@@ -121,7 +121,7 @@ def test_balanced_accuracy_of_three_classes():
 
 
 def test_val_without_a_class_is_an_error():
-    with pytest.raises(PipelineError, match="labelling.calibration.*class 1"):
+    with pytest.raises(PipelineError, match=r"labelling\.calibration.*class 1"):
         calibrate(labelling(), np.zeros((4, 2)), np.zeros(4, int))
 
 

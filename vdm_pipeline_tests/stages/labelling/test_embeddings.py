@@ -17,8 +17,8 @@ def archive(monkeypatch) -> Archive:
     monkeypatch.setattr(embeddings, "SHARD_SIZE", 4)
     images = np.arange(23 * 4, dtype=np.uint8).reshape(23, 2, 2)
     splits = {
-        "train": Split.of(images[:13], np.zeros(13, int)),
-        "test": Split.of(images[13:], np.zeros(10, int)),
+        "train": Split.from_arrays(images[:13], np.zeros(13, int)),
+        "test": Split.from_arrays(images[13:], np.zeros(10, int)),
     }
     return Archive("thing", 2, splits, Path("thing.npz"), "", "", "unverified")
 

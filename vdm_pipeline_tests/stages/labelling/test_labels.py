@@ -18,7 +18,9 @@ ARGMAX = Calibration("none", "argmax", 1.0, (0.0, 0.0), (0.5, 0.5))
 
 def toy_archive(folder: Path, split: str, labels: list[int]) -> Archive:
     images = np.zeros((len(labels), 8, 8), np.uint8)
-    return Archive("toy", 8, {split: Split.of(images, np.array(labels))}, folder, "", "", "unverified")
+    return Archive(
+        "toy", 8, {split: Split.from_arrays(images, np.array(labels))}, folder, "", "", "unverified"
+    )
 
 
 def test_one_label_for_all_images_is_an_error(tmp_path):

@@ -3,7 +3,11 @@
 import pandas as pd
 import pytest
 
-from vdm_pipeline.stages.labelling.relabel_diff import metrics_before_and_after, previous_labels
+from vdm_pipeline.stages.labelling.relabel_diff import (
+    flipped_labels,
+    metrics_before_and_after,
+    previous_labels,
+)
 
 
 def labels(
@@ -58,7 +62,7 @@ def test_class_names_may_look_like_numbers_or_null(tmp_path, names):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"image_id,split\na,test\n", b"\xff\xfe\x00", b'a,b\n"x'])
-def test_without_a_readable_table_nothing_is_compared(tmp_path, content):
+def test_without_a_readable_table_the_diff_is_empty(tmp_path, content):
     if content is not None:
         (tmp_path / "old.csv").write_bytes(content)
     old = previous_labels(tmp_path / "old.csv")

@@ -100,7 +100,7 @@ def test_only_a_prompt_longer_than_the_context_is_an_error(labeller):
 
 
 def test_a_folder_without_an_open_clip_model_is_an_error(tmp_path):
-    with pytest.raises(ModelError, match="open_clip_config.json"):
+    with pytest.raises(ModelError, match=r"open_clip_config\.json"):
         ZeroShot(tmp_path, CPU)
 
 

@@ -86,8 +86,8 @@ def embed(hub: Hub, home: Path, **environment: str) -> tuple[dict[str, np.ndarra
     assert "Traceback" not in done.stderr, done.stderr
     if not out.exists():
         return None, done.stdout
-    with np.load(out) as found:
-        return dict(found), done.stdout
+    with np.load(out) as arrays:
+        return dict(arrays), done.stdout
 
 
 def peer(repositories: dict[str, Path]) -> tuple[np.ndarray, np.ndarray]:
@@ -114,12 +114,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_embeddings_equal_those_of_the_published_pickle(hub, repositories, home):
-    found, output = embed(hub, home)
+    arrays, output = embed(hub, home)
     assert "converting open_clip_pytorch_model.bin to safetensors, once" in output
     images, text = peer(repositories)
-    np.testing.assert_allclose(found["images"], images, atol=1e-6)
-    np.testing.assert_allclose(found["text"], text, atol=1e-6)
-    folder = Path(str(found["folder"]))
+    np.testing.assert_allclose(arrays["images"], images, atol=1e-6)
+    np.testing.assert_allclose(arrays["text"], text, atol=1e-6)
+    folder = Path(str(arrays["folder"]))
     assert not list(folder.rglob("*.bin"))
     record = json.loads((folder / ".made_from.json").read_text())
     assert record["files"]["open_clip_model.safetensors"] == file_sha256(
@@ -130,7 +130,7 @@ def test_embeddings_equal_those_of_the_published_pickle(hub, repositories, home)
     again, output = embed(hub, home)
     assert "converting" not in output
     assert not hub.requests
-    np.testing.assert_array_equal(again["images"], found["images"])
+    np.testing.assert_array_equal(again["images"], arrays["images"])
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -138,8 +138,8 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 
 def test_changed_files_are_converted_again(hub, home):
-    found, _ = embed(hub, home)
-    folder = Path(str(found["folder"]))
+    arrays, _ = embed(hub, home)
+    folder = Path(str(arrays["folder"]))
     original = contents(folder)
     weights, config = folder / "open_clip_model.safetensors", folder / "text/config.json"
     weights.write_bytes(original[weights][:-1] + bytes([original[weights][-1] ^ 1]))
@@ -166,8 +166,8 @@ def test_a_pickle_with_more_than_tensors_is_an_error(hub, repositories, tmp_path
         (other / path.name).write_bytes(path.read_bytes())
     torch.save({"weight": Exploit() if content == "code" else [1, 2]}, other / PICKLE)
     hub.repositories[CLIP] = other
-    found, output = embed(hub, tmp_path / "home")
-    assert found is None
+    arrays, output = embed(hub, tmp_path / "home")
+    assert arrays is None
     assert "ModelError: " in output
     assert ("cannot be loaded" if content == "code" else "named tensors") in output
     assert not (tmp_path / "code_ran").exists()

@@ -81,7 +81,7 @@ def test_the_token_is_not_sent_over_http_or_to_another_host(monkeypatch, tmp_pat
 
 
 @pytest.mark.parametrize("fault", ["503", "401", "cut", "corrupt"])
-def test_the_token_is_neither_logged_nor_stored(client, fault):
+def test_the_token_is_neither_logged_nor_saved(client, fault):
     client.hub.faults = [Fault(fault, "weights.safetensors", 3), Fault("stall", "weights.safetensors", 1)]
     output = client.start(HF_DEBUG="1", HF_HUB_VERBOSITY="debug").communicate()
     assert any("hf_secret" in request for request in client.hub.requests), "the hub got the token"

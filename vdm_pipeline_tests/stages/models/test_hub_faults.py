@@ -52,28 +52,28 @@ CASES = {
     "breaks off, always": Case(
         "NetworkError", (f"owner/name/{WEIGHTS}", f"of {SIZE} bytes"), of_weights("cut")
     ),
-    "another byte": Case("ModelError", (f"owner/name/{WEIGHTS}", "SHA256"), of_weights("corrupt", 1)),
+    "a wrong byte": Case("ModelError", (f"owner/name/{WEIGHTS}", "SHA256"), of_weights("corrupt", 1)),
     "gated": Case(
         "ModelError", ("'owner/name'", "/owner/name", "HF_TOKEN"), (Fault("403 GatedRepo", "/resolve/"),)
     ),
-    "gone, renamed or private": Case(
+    "deleted, renamed or private": Case(
         "ModelError", (f"'{RENAMED}'", "no such repository", "HF_TOKEN"), pin={"repository": RENAMED}
     ),
-    "no such commit": Case("ModelError", ("ab" * 20, "revision"), pin={"commit": "ab" * 20}),
-    "no such file": Case(
+    "an unknown commit": Case("ModelError", ("ab" * 20, "revision"), pin={"commit": "ab" * 20}),
+    "an unknown file": Case(
         "ModelError", ("'vae/weights.safetensors'", "weights"), pin={"name": "vae/weights.safetensors"}
     ),
-    "a token that is not accepted": Case("ModelError", ("HF_TOKEN (401)",), (Fault("401", "/api/"),)),
+    "an invalid token": Case("ModelError", ("HF_TOKEN (401)",), (Fault("401", "/api/"),)),
     "a login page instead of the hub": Case(
         "NetworkError", ("(JSONDecodeError)",), (Fault("page", "/api/"),)
     ),
-    "no id of a repository": Case("ModelError", ("'owner/a..b'",), pin={"repository": "owner/a..b"}),
-    "no room on the disk": Case("ModelError", ("'owner/name'", "GB left", "HF_HOME"), of_weights("vast")),
-    "an HF_ENDPOINT that is no address": Case(
+    "an invalid repository id": Case("ModelError", ("'owner/a..b'",), pin={"repository": "owner/a..b"}),
+    "no space on the disk": Case("ModelError", ("'owner/name'", "GB left", "HF_HOME"), of_weights("vast")),
+    "HF_ENDPOINT is not an address": Case(
         "ModelError", ("HF_ENDPOINT is 'nowhere'",), environment={"HF_ENDPOINT": "nowhere"}
     ),
-    "a proxy that speaks SOCKS": Case("PipelineError", ("HTTP_PROXY", "'socks5'"), environment=SOCKS),
-    "an SSL_CERT_FILE that is not there": Case(
+    "a SOCKS proxy": Case("PipelineError", ("HTTP_PROXY", "'socks5'"), environment=SOCKS),
+    "SSL_CERT_FILE does not exist": Case(
         "PipelineError", ("/no/where", "SSL_CERT_FILE"), environment={"SSL_CERT_FILE": "/no/where"}
     ),
     "HF_HUB_OFFLINE": Case(

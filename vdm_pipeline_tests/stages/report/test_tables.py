@@ -4,11 +4,20 @@ import pytest
 
 from vdm_pipeline.stages.report.cautions import cautions
 from vdm_pipeline.stages.report.formatting import number, percent, with_interval
-from vdm_pipeline.stages.report.image_tables import copies_table, metrics_table, paired_table, utility_table
+from vdm_pipeline.stages.report.image_tables import (
+    HIGHER_IS_BETTER,
+    SET_METRICS,
+    copies_table,
+    metrics_table,
+    paired_table,
+    utility_table,
+)
 from vdm_pipeline.stages.report.label_tables import fault_table, is_calibrated, label_table
 from vdm_pipeline.stages.report.lineage import cost_table, images_per_second, lineage_table
 from vdm_pipeline.stages.report.tables import Cell, Table, metric_cell
 from vdm_pipeline_tests.stages.report.example import CLASS_NAMES, GROUPS, image_metrics, metric
+
+KID = SET_METRICS["kid"]
 
 
 def cell(table: Table, block: int, row: str, column: str) -> Cell:
@@ -49,8 +58,8 @@ def test_metrics_table_has_real_images_first_and_last():
     for column, arm in (("LoRA", images["lora"]), ("dpm25", images["extra"]["dpm25"])):
         kid = arm["pneumonia"]["independent"]["kid"]
         low, high = map(number, kid["ci95"])
-        assert cell(table, 2, "KID ↓", column) == (number(kid["value"]), f"[{low}, {high}]")
-    assert cell(metrics_table({}, "overall"), 1, "KID ↓", "LoRA") == Cell("not measured")
+        assert cell(table, 2, KID, column) == (number(kid["value"]), f"[{low}, {high}]")
+    assert cell(metrics_table({}, "overall"), 1, KID, "LoRA") == Cell("not measured")
 
 
 def test_fid_of_few_images_is_a_caution():
@@ -103,7 +112,7 @@ def test_utility_table_has_the_gain_over_repeated_images():
     images = image_metrics()
     gain = images["utility"]["gains"]["real_twice"]["value"]
     table = utility_table(images, CLASS_NAMES)
-    assert cell(table, 1, "minus real twice", "balanced accuracy ↑").text == number(gain)
+    assert cell(table, 1, "minus real twice", f"balanced accuracy{HIGHER_IS_BETTER}").text == number(gain)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The device and its precision, whatever this machine has."""
+"""The device, its precision and its description, whatever this machine has."""
 
 import pytest
 import torch
@@ -9,18 +9,18 @@ from vdm_pipeline.stages.runtime.device import device_facts, pick_device, pick_d
 
 
 @pytest.fixture
-def has(monkeypatch):
+def with_devices(monkeypatch):
     """Make torch find these devices."""
 
-    def make(*names: str) -> None:
+    def install(*names: str) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in names)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in names)
 
-    return make
+    return install
 
 
 @pytest.mark.parametrize(
-    ("names", "wanted", "picked"),
+    ("available", "name", "picked"),
     [
         ((), "auto", "cpu"),
         (("mps",), "auto", "mps"),
@@ -30,23 +30,20 @@ def has(monkeypatch):
         (("cuda", "mps"), "cpu", "cpu"),
     ],
 )
-def test_the_best_device_or_the_one_that_is_asked_for(has, names, wanted, picked):
-    has(*names)
-    assert pick_device(wanted).type == picked
+def test_auto_picks_the_best_device(with_devices, available, name, picked):
+    with_devices(*available)
+    assert pick_device(name).type == picked
 
 
-@pytest.mark.parametrize(("names", "wanted"), [((), "cuda"), (("mps",), "cuda"), (("cuda",), "mps")])
-def test_one_that_is_not_there_is_a_sentence(has, names, wanted):
-    has(*names)
-    with pytest.raises(
-        PipelineError,
-        match=f"execution.device is '{wanted}' but torch finds no {wanted.upper()} device; set it to",
-    ):
-        pick_device(wanted)
+@pytest.mark.parametrize(("available", "name"), [((), "cuda"), (("mps",), "cuda"), (("cuda",), "mps")])
+def test_unavailable_device_is_an_error(with_devices, available, name):
+    with_devices(*available)
+    with pytest.raises(PipelineError, match=f"execution.device is '{name}'"):
+        pick_device(name)
 
 
 @pytest.mark.parametrize(
-    ("kind", "native", "dtype"),
+    ("kind", "has_bf16", "dtype"),
     [
         ("cpu", True, torch.float32),
         ("cuda", True, torch.bfloat16),
@@ -55,12 +52,12 @@ def test_one_that_is_not_there_is_a_sentence(has, names, wanted):
         ("mps", False, torch.float16),
     ],
 )
-def test_half_precision_is_for_devices_that_have_it(monkeypatch, kind, native, dtype):
+def test_half_precision_only_on_devices_that_have_it(monkeypatch, kind, has_bf16, dtype):
     monkeypatch.setattr(
-        torch.cuda, "is_bf16_supported", lambda including_emulation: native and not including_emulation
+        torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16 and not including_emulation
     )
     monkeypatch.setattr(
-        torch.backends.mps, "is_macos_or_newer", lambda major, minor: native and (major, minor) == (14, 0)
+        torch.backends.mps, "is_macos_or_newer", lambda major, minor: has_bf16 and (major, minor) == (14, 0)
     )
     assert pick_dtype(torch.device(kind)) == dtype
 

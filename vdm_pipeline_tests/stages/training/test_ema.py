@@ -31,7 +31,7 @@ def test_average_weighs_each_step_by_the_decay(tiny, tmp_path):
 
 
 def test_validation_loss_and_sheet_are_those_of_the_saved_average(tiny, tmp_path):
-    """With a decay near 1 the saved adapter is the initial one, so loss and images do not depend on the steps."""
+    """With a decay near 1 the saved adapter is the initial one: the steps change neither loss nor images."""
     losses, sheets = {}, {}
     for name, changes in {
         "initial": {"learning_rate": 1e-9},

@@ -1,6 +1,5 @@
 """The training loop's files: which rows, sheets and checkpoints a training leaves."""
 
-import csv
 import itertools
 import shutil
 import subprocess
@@ -15,7 +14,6 @@ from vdm_pipeline.io.tensors import LORA_WEIGHTS
 from vdm_pipeline.stages.training import session
 from vdm_pipeline.stages.training.job import resume_key
 from vdm_pipeline.stages.training.loop import train
-from vdm_pipeline.stages.training.training_log import COLUMNS
 from vdm_pipeline_tests.stages.training.jobs import log_rows, make_job, trained
 
 
@@ -27,9 +25,8 @@ def test_output_files(tiny, tmp_path):
 
 def test_columns_of_the_log(tiny, tmp_path):
     path = trained(tiny, tmp_path / "run").parent / "training_log.csv"
-    header = next(csv.reader(path.open()))
-    assert header == "step,loss,validation_loss,lr,grad_norm,images_per_s,mfu,peak_memory_mb".split(",")
-    assert tuple(header) == COLUMNS
+    header = path.read_text().splitlines()[0]
+    assert header == "step,loss,validation_loss,lr,grad_norm,images_per_s,mfu,peak_memory_mb"
 
 
 def test_validation_has_its_own_interval(tiny, tmp_path):

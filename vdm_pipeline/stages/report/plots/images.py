@@ -89,7 +89,7 @@ def _paired(report: Mapping[str, Any], class_names: Sequence[str]) -> "Figure | 
         group_title(group): [in_half_widths(lookup(report, "paired", key, group)) for key in PAIRED_METRICS]
         for group in _groups(class_names)
     }
-    title = "LoRA minus baseline, same prompt and seed"
+    title = "LoRA minus baseline, in pairs"
     label = "difference, in half-widths of its 95% interval"
     figure = dot_plot(title, label, list(PAIRED_METRICS.values()), series)
     if figure:

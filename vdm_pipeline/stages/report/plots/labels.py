@@ -65,7 +65,7 @@ def _reliability(test: "pd.DataFrame", class_names: Sequence[str]) -> "Figure":
             values[np.arange(len(truth)), predicted], predicted == truth
         )
         axes.plot(confidence, correct, color=colour, lw=1, label=title)
-        axes.scatter(confidence, correct, s=4 + 120 * counts / counts.sum(), color=colour)
+        axes.scatter(confidence, correct, s=4 + 120 * counts / counts.sum(), color=colour, clip_on=False)
     axes.legend(frameon=False, fontsize=8, loc="upper left", title="dot area: images", title_fontsize=7)
     return figure
 

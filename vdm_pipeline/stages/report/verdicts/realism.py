@@ -56,11 +56,7 @@ def _distance(images: Mapping[str, Any], space: str, title: str) -> Statement:
 def _against_real(lora: Metric, real: Metric | None) -> str:
     if real is None or not has_value(real):
         return ""
-    return (
-        "; the LoRA images are clearly worse"
-        if is_below(real, lora)
-        else "; the LoRA images are not clearly worse"
-    )
+    return f"; the LoRA images are {'clearly' if is_below(real, lora) else 'not clearly'} worse"
 
 
 def paired(images: Mapping[str, Any]) -> Verdict:
@@ -69,18 +65,16 @@ def paired(images: Mapping[str, Any]) -> Verdict:
     Sharpness has no better direction, nor has the distance to the nearest real image: typical images lie
     near many.
     """
-    return combine("Same prompt and seed", "pairs", [_paired_confidence(images)])
+    return combine("More convincing than the baseline", "pairs", [_paired_confidence(images)])
 
 
 def _paired_confidence(images: Mapping[str, Any]) -> Statement:
-    metric, subject = (
-        lookup(images, "paired", "label_confidence", OVERALL),
-        "the judge's confidence in the requested class",
-    )
+    metric = lookup(images, "paired", "label_confidence", OVERALL)
+    subject = "the judge's confidence in the requested class"
     p = lookup(metric, "p")
     if not has_value(metric) or p is None:
         return Statement("absent", f"Effect of the LoRA on {subject}: {NOT_MEASURED}.")
-    figures = f"{with_interval(metric)}, p = {p_value(p)}, {metric.get('n', '?')} pairs"
+    figures = f"difference {with_interval(metric)}, p = {p_value(p)}, {metric.get('n', '?')} pairs"
     if p >= ALPHA or lower(metric) <= 0 <= upper(metric):
         return Statement("unclear", f"The LoRA does not clearly change {subject}: {figures}.")
     if upper(metric) < 0:
@@ -97,9 +91,7 @@ def class_agreement(images: Mapping[str, Any], class_names: Sequence[str]) -> Ve
 def _class_agreement(images: Mapping[str, Any], name: str) -> Statement:
     lora, baseline, real = _by_arm(images, name, "label_agreement")
     if not has_value(lora) or not has_value(baseline):
-        return Statement(
-            "absent", f"Share of images prompted as {name} that the judge sees as {name}: {NOT_MEASURED}."
-        )
+        return Statement("absent", f"Class {name}, as the judge sees it: {NOT_MEASURED}.")
     outcome: Outcome = "good"
     remark = ""
     if is_below(lora, baseline):
@@ -110,8 +102,8 @@ def _class_agreement(images: Mapping[str, Any], name: str) -> Statement:
         outcome, remark = "unclear", " It is not clear whether most images show the requested class."
     return Statement(
         outcome,
-        f"Prompt {name}: the judge sees {name} in {percent(lora)} of the LoRA images and in "
-        f"{percent(baseline)} of the baseline images (real {name} images: {percent(real)}).{remark}",
+        f"Class {name}: the judge recognises it in {percent(lora)} of the LoRA images, {percent(baseline)} "
+        f"of the baseline images and {percent(real)} of real {name} images.{remark}",
     )
 
 

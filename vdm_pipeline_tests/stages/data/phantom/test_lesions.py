@@ -1,4 +1,4 @@
-"""The drawn opacities against the statistics of the published boxes."""
+"""Drawn opacities have the statistics of the published boxes."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ CENTRE_X_RIGHT = (0.600, 0.659, 0.697, 0.735, 0.792)
 
 @pytest.fixture(scope="module")
 def films() -> list[np.ndarray]:
-    """Lesions of 6,000 films."""
+    """Opacities of 6,000 films."""
     rng = np.random.Generator(np.random.Philox(key=7))
     return [draw_lesions(rng) for _ in range(6000)]
 
@@ -25,7 +25,7 @@ def test_number_of_opacities(films):
     np.testing.assert_allclose(shares, np.array([2614, 3266, 119, 13]) / 6012, atol=0.02)
 
 
-def test_sizes_and_places(films):
+def test_sizes_and_positions(films):
     x, y, width, height = np.concatenate(films).T
     for values, published in ((width, WIDTH), (height, HEIGHT), (y, CENTRE_Y)):
         np.testing.assert_allclose(np.quantile(values, LEVELS), published, atol=0.012)
@@ -38,6 +38,6 @@ def test_sides(films):
     assert all((film[0, 0] < 0.5) != (film[1, 0] < 0.5) for film in films if len(film) > 1)
 
 
-def test_the_same_stream_gives_the_same_lesions():
+def test_same_random_stream_gives_the_same_lesions():
     first, second = (draw_lesions(np.random.Generator(np.random.Philox(key=3))) for _ in range(2))
     np.testing.assert_array_equal(first, second)

@@ -1,4 +1,4 @@
-"""A rendered archive: its format, its patients, and how it is known again."""
+"""Rendered archives: format, patients, and recognition of the settings."""
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ from vdm_pipeline.settings import Data
 from vdm_pipeline.stages.data.phantom import series
 from vdm_pipeline.stages.data.phantom.film import render
 from vdm_pipeline.stages.data.phantom.series import is_rendered_from, render_archive
+from vdm_pipeline_tests.stages.data.archives import ignore_log
 
 DATA = Data(
     dataset="phantom", size=28, source="phantom", train=12, val=5, test=7, pneumonia_share=0.25, seed=3
@@ -16,8 +17,8 @@ DATA = Data(
 
 
 def rendered(path, **changes) -> dict[str, np.ndarray]:
-    """Render with some settings changed, and load by NumPy's own reader."""
-    render_archive(DATA.model_copy(update=changes), path, lambda line: None)
+    """Render with some settings changed, and load with NumPy."""
+    render_archive(DATA.model_copy(update=changes), path, ignore_log)
     return dict(np.load(path, allow_pickle=False))
 
 
@@ -31,8 +32,8 @@ def test_format_counts_and_shares(tmp_path):
         assert (images.shape, images.dtype) == ((count, 28, 28), np.uint8)
         assert (labels.shape, labels.dtype) == ((count, 1), np.uint8)
         assert labels.sum() == sick
-    every = np.concatenate([arrays[f"{split}_images"] for split in ("train", "val", "test")])
-    assert len({image.tobytes() for image in every}) == 24
+    images = np.concatenate([arrays[f"{split}_images"] for split in ("train", "val", "test")])
+    assert len({image.tobytes() for image in images}) == 24
 
 
 def test_labels_belong_to_their_films(tmp_path):
@@ -41,7 +42,7 @@ def test_labels_belong_to_their_films(tmp_path):
     np.testing.assert_array_equal(arrays["train_images"], expected)
 
 
-def test_classes_come_in_an_order_of_the_seed(tmp_path):
+def test_order_of_classes_depends_on_seed_and_split():
     data = DATA.model_copy(update={"pneumonia_share": 0.5})
     orders = {
         series.split_labels(data.model_copy(update={"seed": seed}), split, 40).tobytes()
@@ -54,11 +55,11 @@ def test_classes_come_in_an_order_of_the_seed(tmp_path):
     assert 0 < first[:20].sum() < 20
 
 
-def test_no_patient_is_in_two_splits_and_a_longer_train_leaves_test_as_it_was(tmp_path, monkeypatch):
-    seen = []
+def test_splits_share_no_patient_and_do_not_depend_on_each_other(tmp_path, monkeypatch):
+    patients = []
 
-    def record(seed, indices, pneumonia, size, chunk):
-        seen.append(set(indices.tolist()))
+    def record(seed, indices, pneumonia, size, chunk_size):
+        patients.append(set(indices.tolist()))
         yield np.zeros((len(indices), size, size), np.uint8)
 
     few = rendered(tmp_path / "a.npz")
@@ -66,18 +67,18 @@ def test_no_patient_is_in_two_splits_and_a_longer_train_leaves_test_as_it_was(tm
     np.testing.assert_array_equal(few["test_images"], more["test_images"])
     monkeypatch.setattr(series, "render_in_chunks", record)
     rendered(tmp_path / "c.npz")
-    assert [len(indices) for indices in seen] == [12, 5, 7]
-    assert len(set.union(*seen)) == 24
+    assert [len(indices) for indices in patients] == [12, 5, 7]
+    assert len(set.union(*patients)) == 24
 
 
-def test_the_same_settings_give_the_same_file_and_others_another(tmp_path):
+def test_file_depends_only_on_the_settings(tmp_path):
     for name, changes in (("a", {}), ("b", {}), ("c", {"seed": 4})):
         rendered(tmp_path / name, **changes)
-    first, again, other = (digest(tmp_path / name, "sha256") for name in "abc")
-    assert first == again != other
+    first, same, other = (digest(tmp_path / name, "sha256") for name in "abc")
+    assert first == same != other
 
 
-def test_a_file_is_known_by_the_settings_it_was_rendered_from(tmp_path, monkeypatch):
+def test_file_is_recognized_by_its_settings(tmp_path, monkeypatch):
     path = tmp_path / "p.npz"
     assert not is_rendered_from(DATA, path)
     rendered(path)
@@ -88,16 +89,14 @@ def test_a_file_is_known_by_the_settings_it_was_rendered_from(tmp_path, monkeypa
     assert not is_rendered_from(DATA, path)
 
 
-def test_progress_is_told(tmp_path):
+def test_progress_is_logged(tmp_path):
     lines: list[str] = []
     render_archive(DATA, tmp_path / "p.npz", lines.append)
-    assert lines[-1] == "p.npz: rendered 24 of 24 phantoms"
+    assert lines[-1] == "p.npz: rendered 24/24 phantoms"
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, 0.01])
-def test_a_train_split_of_one_class_is_refused_before_rendering(tmp_path, share):
-    with pytest.raises(
-        ArchiveError, match=r"data.pneumonia_share = .* leaves train without a class; set a share"
-    ):
+def test_train_split_of_one_class_is_an_error_before_rendering(tmp_path, share):
+    with pytest.raises(ArchiveError, match=r"data\.pneumonia_share = .* train has only one class"):
         rendered(tmp_path / "p.npz", pneumonia_share=share)
     assert not any(tmp_path.iterdir())

@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics
 
 from vdm_pipeline.stages.evaluation.metrics import bootstrap
-from vdm_pipeline.stages.evaluation.metrics.bootstrap import intervals, weighted_metrics
+from vdm_pipeline.stages.evaluation.metrics.bootstrap import bootstrap_intervals, weighted_metrics
 from vdm_pipeline.stages.evaluation.metrics.labels import calibration_error
 
 KINDS = [(2, 8), (2, 1), (4, 8), (4, 1)]
@@ -64,7 +64,7 @@ def test_intervals_are_those_of_resampling_one_at_a_time(classes, digits):
         rows = rng.integers(0, len(truth), len(truth))
         if len(np.unique(truth[rows])) == classes:
             values.append(peer(truth[rows], predicted[rows], probabilities[rows], np.ones(len(rows))))
-    found = intervals(truth, predicted, probabilities, 15, 4000, 0)
+    found = bootstrap_intervals(truth, predicted, probabilities, 15, 4000, 0)
     ece = peer(truth, predicted, probabilities, np.ones(len(truth)))["ece"]
     for name, bounds in found.items():
         drawn = np.array([value[name] for value in values])
@@ -88,7 +88,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say(name):
 
     true_value = peer(*labelled(whole_truth), np.ones(len(whole_truth)))[name]
     for seed in range(100):
-        low, high = intervals(*labelled(rng.choice(whole_truth, 250)), 15, 200, seed)[name]
+        low, high = bootstrap_intervals(*labelled(rng.choice(whole_truth, 250)), 15, 200, seed)[name]
         covered += low <= true_value <= high
     assert (
         covered >= 88
@@ -98,21 +98,21 @@ def test_intervals_cover_the_truth_as_often_as_they_say(name):
 def test_a_rare_class_is_in_every_draw():
     truth = np.array([1] + [0] * 60)
     p = np.linspace(0.1, 0.9, 61)
-    found = intervals(truth, (p > 0.5).astype(int), np.stack([1 - p, p], axis=1), 15, 100, 0)
+    found = bootstrap_intervals(truth, (p > 0.5).astype(int), np.stack([1 - p, p], axis=1), 15, 100, 0)
     assert np.isfinite(found["roc_auc"]).all()
 
 
 def test_blocks_change_the_draws_but_not_what_they_say(monkeypatch):
     data = noisy(100, 2, 8, 4)
-    whole = intervals(*data, 15, 1000, 0)
-    monkeypatch.setattr(bootstrap, "BLOCK", 1000)
-    parts = intervals(*data, 15, 1000, 0)
+    whole = bootstrap_intervals(*data, 15, 1000, 0)
+    monkeypatch.setattr(bootstrap, "MAX_WEIGHTS", 1000)
+    parts = bootstrap_intervals(*data, 15, 1000, 0)
     assert all(parts[name] == pytest.approx(bounds, abs=0.03) for name, bounds in whole.items())
 
 
 def test_one_class_alone_has_no_ranking():
     truth, predicted, probabilities = noisy(50, 2, 8, 5)
-    found = intervals(np.ones_like(truth), predicted, probabilities, 15, 50, 0)
+    found = bootstrap_intervals(np.ones_like(truth), predicted, probabilities, 15, 50, 0)
     assert "roc_auc" not in found
     assert "average_precision" not in found
     assert found["accuracy"][0] < found["accuracy"][1]
@@ -120,6 +120,6 @@ def test_one_class_alone_has_no_ranking():
 
 def test_perfect_labels_have_no_spread():
     truth = np.arange(20) % 2
-    found = intervals(truth, truth, np.eye(2)[truth], 15, 50, 0)
+    found = bootstrap_intervals(truth, truth, np.eye(2)[truth], 15, 50, 0)
     assert found["roc_auc"] == found["accuracy"] == found["mcc"] == [1.0, 1.0]
     assert found["ece"] == found["brier"] == [0.0, 0.0]

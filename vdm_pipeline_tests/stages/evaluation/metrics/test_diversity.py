@@ -11,7 +11,7 @@ from vdm_pipeline.stages.evaluation.metrics import diversity
 from vdm_pipeline.stages.evaluation.metrics.diversity import (
     ms_ssim_within,
     same_class_pairs,
-    scales,
+    usable_scales,
     vendi_score,
 )
 from vdm_pipeline.stages.evaluation.metrics.images import mean_with_interval
@@ -131,7 +131,7 @@ def test_similarity_within_is_the_mean_over_pairs_of_a_class():
 
 def test_similarity_within_takes_so_many_pairs_at_most(monkeypatch):
     images, labels = textures(20, 28), np.zeros(20, np.int64)
-    monkeypatch.setattr(diversity, "MOST_PAIRS", 4)
+    monkeypatch.setattr(diversity, "MAX_PAIRS", 4)
     each = [brute_ms_ssim(images[a], images[b], 2) for a, b in same_class_pairs(labels, 0)[:4]]
     assert ms_ssim_within(images, labels, 10, 0)["value"] == pytest.approx(np.mean(each), abs=1e-4)
 
@@ -182,7 +182,7 @@ def test_pairs_are_random_and_repeatable():
     ("side", "expected"), [(10, 0), (28, 2), (64, 3), (128, 4), (224, 5), (256, 5), (512, 5)]
 )
 def test_scales_of_the_usual_sizes(side, expected):
-    assert scales(side) == expected
+    assert usable_scales(side) == expected
 
 
 @pytest.mark.parametrize(
@@ -197,4 +197,4 @@ def test_scales_are_the_most_that_torchmetrics_accepts(sides):
             return False
 
     most = {side: max((used for used in range(1, 6) if accepted(side, used)), default=0) for side in sides}
-    assert {side: scales(side) for side in sides} == most
+    assert {side: usable_scales(side) for side in sides} == most

@@ -7,7 +7,7 @@ from scipy import linalg
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 from torchmetrics.image.fid import _compute_fid
 
-from vdm_pipeline.stages.evaluation.metrics.frechet import _factor, frechet_distance
+from vdm_pipeline.stages.evaluation.metrics.frechet import _covariance_factor, frechet_distance
 from vdm_pipeline_tests.stages.evaluation.metrics.samples import features
 
 sizes = pytest.mark.parametrize(
@@ -76,13 +76,13 @@ def test_few_images_of_the_same_distribution_look_far_apart():
 
 @pytest.mark.parametrize(("n", "m"), [(1, 5), (5, 1), (0, 5)])
 def test_too_few_images_are_refused(n, m):
-    with pytest.raises(ValueError, match=f"needs 2 images a set; there are {n} and {m}"):
+    with pytest.raises(ValueError, match=f"needs 2 images per set; there are {n} and {m}"):
         frechet_distance(features(n), features(m))
     assert np.isfinite(frechet_distance(features(2), features(2, seed=1)))
 
 
 @pytest.mark.parametrize(("n", "d", "rows"), [(90, 8, 8), (20, 64, 20)])
 def test_no_root_is_larger_than_images_or_features(n, d, rows):
-    factor = _factor(features(n, d))
+    factor = _covariance_factor(features(n, d))
     assert factor.shape == (rows, d)
     np.testing.assert_allclose(factor.T @ factor, np.cov(features(n, d), rowvar=False), atol=1e-12)

@@ -6,7 +6,7 @@ from scipy import stats
 
 from vdm_pipeline.stages.evaluation.metrics.diversity import vendi_score
 from vdm_pipeline.stages.evaluation.metrics.frechet import frechet_distance
-from vdm_pipeline.stages.evaluation.metrics.jackknife import spread, with_interval
+from vdm_pipeline.stages.evaluation.metrics.jackknife import jackknife_variance, with_interval
 from vdm_pipeline_tests.stages.evaluation.metrics.samples import features, share_within
 
 RNG = np.random.default_rng(0)
@@ -36,8 +36,8 @@ def test_variances_of_two_sets_add_and_the_smaller_sets_the_quantile():
 
 def test_spread_against_its_formula():
     without = [1.0, 2.0, 4.0, 9.0]
-    assert spread(without) == pytest.approx(3 / 4 * sum((value - 4) ** 2 for value in without))
-    assert spread([]) == 0
+    assert jackknife_variance(without) == pytest.approx(3 / 4 * sum((value - 4) ** 2 for value in without))
+    assert jackknife_variance([]) == 0
 
 
 @pytest.mark.parametrize(("n", "m"), [(50, 50), (50, 7), (7, 50), (50, 0)])

@@ -128,6 +128,6 @@ def test_interval_covers_the_distance(kernel):
 @both
 @pytest.mark.parametrize(("n", "m"), [(2, 5), (5, 2), (0, 5)])
 def test_too_few_images_are_refused(kernel, n, m):
-    with pytest.raises(ValueError, match=f"needs 3 images a set; there are {n} and {m}"):
+    with pytest.raises(ValueError, match=f"needs 3 images per set; there are {n} and {m}"):
         squared_mmd(features(n), features(m), kernel)
     assert np.isfinite(squared_mmd(features(3), features(3, seed=1), kernel)["ci95"]).all()

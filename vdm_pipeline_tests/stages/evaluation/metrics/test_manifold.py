@@ -145,5 +145,5 @@ def test_a_part_is_what_it_is_by_itself():
 
 @pytest.mark.parametrize(("n", "m"), [(5, 9), (9, 5), (0, 9)])
 def test_too_few_images_are_refused(n, m):
-    with pytest.raises(ValueError, match=f"need 6 images a set; there are {n} and {m}"):
+    with pytest.raises(ValueError, match=f"need 6 images per set; there are {n} and {m}"):
         Manifolds.of(features(n), features(m))

@@ -58,7 +58,7 @@ def test_paired_difference_needs_interval_and_p(value, p, outcome):
 @pytest.mark.parametrize(
     ("lora", "outcome", "text"),
     [
-        (metric(0.9, 0.05), "good", "90% [85%, 95%] of the LoRA images and in 40%"),
+        (metric(0.9, 0.05), "good", "90% [85%, 95%] of the LoRA images, 40%"),
         (metric(0.45, 0.1), "unclear", "not clear"),
         (metric(0.38, 0.05), "bad", "Most images do not show"),
         (metric(0.2, 0.05), "bad", "worse than without"),
