@@ -57,6 +57,10 @@ def _true_label_use(profile: Profile) -> list:
     return [profile.labelling.calibration, profile.labelling.decision, profile.subset.captions_from]
 
 
+def _base_model(profile: Profile) -> list:
+    return [profile.training.base, profile.training.base.digest]
+
+
 def _training(profile: Profile) -> list:
     return [profile.training, profile.training.base.digest]
 
@@ -64,14 +68,8 @@ def _training(profile: Profile) -> list:
 def _generation(profile: Profile) -> list:
     """What all arms share. The LoRA's weight and the extra arms are fingerprinted by their own assets."""
     base, lcm_lora = profile.training.base, profile.generation.lcm_lora
-    return [
-        profile.generation.fingerprint_values(exclude={"adapter_weight", "extra"}),
-        profile.classes,
-        base,
-        base.digest,
-        lcm_lora.digest,
-        profile.training.resolution,
-    ]
+    generation = profile.generation.fingerprint_values(exclude={"adapter_weight", "extra"})
+    return [generation, profile.classes, base, base.digest, lcm_lora.digest, profile.training.resolution]
 
 
 def _all_settings(profile: Profile) -> list:
@@ -82,109 +80,95 @@ def _all_settings(profile: Profile) -> list:
 IGNORES_BLOCKING_CHECKS = ("label_metrics",)
 """Assets that show what is wrong with a blocked asset, and so may read it."""
 
-REPORTED_ASSETS = (
-    "raw_npz",
-    "image_embeddings",
-    "labeled_dataset",
-    "label_metrics",
-    "data_faults",
-    "label_noise",
-    "lora_subset",
-    "lora_weights",
-    "generated_images",
-    "baseline_images",
-    "extra_images",
-    "image_metrics",
+_REPORTED_STAGES = (
+    StageSpec("raw_npz", (), {}, lambda p: [p.data, list(p.classes.names)]),
+    StageSpec("image_embeddings", ("raw_npz",), {"folder": "results/embeddings"}, _labeller),
+    StageSpec(
+        "labeled_dataset",
+        ("raw_npz", "image_embeddings"),
+        {
+            "table": "results/labeled_dataset.csv",
+            "calibration": "results/metrics/calibration.json",
+            "diff": "results/metrics/relabel_diff.csv",
+        },
+        lambda p: [p.labelling, *_labeller(p), list(p.classes.names), p.subset.captions_from],
+        ("results/labeled_dataset.csv", "results/metrics/calibration.json"),
+        version=2,
+    ),
+    StageSpec(
+        "label_metrics",
+        ("labeled_dataset",),
+        {"metrics": "results/metrics/auto_label_metrics.json", "plots": "results/metrics/label_plots"},
+        lambda p: [list(p.classes.names), p.evaluation.bootstrap, p.evaluation.seed, *_true_label_use(p)],
+        ("results/metrics/auto_label_metrics.json",),
+        version=3,
+    ),
+    StageSpec(
+        "data_faults",
+        ("raw_npz", "image_embeddings"),
+        {"table": "results/metrics/data_faults.csv", "counts": "results/metrics/data_faults.json"},
+        lambda p: [p.faults, list(p.classes.names)],
+    ),
+    StageSpec(
+        "label_noise",
+        ("raw_npz", "image_embeddings", "labeled_dataset"),
+        {"table": "results/metrics/label_suspects.csv"},
+        lambda p: [p.subset.captions_from, p.subset.seed, list(p.classes.names)],
+    ),
+    StageSpec(
+        "lora_subset",
+        ("raw_npz", "image_embeddings", "labeled_dataset", "data_faults", "label_noise"),
+        {"folder": "data/subset", "held_out": "data/subset_held_out"},
+        lambda p: [p.subset, p.classes],
+        version=3,
+    ),
+    StageSpec(
+        "lora_weights",
+        ("lora_subset",),
+        {"folder": "results/lora"},
+        _training,
+        ("results/lora/pytorch_lora_weights",),
+        version=4,
+        scratch=("results/.training",),
+    ),
+    StageSpec(
+        "generated_images",
+        ("lora_weights",),
+        {"folder": "results/generated_images"},
+        lambda p: [*_generation(p), p.generation.adapter_weight],
+        version=5,
+    ),
+    StageSpec(
+        "baseline_images",
+        (),
+        {"folder": "results/generated_images_no_fine_tuning"},
+        _generation,
+        version=5,
+    ),
+    StageSpec(
+        "extra_images",
+        ("lora_weights",),
+        {"folder": "results/generated_images_extra"},
+        lambda p: [*_generation(p), p.generation.fingerprint_values(include={"extra"})],
+        version=4,
+    ),
+    StageSpec(
+        "image_metrics",
+        ("raw_npz", "data_faults", "lora_subset", "generated_images", "baseline_images", "extra_images"),
+        {"metrics": "results/metrics/image_metrics.json", "plots": "results/metrics/image_plots"},
+        lambda p: [p.evaluation, p.training.resolution, p.name, *_labeller(p), list(p.classes.names)],
+        ("results/metrics/image_metrics.json",),
+        version=5,
+    ),
 )
+
+REPORTED_ASSETS = tuple(stage.asset for stage in _REPORTED_STAGES)
 """The assets that the summary and the report describe."""
 
 STAGES = {
     stage.asset: stage
     for stage in (
-        StageSpec("raw_npz", (), {}, lambda p: [p.data, list(p.classes.names)]),
-        StageSpec("image_embeddings", ("raw_npz",), {"folder": "results/embeddings"}, _labeller),
-        StageSpec(
-            "labeled_dataset",
-            ("raw_npz", "image_embeddings"),
-            {
-                "table": "results/labeled_dataset.csv",
-                "calibration": "results/metrics/calibration.json",
-                "diff": "results/metrics/relabel_diff.csv",
-            },
-            lambda p: [p.labelling, *_labeller(p), list(p.classes.names), p.subset.captions_from],
-            ("results/labeled_dataset.csv", "results/metrics/calibration.json"),
-            version=2,
-        ),
-        StageSpec(
-            "label_metrics",
-            ("labeled_dataset",),
-            {"metrics": "results/metrics/auto_label_metrics.json", "plots": "results/metrics/label_plots"},
-            lambda p: [
-                list(p.classes.names),
-                p.evaluation.bootstrap,
-                p.evaluation.seed,
-                *_true_label_use(p),
-            ],
-            ("results/metrics/auto_label_metrics.json",),
-            version=2,
-        ),
-        StageSpec(
-            "data_faults",
-            ("raw_npz", "image_embeddings"),
-            {"table": "results/metrics/data_faults.csv", "counts": "results/metrics/data_faults.json"},
-            lambda p: [p.faults, list(p.classes.names)],
-        ),
-        StageSpec(
-            "label_noise",
-            ("raw_npz", "image_embeddings", "labeled_dataset"),
-            {"table": "results/metrics/label_suspects.csv"},
-            lambda p: [p.subset.captions_from, p.subset.seed, list(p.classes.names)],
-        ),
-        StageSpec(
-            "lora_subset",
-            ("raw_npz", "image_embeddings", "labeled_dataset", "data_faults", "label_noise"),
-            {"folder": "data/subset", "held_out": "data/subset_held_out"},
-            lambda p: [p.subset, p.classes],
-            version=3,
-        ),
-        StageSpec(
-            "lora_weights",
-            ("lora_subset",),
-            {"folder": "results/lora"},
-            _training,
-            ("results/lora/pytorch_lora_weights",),
-            version=4,
-            scratch=("results/.training",),
-        ),
-        StageSpec(
-            "generated_images",
-            ("lora_weights",),
-            {"folder": "results/generated_images"},
-            lambda p: [*_generation(p), p.generation.adapter_weight],
-            version=5,
-        ),
-        StageSpec(
-            "baseline_images",
-            (),
-            {"folder": "results/generated_images_no_fine_tuning"},
-            _generation,
-            version=5,
-        ),
-        StageSpec(
-            "extra_images",
-            ("lora_weights",),
-            {"folder": "results/generated_images_extra"},
-            lambda p: [*_generation(p), p.generation.fingerprint_values(include={"extra"})],
-            version=4,
-        ),
-        StageSpec(
-            "image_metrics",
-            ("raw_npz", "data_faults", "lora_subset", "generated_images", "baseline_images", "extra_images"),
-            {"metrics": "results/metrics/image_metrics.json", "plots": "results/metrics/image_plots"},
-            lambda p: [p.evaluation, p.training.resolution, p.name, *_labeller(p), list(p.classes.names)],
-            ("results/metrics/image_metrics.json",),
-            version=5,
-        ),
+        *_REPORTED_STAGES,
         StageSpec(
             "pipeline_summary",
             REPORTED_ASSETS,
@@ -197,7 +181,7 @@ STAGES = {
             (*REPORTED_ASSETS, "pipeline_summary"),
             {"folder": "results/report"},
             _all_settings,
-            version=5,
+            version=6,
         ),
     )
 }
@@ -206,18 +190,25 @@ ARMS = ("generated_images", "baseline_images", "extra_images")
 LORA_AND_BASELINE = ("generated_images", "baseline_images")
 
 
+def _classes_and_data(profile: Profile) -> list:
+    return [*_class_names(profile), profile.data]
+
+
 def _label_quality(profile: Profile) -> list:
     return [*_class_names(profile), profile.subset.captions_from, profile.evaluation.bootstrap]
 
 
+def _plan(profile: Profile) -> list:
+    return [profile.classes, profile.generation.per_class, profile.generation.seed]
+
+
+def _min_change(profile: Profile) -> list:
+    return [profile.checks.min_adapter_change]
+
+
 def _arm_checks(asset: str) -> tuple[CheckSpec, ...]:
     return (
-        CheckSpec(
-            asset,
-            "images_are_complete",
-            lambda p: [p.classes, p.generation.per_class, p.generation.seed],
-            blocking=True,
-        ),
+        CheckSpec(asset, "images_are_complete", _plan, blocking=True),
         CheckSpec(asset, "images_are_not_blank", lambda p: [p.faults], blocking=True),
         CheckSpec(asset, "images_are_different", lambda p: [], blocking=True),
         CheckSpec(asset, "images_are_grey", lambda p: [p.checks.max_chroma]),
@@ -228,11 +219,7 @@ CHECKS = {
     (check.asset, check.name): check
     for check in (
         CheckSpec(
-            "labeled_dataset",
-            "labels_are_sound",
-            lambda p: [*_class_names(p), p.data],
-            blocking=True,
-            reads=("raw_npz",),
+            "labeled_dataset", "labels_are_sound", _classes_and_data, blocking=True, reads=("raw_npz",)
         ),
         CheckSpec(
             "labeled_dataset",
@@ -245,28 +232,12 @@ CHECKS = {
             "labeled_dataset", "labels_are_calibrated", lambda p: [*_label_quality(p), p.checks.max_ece]
         ),
         CheckSpec("lora_subset", "subset_is_balanced", _class_names, blocking=True),
-        CheckSpec(
-            "lora_subset",
-            "subset_is_disjoint",
-            lambda p: [*_class_names(p), p.data],
-            blocking=True,
-            reads=("raw_npz",),
-        ),
+        CheckSpec("lora_subset", "subset_is_disjoint", _classes_and_data, blocking=True, reads=("raw_npz",)),
         CheckSpec("lora_subset", "subset_is_pure", lambda p: [p.checks.min_purity], blocking=True),
         *(check for asset in ARMS for check in _arm_checks(asset)),
-        CheckSpec(
-            "generated_images",
-            "prompts_are_captions",
-            lambda p: [p.training.base, p.training.base.digest],
-            reads=("lora_subset",),
-        ),
+        CheckSpec("generated_images", "prompts_are_captions", _base_model, reads=("lora_subset",)),
         CheckSpec("image_metrics", "arms_share_one_plan", lambda p: [], reads=LORA_AND_BASELINE),
-        CheckSpec(
-            "image_metrics",
-            "adapter_is_active",
-            lambda p: [p.checks.min_adapter_change],
-            reads=LORA_AND_BASELINE,
-        ),
+        CheckSpec("image_metrics", "adapter_is_active", _min_change, reads=LORA_AND_BASELINE),
         CheckSpec("image_metrics", "lora_beats_baseline", lambda p: []),
         CheckSpec("image_metrics", "images_are_not_copies", lambda p: [p.checks.max_copied]),
     )

@@ -1,4 +1,4 @@
-"""Weighted metrics against scikit-learn's, and intervals against resampling one at a time."""
+"""Weighted metrics against those of scikit-learn, and intervals against resampling one at a time."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from vdm_pipeline.stages.evaluation.metrics.bootstrap import bootstrap_intervals
 from vdm_pipeline.stages.evaluation.metrics.labels import calibration_error
 
 KINDS = [(2, 8), (2, 1), (4, 8), (4, 1)]
-"""Classes, and digits of the probabilities: one digit gives ties."""
+"""Number of classes, and digits of the probabilities: one digit gives ties."""
 
 
 def noisy(n: int, classes: int, digits: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -21,7 +21,7 @@ def noisy(n: int, classes: int, digits: int, seed: int) -> tuple[np.ndarray, np.
     return truth, predicted, probabilities
 
 
-def peer(
+def sklearn_metrics(
     truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray, weights: np.ndarray
 ) -> dict[str, float]:
     classes = probabilities.shape[1]
@@ -46,39 +46,41 @@ def peer(
 
 
 @pytest.mark.parametrize(("classes", "digits"), KINDS)
-def test_every_metric_under_weights_is_scikit_learns(classes, digits):
+def test_weighted_metrics_are_those_of_scikit_learn(classes, digits):
     data = noisy(150, classes, digits, 0)
     weights = np.random.default_rng(1).integers(0, 4, (5, 150)).astype(float)
     weights[0] = 1
-    found = weighted_metrics(*data, 15, weights)
+    result = weighted_metrics(*data, 15, weights)
     for row, weight in enumerate(weights):
-        expected = peer(*data, weight)
-        assert {name: values[row] for name, values in found.items()} == pytest.approx(expected)
+        expected = sklearn_metrics(*data, weight)
+        assert {name: values[row] for name, values in result.items()} == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("classes", "digits"), [(2, 1), (4, 8)])
-def test_intervals_are_those_of_resampling_one_at_a_time(classes, digits):
+def test_intervals_against_resampling_one_at_a_time(classes, digits):
     truth, predicted, probabilities = noisy(120, classes, digits, 2)
     rng, values = np.random.default_rng(3), []
     while len(values) < 400:
         rows = rng.integers(0, len(truth), len(truth))
         if len(np.unique(truth[rows])) == classes:
-            values.append(peer(truth[rows], predicted[rows], probabilities[rows], np.ones(len(rows))))
-    found = bootstrap_intervals(truth, predicted, probabilities, 15, 4000, 0)
-    ece = peer(truth, predicted, probabilities, np.ones(len(truth)))["ece"]
-    for name, bounds in found.items():
-        drawn = np.array([value[name] for value in values])
+            values.append(
+                sklearn_metrics(truth[rows], predicted[rows], probabilities[rows], np.ones(len(rows)))
+            )
+    intervals = bootstrap_intervals(truth, predicted, probabilities, 15, 4000, 0)
+    ece = sklearn_metrics(truth, predicted, probabilities, np.ones(len(truth)))["ece"]
+    for name, bounds in intervals.items():
+        resampled = np.array([value[name] for value in values])
         if name == "ece":
-            drawn = drawn - (drawn.mean() - ece)
+            resampled = resampled - (resampled.mean() - ece)
             assert bounds[0] <= ece <= bounds[1]
-        assert bounds == pytest.approx(np.percentile(drawn, (2.5, 97.5)), abs=0.03), name
+        assert bounds == pytest.approx(np.percentile(resampled, (2.5, 97.5)), abs=0.03), name
 
 
 @pytest.mark.parametrize("name", ["accuracy", "f1", "brier", "balanced_accuracy"])
-def test_intervals_cover_the_truth_as_often_as_they_say(name):
-    """A lopsided labeller, which calls nearly all positive: its accuracy depends on how many positives are drawn."""
+def test_intervals_cover_the_truth_at_their_level(name):
+    """A labeller that predicts nearly all positive: its accuracy depends on the share of positives."""
     rng, covered = np.random.default_rng(0), 0
-    rates = np.array([0.1, 0.97])  # of calling an image right, by class
+    rates = np.array([0.1, 0.97])  # of correct predictions, by class
     whole_truth = (np.arange(200_000) % 8 < 5).astype(int)
 
     def labelled(truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -86,23 +88,22 @@ def test_intervals_cover_the_truth_as_often_as_they_say(name):
         p = np.where(predicted == 1, 0.9, 0.1)
         return truth, predicted, np.stack([1 - p, p], axis=1)
 
-    true_value = peer(*labelled(whole_truth), np.ones(len(whole_truth)))[name]
+    true_value = sklearn_metrics(*labelled(whole_truth), np.ones(len(whole_truth)))[name]
     for seed in range(100):
         low, high = bootstrap_intervals(*labelled(rng.choice(whole_truth, 250)), 15, 200, seed)[name]
         covered += low <= true_value <= high
-    assert (
-        covered >= 88
-    )  # of 100 at 95 %; an interval within the classes covers the accuracy half of the time
+    # Of 100 at 95 %. Resampling within classes would cover the accuracy only half of the time.
+    assert covered >= 88
 
 
-def test_a_rare_class_is_in_every_draw():
+def test_rare_class_is_in_every_resample():
     truth = np.array([1] + [0] * 60)
     p = np.linspace(0.1, 0.9, 61)
-    found = bootstrap_intervals(truth, (p > 0.5).astype(int), np.stack([1 - p, p], axis=1), 15, 100, 0)
-    assert np.isfinite(found["roc_auc"]).all()
+    intervals = bootstrap_intervals(truth, (p > 0.5).astype(int), np.stack([1 - p, p], axis=1), 15, 100, 0)
+    assert np.isfinite(intervals["roc_auc"]).all()
 
 
-def test_blocks_change_the_draws_but_not_what_they_say(monkeypatch):
+def test_block_size_does_not_change_the_intervals_much(monkeypatch):
     data = noisy(100, 2, 8, 4)
     whole = bootstrap_intervals(*data, 15, 1000, 0)
     monkeypatch.setattr(bootstrap, "MAX_WEIGHTS", 1000)
@@ -110,16 +111,16 @@ def test_blocks_change_the_draws_but_not_what_they_say(monkeypatch):
     assert all(parts[name] == pytest.approx(bounds, abs=0.03) for name, bounds in whole.items())
 
 
-def test_one_class_alone_has_no_ranking():
+def test_one_class_alone_has_no_ranking_metrics():
     truth, predicted, probabilities = noisy(50, 2, 8, 5)
-    found = bootstrap_intervals(np.ones_like(truth), predicted, probabilities, 15, 50, 0)
-    assert "roc_auc" not in found
-    assert "average_precision" not in found
-    assert found["accuracy"][0] < found["accuracy"][1]
+    intervals = bootstrap_intervals(np.ones_like(truth), predicted, probabilities, 15, 50, 0)
+    assert "roc_auc" not in intervals
+    assert "average_precision" not in intervals
+    assert intervals["accuracy"][0] < intervals["accuracy"][1]
 
 
-def test_perfect_labels_have_no_spread():
+def test_perfect_labels_have_intervals_of_width_0():
     truth = np.arange(20) % 2
-    found = bootstrap_intervals(truth, truth, np.eye(2)[truth], 15, 50, 0)
-    assert found["roc_auc"] == found["accuracy"] == found["mcc"] == [1.0, 1.0]
-    assert found["ece"] == found["brier"] == [0.0, 0.0]
+    intervals = bootstrap_intervals(truth, truth, np.eye(2)[truth], 15, 50, 0)
+    assert intervals["roc_auc"] == intervals["accuracy"] == intervals["mcc"] == [1.0, 1.0]
+    assert intervals["ece"] == intervals["brier"] == [0.0, 0.0]

@@ -1,4 +1,4 @@
-"""Vendi against its definition, MS-SSIM against torchmetrics and its formula; both by hand."""
+"""Vendi score against its definition, MS-SSIM against torchmetrics and its formula, and cases by hand."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_vendi_against_the_definition(n, d):
     assert vendi_score(x) == pytest.approx(np.exp(-np.trace(cosines / n @ root)), abs=1e-4)
 
 
-def test_vendi_of_many_images_solves_for_their_features_only(monkeypatch):
+def test_vendi_solves_the_smaller_eigenvalue_problem(monkeypatch):
     solved, shapes = np.linalg.eigvalsh, []
     monkeypatch.setattr(np.linalg, "eigvalsh", lambda gram: shapes.append(gram.shape) or solved(gram))
     vendi_score(features(90, 16))
@@ -39,7 +39,7 @@ def test_vendi_of_many_images_solves_for_their_features_only(monkeypatch):
 
 
 @pytest.mark.parametrize("n", [4, 30])
-def test_vendi_of_equal_images_is_1_and_of_unlike_ones_their_number(n):
+def test_vendi_of_equal_images_is_1_and_of_orthogonal_ones_their_number(n):
     assert vendi_score(np.tile([1.0, 2, 2, 0, 0, 0, 0, 0], (n, 1))) == pytest.approx(1)
     assert vendi_score(np.diag(np.arange(1.0, n + 1))) == pytest.approx(n)
 
@@ -52,7 +52,7 @@ def test_vendi_of_groups_is_the_number_of_groups(copies):
     assert vendi_score(one_in_four) == pytest.approx(4 / 3**0.75)
 
 
-def test_vendi_does_not_see_the_length_of_the_features():
+def test_vendi_ignores_the_norm_of_the_features():
     x = features(20, 8)
     assert vendi_score(x * np.arange(1, 21)[:, None]) == pytest.approx(vendi_score(x))
 
@@ -65,7 +65,7 @@ def textures(n: int, side: int, seed: int = 0) -> np.ndarray:
 
 
 def brute_ms_ssim(a: np.ndarray, b: np.ndarray, used: int) -> float:
-    """By its formula: contrast at every scale, luminance at the coarsest; reflected borders, as in torchmetrics."""
+    """By its formula: contrast at every scale, luminance at the coarsest. Borders as in torchmetrics."""
     a, b, result, weights = a / 255, b / 255, 1.0, WEIGHTS[:used] / WEIGHTS[:used].sum()
     for scale in range(used):
 
@@ -85,7 +85,7 @@ def brute_ms_ssim(a: np.ndarray, b: np.ndarray, used: int) -> float:
     return result
 
 
-def of_pair(a: np.ndarray, b: np.ndarray) -> float:
+def similarity(a: np.ndarray, b: np.ndarray) -> float:
     return ms_ssim_within(np.stack([a, b]), np.zeros(2, np.int64), 10, 0)["value"]
 
 
@@ -95,25 +95,25 @@ def test_similarity_of_a_pair_against_its_formula(side, used):
         a, b = textures(2, side, seed)
         expected = brute_ms_ssim(a, b, used)
         assert 0.05 < expected < 0.95
-        assert of_pair(a, b) == pytest.approx(expected, abs=1e-4)
+        assert similarity(a, b) == pytest.approx(expected, abs=1e-4)
 
 
 def test_similarity_of_a_pair_against_torchmetrics_with_its_own_weights():
     for seed in range(2):
         a, b = textures(2, 256, seed)
-        theirs = ms_ssim(*(torch.from_numpy(image / 255)[None, None] for image in (a, b)), data_range=1.0)
-        assert of_pair(a, b) == pytest.approx(float(theirs), abs=1e-4)
+        expected = ms_ssim(*(torch.from_numpy(image / 255)[None, None] for image in (a, b)), data_range=1.0)
+        assert similarity(a, b) == pytest.approx(float(expected), abs=1e-4)
 
 
-def test_similarity_is_1_of_the_same_image_and_falls_with_noise_to_0_of_the_opposite():
+def test_similarity_is_1_for_the_same_image_falls_with_noise_and_is_0_for_the_negative():
     image = textures(1, 64)[0]
     rng = np.random.default_rng(0)
     little, much = (
         np.clip(image + rng.normal(0, sigma, image.shape), 0, 255).astype(np.uint8) for sigma in (10, 100)
     )
-    assert of_pair(image, image) == pytest.approx(1)
-    assert 1 > of_pair(image, little) > 0.95 > 0.6 > of_pair(image, much) > 0
-    assert of_pair(image, 255 - image) == 0
+    assert similarity(image, image) == pytest.approx(1)
+    assert 1 > similarity(image, little) > 0.95 > 0.6 > similarity(image, much) > 0
+    assert similarity(image, 255 - image) == 0
     repeated = ms_ssim_within(np.repeat(image[None], 6, axis=0), np.zeros(6, np.int64), 10, 0)
     assert [repeated["value"], *repeated["ci95"]] == pytest.approx([1, 1, 1])
 
@@ -129,14 +129,14 @@ def test_similarity_within_is_the_mean_over_pairs_of_a_class():
     assert found["value"] != ms_ssim_within(images, labels, 500, 4)["value"]
 
 
-def test_similarity_within_takes_so_many_pairs_at_most(monkeypatch):
+def test_number_of_pairs_is_limited(monkeypatch):
     images, labels = textures(20, 28), np.zeros(20, np.int64)
     monkeypatch.setattr(diversity, "MAX_PAIRS", 4)
     each = [brute_ms_ssim(images[a], images[b], 2) for a, b in same_class_pairs(labels, 0)[:4]]
     assert ms_ssim_within(images, labels, 10, 0)["value"] == pytest.approx(np.mean(each), abs=1e-4)
 
 
-def test_similarity_of_colour_is_that_of_its_grey():
+def test_similarity_of_colour_images_is_that_of_their_grey_ones():
     colour = (
         np.random.default_rng(0).integers(0, 256, (4, 28, 28, 3), dtype=np.uint8) // 2
         + textures(4, 28)[..., None] // 2
@@ -154,14 +154,14 @@ def test_similarity_within_needs_two_images_of_a_class_and_room_for_the_window(l
     assert ms_ssim_within(textures(len(labels), side), np.array(labels, np.int64), 10, 0) is None
 
 
-def test_similarity_within_goes_by_the_shorter_side():
+def test_shorter_side_determines_the_scales():
     images = textures(2, 64)
     assert ms_ssim_within(images[:, :10], np.zeros(2, np.int64), 10, 0) is None
     assert ms_ssim_within(images[:, :, :10], np.zeros(2, np.int64), 10, 0) is None
     assert 0 < ms_ssim_within(images[:, :, :30], np.zeros(2, np.int64), 10, 0)["value"] < 1
 
 
-def test_pairs_are_of_one_class_and_share_no_image():
+def test_pairs_have_one_class_and_share_no_image():
     labels = np.random.default_rng(0).integers(0, 3, 101)
     pairs = same_class_pairs(labels, 0)
     assert pairs.shape == (sum(np.sum(labels == label) // 2 for label in range(3)), 2)
@@ -181,7 +181,7 @@ def test_pairs_are_random_and_repeatable():
 @pytest.mark.parametrize(
     ("side", "expected"), [(10, 0), (28, 2), (64, 3), (128, 4), (224, 5), (256, 5), (512, 5)]
 )
-def test_scales_of_the_usual_sizes(side, expected):
+def test_usable_scales_of_common_sizes(side, expected):
     assert usable_scales(side) == expected
 
 

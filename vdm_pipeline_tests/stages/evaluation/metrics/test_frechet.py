@@ -31,17 +31,17 @@ def test_distance_against_torchmetrics(n, m, d):
 @sizes
 def test_distance_against_torch_fidelity(n, m, d):
     x, y = features(n, d), features(m, d, seed=1, shift=1)
-    theirs = fid_statistics_to_metric(
+    expected = fid_statistics_to_metric(
         *(fid_features_to_statistics(torch.from_numpy(rows)) for rows in (x, y)), verbose=False
     )
-    assert frechet_distance(x, y) == pytest.approx(theirs[KEY_METRIC_FID], abs=1e-4)
+    assert frechet_distance(x, y) == pytest.approx(expected[KEY_METRIC_FID], abs=1e-4)
 
 
 def test_distance_against_the_root_of_the_covariances():
     x, y = features(90, 8), features(70, 8, seed=1, shift=1)
-    one, other = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    cov_x, cov_y = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
     expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(
-        one + other - 2 * linalg.sqrtm(one @ other).real
+        cov_x + cov_y - 2 * linalg.sqrtm(cov_x @ cov_y).real
     )
     assert frechet_distance(x, y) == pytest.approx(expected)
 
@@ -58,13 +58,13 @@ def test_independent_features_add_up():
 
 
 @pytest.mark.parametrize("d", [8, 64])
-def test_a_set_is_0_from_itself_and_a_moved_copy_as_far_as_it_moved(d):
+def test_distance_is_0_to_the_same_set_and_the_squared_shift_to_a_shifted_one(d):
     x = features(40, d)
     assert frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
     assert frechet_distance(x, np.flip(x, 0) + 0.5) == pytest.approx(0.25 * d)
 
 
-def test_few_images_of_the_same_distribution_look_far_apart():
+def test_fid_of_few_images_is_biased():
     few, more, many = (
         np.mean([frechet_distance(features(n, seed=2 * i), features(n, seed=2 * i + 1)) for i in range(3)])
         for n in (50, 200, 2048)
@@ -75,14 +75,14 @@ def test_few_images_of_the_same_distribution_look_far_apart():
 
 
 @pytest.mark.parametrize(("n", "m"), [(1, 5), (5, 1), (0, 5)])
-def test_too_few_images_are_refused(n, m):
+def test_too_few_images_are_an_error(n, m):
     with pytest.raises(ValueError, match=f"needs 2 images per set; there are {n} and {m}"):
         frechet_distance(features(n), features(m))
     assert np.isfinite(frechet_distance(features(2), features(2, seed=1)))
 
 
 @pytest.mark.parametrize(("n", "d", "rows"), [(90, 8, 8), (20, 64, 20)])
-def test_no_root_is_larger_than_images_or_features(n, d, rows):
+def test_factor_is_no_larger_than_images_or_features(n, d, rows):
     factor = _covariance_factor(features(n, d))
     assert factor.shape == (rows, d)
     np.testing.assert_allclose(factor.T @ factor, np.cov(features(n, d), rowvar=False), atol=1e-12)

@@ -1,4 +1,4 @@
-"""KID and CMMD against loops, torchmetrics, torch-fidelity and scikit-learn, and on sets that do not differ."""
+"""KID and CMMD against loops, torchmetrics, torch-fidelity and scikit-learn, and on equal distributions."""
 
 import math
 
@@ -9,7 +9,12 @@ from sklearn.metrics import pairwise
 from torch_fidelity.metric_kid import kernel_mmd
 from torchmetrics.image.kid import poly_mmd
 
-from vdm_pipeline.stages.evaluation.metrics.kernels import gaussian_kernel, polynomial_kernel, squared_mmd
+from vdm_pipeline.stages.evaluation.metrics.kernels import (
+    gaussian_kernel,
+    polynomial_kernel,
+    squared_mmd,
+    squared_mmd_with_interval,
+)
 from vdm_pipeline_tests.stages.evaluation.metrics.samples import features, share_within
 
 
@@ -40,7 +45,7 @@ def brute_distance(x: np.ndarray, y: np.ndarray, kernel) -> float:
 @both
 def test_distance_against_loops(kernel):
     x, y = features(7, 4), features(5, 4, seed=1, shift=1)
-    assert squared_mmd(x, y, kernel)["value"] == pytest.approx(brute_distance(x, y, kernel))
+    assert squared_mmd(x, y, kernel) == pytest.approx(brute_distance(x, y, kernel))
 
 
 @both
@@ -53,7 +58,9 @@ def test_interval_against_leaving_one_out(kernel):
         centre = sum(values) / len(values)
         variance += (len(values) - 1) / len(values) * sum((value - centre) ** 2 for value in values)
     value, half = brute_distance(x, y, kernel), 1.959964 * variance**0.5
-    assert squared_mmd(x, y, kernel)["ci95"] == pytest.approx([value - half, value + half])
+    with_interval = squared_mmd_with_interval(x, y, kernel)
+    assert with_interval["ci95"] == pytest.approx([value - half, value + half])
+    assert with_interval["value"] == squared_mmd(x, y, kernel)
 
 
 def test_kernels_against_scikit_learn():
@@ -70,64 +77,71 @@ def test_kernels_against_scikit_learn():
 
 def test_kid_against_torchmetrics():
     x, y = features(20), features(20, seed=1, shift=1)
-    theirs = poly_mmd(torch.from_numpy(x), torch.from_numpy(y), 3, None, 1.0)
-    assert squared_mmd(x, y, polynomial_kernel)["value"] == pytest.approx(float(theirs))
+    expected = poly_mmd(torch.from_numpy(x), torch.from_numpy(y), 3, None, 1.0)
+    assert squared_mmd(x, y, polynomial_kernel) == pytest.approx(float(expected))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_both_against_torch_fidelity(seed):
+def test_kid_and_cmmd_against_torch_fidelity(seed):
     x, y = features(40, seed=2 * seed), features(40, seed=2 * seed + 1, shift=seed / 2)
     kid = kernel_mmd(
         x, y, kid_kernel="poly", kid_kernel_poly_degree=3, kid_kernel_poly_gamma=None, kid_kernel_poly_coef0=1
     )
-    assert squared_mmd(x, y, polynomial_kernel)["value"] == pytest.approx(kid)
+    assert squared_mmd(x, y, polynomial_kernel) == pytest.approx(kid)
     cmmd = 1000 * kernel_mmd(x / 8, y / 8, kid_kernel="rbf", kid_kernel_rbf_sigma=10)
-    assert squared_mmd(x, y, gaussian_kernel)["value"] == pytest.approx(cmmd)
+    assert squared_mmd(x, y, gaussian_kernel) == pytest.approx(cmmd)
 
 
 def test_case_worked_by_hand():
     x, y = np.ones((3, 1)), -np.ones((4, 1))
-    assert squared_mmd(x, y, polynomial_kernel) == {"value": 8 + 8 - 2 * 0, "ci95": [16, 16]}
-    apart = pytest.approx(1000 + 1000 - 2 * 1000 * math.exp(-4 / 200))
-    assert squared_mmd(x, y, gaussian_kernel) == {"value": apart, "ci95": [apart, apart]}
+    kid = 8 + 8 - 2 * 0
+    assert squared_mmd_with_interval(x, y, polynomial_kernel) == {"value": kid, "ci95": [kid, kid]}
+    cmmd = pytest.approx(1000 + 1000 - 2 * 1000 * math.exp(-4 / 200))
+    assert squared_mmd_with_interval(x, y, gaussian_kernel) == {"value": cmmd, "ci95": [cmmd, cmmd]}
 
 
 @both
 @pytest.mark.parametrize(("n", "repeats"), [(50, 200), (200, 40), (1000, 10)])
-def test_sets_that_do_not_differ_are_0_apart_on_average(kernel, n, repeats):
-    found = [
-        squared_mmd(features(n, seed=2 * i), features(n, seed=2 * i + 1), kernel) for i in range(repeats)
-    ]
-    values = np.array([each["value"] for each in found])
+def test_distance_between_sets_of_one_distribution_is_0_on_average(kernel, n, repeats):
+    pairs = [(features(n, seed=2 * i), features(n, seed=2 * i + 1)) for i in range(repeats)]
+    results = [squared_mmd_with_interval(x, y, kernel) for x, y in pairs]
+    values = np.array([result["value"] for result in results])
     assert abs(values.mean()) < 3 * values.std() / repeats**0.5
     assert values.min() < 0 < values.max()
-    assert share_within([each["ci95"] for each in found], 0) >= 0.9
-    half = np.mean([each["ci95"][1] - each["value"] for each in found])
+    assert share_within([result["ci95"] for result in results], 0) >= 0.9
+    half = np.mean([result["ci95"][1] - result["value"] for result in results])
     assert half < 5 * values.std()
 
 
 @both
 def test_distance_grows_with_the_shift(kernel):
-    here = features(200)
-    near, far = (squared_mmd(here, features(200, seed=1, shift=shift), kernel) for shift in (0.7, 1.4))
+    x = features(200)
+    near, far = (
+        squared_mmd_with_interval(x, features(200, seed=1, shift=shift), kernel) for shift in (0.7, 1.4)
+    )
     assert 0 < near["ci95"][0] < near["ci95"][1] < far["ci95"][0]
 
 
 @both
 def test_interval_covers_the_distance(kernel):
-    truth = squared_mmd(features(3000, 16, seed=1000), features(3000, 16, seed=1001, shift=1), kernel)[
-        "value"
-    ]
-    found = [
-        squared_mmd(features(40, 16, seed=2 * i), features(50, 16, seed=2 * i + 1, shift=1), kernel)
-        for i in range(200)
-    ]
-    assert 0.86 <= share_within([each["ci95"] for each in found], truth) < 1
+    truth = squared_mmd(features(3000, 16, seed=1000), features(3000, 16, seed=1001, shift=1), kernel)
+    pairs = [(features(40, 16, seed=2 * i), features(50, 16, seed=2 * i + 1, shift=1)) for i in range(200)]
+    intervals = [squared_mmd_with_interval(x, y, kernel)["ci95"] for x, y in pairs]
+    assert 0.86 <= share_within(intervals, truth) < 1
 
 
 @both
-@pytest.mark.parametrize(("n", "m"), [(2, 5), (5, 2), (0, 5)])
-def test_too_few_images_are_refused(kernel, n, m):
-    with pytest.raises(ValueError, match=f"needs 3 images per set; there are {n} and {m}"):
-        squared_mmd(features(n), features(m), kernel)
-    assert np.isfinite(squared_mmd(features(3), features(3, seed=1), kernel)["ci95"]).all()
+@pytest.mark.parametrize(
+    ("function", "least"), [(squared_mmd, 2), (squared_mmd_with_interval, 3)], ids=["value", "interval"]
+)
+def test_too_few_images_are_an_error(kernel, function, least):
+    for n, m in [(least - 1, 5), (5, least - 1), (0, 5)]:
+        with pytest.raises(ValueError, match=f"needs {least} images per set; there are {n} and {m}"):
+            function(features(n), features(m), kernel)
+    function(features(least), features(least, seed=1), kernel)
+
+
+@both
+def test_interval_of_the_smallest_sets_is_finite(kernel):
+    result = squared_mmd_with_interval(features(3), features(3, seed=1), kernel)
+    assert np.isfinite(result["ci95"]).all()

@@ -11,7 +11,7 @@ from vdm_pipeline.stages.evaluation.metrics.labels import calibration_error, lab
 NAMES = ("normal", "pneumonia")
 TRUTH = np.array([0, 0, 0, 1, 1, 1])
 P1 = np.array([0.1, 0.4, 0.8, 0.3, 0.6, 0.9])
-"""By hand at 0.5: right are rows 0, 1, 4, 5; tn 2, fp 1, fn 1, tp 2."""
+"""By hand at 0.5: rows 0, 1, 4, 5 are correct; tn 2, fp 1, fn 1, tp 2."""
 
 
 def pair(p: np.ndarray) -> np.ndarray:
@@ -23,12 +23,12 @@ def frame(
     probabilities: np.ndarray,
     split: list[str],
     names: tuple[str, ...],
-    plain: np.ndarray | None = None,
+    uncalibrated: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Labels are the argmax of ``probabilities``; ``plain`` are the model's own, the same unless given."""
-    plain = probabilities if plain is None else plain
+    """Labels are the argmax of ``probabilities``; ``uncalibrated`` are the same unless given."""
+    uncalibrated = probabilities if uncalibrated is None else uncalibrated
     columns = {f"p_{name}": probabilities[:, index] for index, name in enumerate(names)}
-    columns |= {f"zero_shot_p_{name}": plain[:, index] for index, name in enumerate(names)}
+    columns |= {f"zero_shot_p_{name}": uncalibrated[:, index] for index, name in enumerate(names)}
     labels = [names[i] for i in probabilities.argmax(1)]
     return pd.DataFrame({"ground_truth": truth, "auto_label": labels, "split": split, **columns})
 
@@ -42,13 +42,13 @@ def brute_auc(truth: np.ndarray, ranked: np.ndarray) -> float:
     return sum(1.0 if a > b else 0.5 if a == b else 0.0 for a, b in pairs) / len(pairs)
 
 
-def brute_ece(confidence: np.ndarray, right: np.ndarray) -> float:
+def brute_ece(confidence: np.ndarray, correct: np.ndarray) -> float:
     total = 0.0
-    for bin_ in range(15):
-        low, high = bin_ / 15, (bin_ + 1) / 15
-        rows = [i for i, c in enumerate(confidence) if low <= c < high or (bin_ == 14 and c == 1)]
+    for index in range(15):
+        low, high = index / 15, (index + 1) / 15
+        rows = [i for i, c in enumerate(confidence) if low <= c < high or (index == 14 and c == 1)]
         if rows:
-            accuracy = sum(bool(right[i]) for i in rows) / len(rows)
+            accuracy = sum(bool(correct[i]) for i in rows) / len(rows)
             total += (
                 len(rows) / len(confidence) * abs(accuracy - sum(confidence[i] for i in rows) / len(rows))
             )
@@ -91,8 +91,8 @@ def test_auc_is_the_share_of_pairs_in_order(digits):
 def test_calibration_error_against_a_loop_over_bins():
     rng = np.random.default_rng(2)
     confidence = np.concatenate([rng.random(400), [1.0, 1.0, 0.0]])
-    right = rng.random(403) < 0.5 + 0.45 * np.sin(40 * confidence)
-    assert calibration_error(confidence, right) == pytest.approx(brute_ece(confidence, right))
+    correct = rng.random(403) < 0.5 + 0.45 * np.sin(40 * confidence)
+    assert calibration_error(confidence, correct) == pytest.approx(brute_ece(confidence, correct))
     assert calibration_error(np.full(4, 0.75), np.array([True, True, True, False])) == pytest.approx(0)
     assert calibration_error(np.ones(4), np.zeros(4, bool)) == pytest.approx(1)
 
@@ -149,9 +149,11 @@ def test_labels_need_not_be_the_argmax():
 
 def test_report_scores_each_split_by_its_own_rows():
     truth, probabilities = noisy(90, 7)
-    plain = noisy(90, 8)[1]
+    uncalibrated = noisy(90, 8)[1]
     split = ["train"] * 40 + ["val"] * 20 + ["test"] * 30
-    report = label_report(frame(truth, probabilities, split, NAMES, plain), NAMES, resamples=50, seed=1)
+    report = label_report(
+        frame(truth, probabilities, split, NAMES, uncalibrated), NAMES, resamples=50, seed=1
+    )
     assert list(report) == ["train", "val", "test", "overall"]
     for name, rows in (
         ("train", slice(0, 40)),
@@ -161,12 +163,12 @@ def test_report_scores_each_split_by_its_own_rows():
     ):
         for found, values in (
             (report[name], probabilities[rows]),
-            (report[name]["uncalibrated"], plain[rows]),
+            (report[name]["uncalibrated"], uncalibrated[rows]),
         ):
             alone = score(truth[rows], values.argmax(1), values, NAMES, resamples=50, seed=1)
             assert {key: found[key] for key in alone} == alone
             low, high = found["roc_auc_ci95"]
             assert low < found["roc_auc"] < high
     assert report == label_report(
-        frame(truth, probabilities, split, NAMES, plain), NAMES, resamples=50, seed=1
+        frame(truth, probabilities, split, NAMES, uncalibrated), NAMES, resamples=50, seed=1
     )

@@ -17,23 +17,23 @@ def noisy(n: int, d: int, noise: float) -> np.ndarray:
 
 
 def figures(real: np.ndarray, generated: np.ndarray) -> dict[str, float]:
-    found = Manifolds.of(real, generated)
+    manifolds = Manifolds.of(real, generated)
     return {
-        "precision": found.precision(),
-        "recall": found.recall(),
-        "density": found.density(),
-        "coverage": found.coverage(),
+        "precision": manifolds.precision(),
+        "recall": manifolds.recall(),
+        "density": manifolds.density(),
+        "coverage": manifolds.coverage(),
     }
 
 
 def brute_figures(real: np.ndarray, generated: np.ndarray) -> dict[str, float]:
-    def reach(rows: np.ndarray, i: int) -> float:
+    def radius(rows: np.ndarray, i: int) -> float:
         return sorted(np.linalg.norm(rows[i] - rows[j]) for j in range(len(rows)) if j != i)[K - 1]
 
     n, m = len(real), len(generated)
     apart = [[np.linalg.norm(real[i] - generated[j]) for j in range(m)] for i in range(n)]
-    in_real = [[apart[i][j] < reach(real, i) for j in range(m)] for i in range(n)]
-    in_generated = [[apart[i][j] < reach(generated, j) for j in range(m)] for i in range(n)]
+    in_real = [[apart[i][j] < radius(real, i) for j in range(m)] for i in range(n)]
+    in_generated = [[apart[i][j] < radius(generated, j) for j in range(m)] for i in range(n)]
     return {
         "precision": sum(any(in_real[i][j] for i in range(n)) for j in range(m)) / m,
         "recall": sum(any(in_generated[i]) for i in range(n)) / n,
@@ -52,7 +52,7 @@ def test_figures_against_prdc(n, m, d, noise):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_ties_are_out_of_reach_as_in_prdc(seed):
+def test_ties_are_outside_as_in_prdc(seed):
     rng = np.random.default_rng(seed)
     real, generated = rng.integers(0, 4, (30, 3)).astype(float), rng.integers(0, 6, (40, 3)).astype(float)
     assert figures(real, generated) == pytest.approx(compute_prdc(real, generated, K))
@@ -61,11 +61,11 @@ def test_ties_are_out_of_reach_as_in_prdc(seed):
 def test_precision_and_recall_against_torch_fidelity():
     real, generated = features(80), noisy(50, 64, 0.2)
     options = {"prc_neighborhood": K, "prc_batch_size": 100, "save_cpu_ram": False, "verbose": False}
-    theirs = prc_features_to_metric(torch.from_numpy(generated), torch.from_numpy(real), **options)
-    found = figures(real, generated)
-    assert 0 < found["recall"] < found["precision"] < 1
-    assert found["precision"] == pytest.approx(theirs[KEY_METRIC_PRECISION])
-    assert found["recall"] == pytest.approx(theirs[KEY_METRIC_RECALL])
+    expected = prc_features_to_metric(torch.from_numpy(generated), torch.from_numpy(real), **options)
+    result = figures(real, generated)
+    assert 0 < result["recall"] < result["precision"] < 1
+    assert result["precision"] == pytest.approx(expected[KEY_METRIC_PRECISION])
+    assert result["recall"] == pytest.approx(expected[KEY_METRIC_RECALL])
 
 
 def test_figures_against_loops():
@@ -75,19 +75,17 @@ def test_figures_against_loops():
 
 @pytest.mark.parametrize(("last", "recall"), [(40, 6 / 12), (60, 1)])
 def test_case_worked_by_hand(last, recall):
-    real = np.array([0, 1, 2, 3, 4, 5, 100, 101, 102, 103, 104, 105.0])[
-        :, None
-    ]  # reach 5, 4, 3, 3, 4, 5 in each half
-    generated = np.array([-4.5, 2.5, 8.5, 20, 30, last])[
-        :, None
-    ]  # reach to the farthest: 44.5 of the last at 40, 64.5 at 60
-    # Within reach of a real one: -4.5 of one, 2.5 of six, 8.5 of one.
+    # Radii of real images: 5, 4, 3, 3, 4, 5 in each half.
+    real = np.array([0, 1, 2, 3, 4, 5, 100, 101, 102, 103, 104, 105.0])[:, None]
+    # The radius of a generated image is the distance to the farthest one; the largest is 44.5 or 64.5.
+    generated = np.array([-4.5, 2.5, 8.5, 20, 30, last])[:, None]
+    # Real balls that contain a generated image: one for -4.5, six for 2.5, one for 8.5.
     assert figures(real, generated) == pytest.approx(
         {"precision": 3 / 6, "recall": recall, "density": 8 / 6 / K, "coverage": 6 / 12}
     )
 
 
-def test_a_generator_that_repeats_one_image_has_precision_but_neither_recall_nor_coverage():
+def test_generator_that_repeats_one_image_has_precision_but_no_recall_or_coverage():
     real = features(200)
     collapsed = figures(real, real[:1] + 0.01 * features(200, seed=1))
     assert collapsed["precision"] == 1
@@ -98,25 +96,24 @@ def test_a_generator_that_repeats_one_image_has_precision_but_neither_recall_nor
     assert repeated["recall"] == 0
 
 
-def test_a_noisy_generator_has_recall_but_little_precision():
-    found = figures(features(200, 8), noisy(200, 8, 2))
-    assert found["precision"] < 0.1
-    assert found["density"] < 0.1
-    assert found["recall"] > 0.9
+def test_noisy_generator_has_recall_but_little_precision():
+    result = figures(features(200, 8), noisy(200, 8, 2))
+    assert result["precision"] < 0.1
+    assert result["density"] < 0.1
+    assert result["recall"] > 0.9
 
 
-def test_the_same_distribution_has_a_density_of_1_and_the_coverage_that_is_expected():
-    found = [figures(features(200, seed=2 * i), features(200, seed=2 * i + 1)) for i in range(20)]
-    expected = 1 - np.prod(
-        [(200 - i) / (400 - 1 - i) for i in range(1, K + 1)]
-    )  # Naeem et al., 2020, lemma 2
-    assert np.mean([each["density"] for each in found]) == pytest.approx(1, abs=0.05)
-    assert np.mean([each["coverage"] for each in found]) == pytest.approx(expected, abs=0.02)
+def test_same_distribution_has_a_density_of_1_and_the_expected_coverage():
+    results = [figures(features(200, seed=2 * i), features(200, seed=2 * i + 1)) for i in range(20)]
+    # Naeem et al., 2020, lemma 2
+    expected = 1 - np.prod([(200 - i) / (400 - 1 - i) for i in range(1, K + 1)])
+    assert np.mean([result["density"] for result in results]) == pytest.approx(1, abs=0.05)
+    assert np.mean([result["coverage"] for result in results]) == pytest.approx(expected, abs=0.02)
 
 
-def test_a_copy_of_the_real_set_is_precise_and_complete():
+def test_copy_of_the_real_set_has_the_best_values():
     real = features(50)
-    # Each has itself and the 4 nearest others within reach; the 5th lies on the border, which is out of it.
+    # Each ball contains the image itself and its 4 nearest; the 5th is on the border, which is outside.
     assert figures(real, real.copy()) == pytest.approx(
         {"precision": 1, "recall": 1, "density": 1, "coverage": 1}
     )
@@ -128,22 +125,18 @@ def test_distances_are_euclidean_and_exactly_0_between_equal_rows():
     assert (np.diag(distances(x, x)) == 0).all()
 
 
-def test_a_part_is_what_it_is_by_itself():
+def test_rows_of_manifolds_are_the_manifolds_of_the_rows():
     real, generated = features(40, 8), features(30, 8, seed=1, shift=1)
     some, others = np.array([1, 5, 6, 9, 12, 20, 31, 39]), np.array([29, 0, 3, 4, 8, 17, 11])
-    part, alone = (
+    part, expected = (
         Manifolds.of(real, generated).rows(some, others),
         Manifolds.of(real[some], generated[others]),
     )
-    for found, expected in (
-        (part.real, alone.real),
-        (part.generated, alone.generated),
-        (part.across, alone.across),
-    ):
-        np.testing.assert_array_equal(found, expected)
+    for name in ("real", "generated", "across"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(expected, name))
 
 
 @pytest.mark.parametrize(("n", "m"), [(5, 9), (9, 5), (0, 9)])
-def test_too_few_images_are_refused(n, m):
+def test_too_few_images_are_an_error(n, m):
     with pytest.raises(ValueError, match=f"need 6 images per set; there are {n} and {m}"):
         Manifolds.of(features(n), features(m))

@@ -1,4 +1,4 @@
-"""Paired differences against SciPy and against every flip of the signs."""
+"""Paired differences against SciPy and against all sign flips."""
 
 import itertools
 
@@ -22,7 +22,7 @@ def drawn(n: int, shift: float, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("shift", "seed"), [(0, 0), (0.5, 1), (-0.8, 2), (1, 3)])
-def test_p_against_every_flip(shift, seed):
+def test_p_against_all_sign_flips(shift, seed):
     difference = drawn(10, shift, seed)
     exact = brute_p(difference)
     assert sign_flip_p(difference, 40_000, seed) == pytest.approx(
@@ -71,13 +71,13 @@ def test_p_is_1_where_the_differences_cancel(tenths):
     assert sign_flip_p(np.array(tenths) / 0.7e-9, 1000, 0) == 1
 
 
-def test_p_is_below_5_percent_in_5_percent_of_the_repeats_where_nothing_differs():
+def test_p_is_uniform_under_the_null_hypothesis():
     p = np.array([sign_flip_p(drawn(15, 0, seed), 399, seed) for seed in range(1500)])
     assert np.mean(p <= 0.05) == pytest.approx(0.05, abs=0.02)
     assert np.mean(p <= 0.5) == pytest.approx(0.5, abs=0.05)
 
 
-def test_p_falls_with_the_difference_whatever_its_sign_and_scale():
+def test_p_decreases_with_the_difference_and_ignores_sign_and_scale():
     weak, strong = (sign_flip_p(drawn(30, shift, 0), 2000, 0) for shift in (0.2, 0.8))
     assert strong < 0.01 < weak
     assert sign_flip_p(-drawn(30, 0.2, 0), 2000, 0) == weak
@@ -86,15 +86,15 @@ def test_p_falls_with_the_difference_whatever_its_sign_and_scale():
     assert sign_flip_p(drawn(30, 0.2, 0), 2000, 1) != weak
 
 
-def test_difference_is_what_came_after_less_what_was_before():
+def test_difference_is_after_minus_before():
     before, after = drawn(80, 0, 0), drawn(80, 0.5, 1)
     found = paired_difference(before, after, 4000, 0)
-    theirs = stats.bootstrap(
+    expected = stats.bootstrap(
         (after - before,), np.mean, method="percentile", n_resamples=4000, rng=1
     ).confidence_interval
     assert found["n"] == 80
     assert found["value"] == pytest.approx(after.mean() - before.mean())
-    assert found["ci95"] == pytest.approx([theirs.low, theirs.high], abs=0.03)
+    assert found["ci95"] == pytest.approx([expected.low, expected.high], abs=0.03)
     assert found["p"] == sign_flip_p(after - before, 4000, 0)
     assert found == paired_difference(before, after, 4000, 0)
     assert found["ci95"] != paired_difference(before, after, 4000, 1)["ci95"]
