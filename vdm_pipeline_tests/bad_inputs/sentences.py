@@ -22,12 +22,15 @@ FILE = Path(__file__).with_name("sentences.json")
 UPDATE = "VDM_UPDATE_SENTENCES"
 COMMAND = f"{UPDATE}=1 python -m pytest vdm_pipeline_tests/bad_inputs"
 REPLACEMENTS = (
-    (re.compile(r"(?!0{64})\b[0-9a-f]{64}\b"), "<sha256>"),
+    (re.compile(r"\b0{64}\b"), "000…"),
+    (re.compile(r"\b[0-9a-f]{64}\b"), "<sha256>"),
     (re.compile(r"\(([A-Z]\w*(?:Error|Exception))(?::.*)?\)(?=[;.])"), r"(\1: …)"),
-    (re.compile(r"phantom_[a-z]+_\d{6}"), "<image>"),
-    (re.compile(r"\bgen_\d{3}\b"), "<image>"),
+    (re.compile(r"(JSON) \(.*\)(?=;)"), r"\1 (…)"),
+    (re.compile(r"at line \d+, column \d+"), "at line …, column …"),
+    (re.compile(r"\w+_(?:train|val|test)_\d{6}|\bgen_\d{3}\b"), "<image>"),
+    (re.compile(r"x{20,}…?"), "xxx…"),
 )
-"""What differs between machines or versions of a library: hashes, a library's message, names of images."""
+"""What differs between machines or versions of a library, or is too long to read."""
 
 
 def load() -> dict[str, str]:

@@ -50,9 +50,8 @@ class ImageGenerator:
         incomplete = [(group, missing) for group in groups if (missing := self._missing(group))]
         total = sum(map(len, groups))
         done = total - sum(len(missing) for _, missing in incomplete)
-        with ThreadPoolExecutor(
-            WRITER_THREADS
-        ) as writers:  # a group is written while the next one is sampled
+        # A group is written while the next one is sampled.
+        with ThreadPoolExecutor(WRITER_THREADS) as writers:
             writes: list[Future[None]] = []
             for group, missing in incomplete:
                 images = self._sample(group)

@@ -28,8 +28,8 @@ def sklearn_metrics(
     one_hot, average = np.eye(classes)[truth], "binary" if classes == 2 else "macro"
     ranked = [1] if classes == 2 else range(classes)
     binary = [((truth == label).astype(int), probabilities[:, label]) for label in ranked]
-    drawn = np.repeat(np.arange(len(truth)), weights.astype(int))
-    confidence = probabilities[drawn, predicted[drawn]]
+    rows = np.repeat(np.arange(len(truth)), weights.astype(int))
+    confidence = probabilities[rows, predicted[rows]]
     return {
         "accuracy": metrics.accuracy_score(truth, predicted, sample_weight=weights),
         "balanced_accuracy": metrics.balanced_accuracy_score(truth, predicted, sample_weight=weights),
@@ -39,7 +39,7 @@ def sklearn_metrics(
         "average_precision": np.mean(
             [metrics.average_precision_score(y, p, sample_weight=weights) for y, p in binary]
         ),
-        "ece": calibration_error(confidence, predicted[drawn] == truth[drawn]),
+        "ece": calibration_error(confidence, predicted[rows] == truth[rows]),
         "brier": np.average(((probabilities - one_hot) ** 2).sum(1), weights=weights)
         / (2 if classes == 2 else 1),
     }

@@ -120,20 +120,20 @@ def test_similarity_is_1_for_the_same_image_falls_with_noise_and_is_0_for_the_ne
 
 def test_similarity_within_is_the_mean_over_pairs_of_a_class():
     images, labels = textures(18, 64), np.tile([0, 1, 0, 1, 1, 0, 1, 1, 2], 2)
-    found = ms_ssim_within(images, labels, 500, 3)
-    each = [brute_ms_ssim(images[a], images[b], 3) for a, b in same_class_pairs(labels, 3)]
-    assert len(each) == 3 + 5 + 1
-    assert found["value"] == pytest.approx(np.mean(each), abs=1e-4)
-    assert found["ci95"] == pytest.approx(mean_with_interval(np.array(each), 500, 3)["ci95"], abs=1e-4)
-    assert found == ms_ssim_within(images, labels, 500, 3)
-    assert found["value"] != ms_ssim_within(images, labels, 500, 4)["value"]
+    result = ms_ssim_within(images, labels, 500, 3)
+    values = [brute_ms_ssim(images[a], images[b], 3) for a, b in same_class_pairs(labels, 3)]
+    assert len(values) == 3 + 5 + 1
+    assert result["value"] == pytest.approx(np.mean(values), abs=1e-4)
+    assert result["ci95"] == pytest.approx(mean_with_interval(np.array(values), 500, 3)["ci95"], abs=1e-4)
+    assert result == ms_ssim_within(images, labels, 500, 3)
+    assert result["value"] != ms_ssim_within(images, labels, 500, 4)["value"]
 
 
 def test_number_of_pairs_is_limited(monkeypatch):
     images, labels = textures(20, 28), np.zeros(20, np.int64)
     monkeypatch.setattr(diversity, "MAX_PAIRS", 4)
-    each = [brute_ms_ssim(images[a], images[b], 2) for a, b in same_class_pairs(labels, 0)[:4]]
-    assert ms_ssim_within(images, labels, 10, 0)["value"] == pytest.approx(np.mean(each), abs=1e-4)
+    values = [brute_ms_ssim(images[a], images[b], 2) for a, b in same_class_pairs(labels, 0)[:4]]
+    assert ms_ssim_within(images, labels, 10, 0)["value"] == pytest.approx(np.mean(values), abs=1e-4)
 
 
 def test_similarity_of_colour_images_is_that_of_their_grey_ones():

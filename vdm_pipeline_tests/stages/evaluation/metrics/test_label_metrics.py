@@ -161,14 +161,14 @@ def test_report_scores_each_split_by_its_own_rows():
         ("test", slice(60, 90)),
         ("overall", slice(0, 90)),
     ):
-        for found, values in (
+        for metrics, values in (
             (report[name], probabilities[rows]),
             (report[name]["uncalibrated"], uncalibrated[rows]),
         ):
             alone = score(truth[rows], values.argmax(1), values, NAMES, resamples=50, seed=1)
-            assert {key: found[key] for key in alone} == alone
-            low, high = found["roc_auc_ci95"]
-            assert low < found["roc_auc"] < high
+            assert {key: metrics[key] for key in alone} == alone
+            low, high = metrics["roc_auc_ci95"]
+            assert low < metrics["roc_auc"] < high
     assert report == label_report(
         frame(truth, probabilities, split, NAMES, uncalibrated), NAMES, resamples=50, seed=1
     )
