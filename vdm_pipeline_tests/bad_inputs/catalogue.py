@@ -19,7 +19,7 @@ from vdm_pipeline_tests.paths import ROOT
 
 DOCUMENT = ROOT / "docs/errors.md"
 INTRODUCTION = f"""\
-<!-- Generated; do not edit. Run: {COMMAND} -->
+<!-- Generated from vdm_pipeline_tests/bad_inputs/sentences.json; do not edit. -->
 
 # Error catalogue
 
@@ -31,7 +31,12 @@ field, what is wrong, and how to fix it.
   in `data/.staging/` or `results/.staging/`, which the next run resumes from.
 - A command that fails exits with a code other than 0.
 
-The tests in `vdm_pipeline_tests/bad_inputs/` create every input, and compare the error and all files."""
+The tests in `vdm_pipeline_tests/bad_inputs/` create every input, and compare the error and all files. If you
+change an error, this command updates the page:
+
+```sh
+{COMMAND}
+```"""
 
 
 class Section(NamedTuple):

@@ -21,14 +21,14 @@ def test_weights_are_safetensors_of_at_most_20_mb():
             assert all(file.get_tensor(key).isfinite().all() for key in file.keys())  # noqa: SIM118
 
 
-def test_captions_of_the_classes_have_embeddings_of_their_own():
-    """A text encoder that maps all captions to one embedding leaves a LoRA nothing to tell classes by."""
+def test_captions_of_the_classes_have_distinct_embeddings():
+    """If the text encoder gave all captions one embedding, a LoRA could not tell the classes apart."""
     classes = load_profile("demo").classes
     normal, sick = encode_prompts(
         EMBEDDED / "sd", [classes.caption(0), classes.caption(1)], torch.device("cpu"), torch.float32
     )
-    apart = (normal - sick).norm(dim=1) / normal.norm(dim=1)
-    assert apart.max() > 0.2
+    distance = (normal - sick).norm(dim=1) / normal.norm(dim=1)
+    assert distance.max() > 0.2
 
 
 def test_tokenizer_survives_saving_and_any_text():
@@ -54,7 +54,6 @@ def test_solver_step_with_the_true_noise_lands_on_the_true_path():
     time, earlier = torch.tensor([999, 499, 19]), torch.tensor([979, 479, -1])
     alpha = consistency.alphas[time][:, None, None, None]
     stepped = consistency.ddim(noise, alpha.sqrt() * x + (1 - alpha).sqrt() * noise, time, earlier)
-    alpha = torch.where(earlier >= 0, consistency.alphas[earlier.clamp_min(0)], torch.ones(()))[
-        :, None, None, None
-    ]
+    alpha = torch.where(earlier >= 0, consistency.alphas[earlier.clamp_min(0)], torch.ones(()))
+    alpha = alpha[:, None, None, None]
     torch.testing.assert_close(stepped, alpha.sqrt() * x + (1 - alpha).sqrt() * noise, atol=1e-3, rtol=1e-3)

@@ -15,7 +15,7 @@ from vdm_pipeline_tests.conftest import shrink
 from vdm_pipeline_tests.postgres import is_at_hand
 from vdm_pipeline_tests.ui.server import Server, project, serving
 
-pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="no make is installed")
+pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 COUNTS = {"train": 546, "val": 78, "test": 156}
 """Images by split of BreastMNIST, the smallest archive of MedMNIST."""
 TIMEOUT_S = 240

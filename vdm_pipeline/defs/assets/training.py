@@ -15,10 +15,11 @@ from vdm_pipeline.incremental.project import Project, Upstream
 def lora_weights(
     context: dg.AssetExecutionContext, project: Project, staging: Path, upstream: Upstream
 ) -> dict[str, Any]:
-    """LoRA on the base model, trained on the subset; goes on where an interrupted run stopped.
+    """Train a LoRA adapter of the base model on the subset; an interrupted run resumes from its checkpoint.
 
-    Settings: `[training]`. `training_log.csv` and the plot show loss, validation loss, learning rate and speed; a sheet of samples
-    is drawn at the end. With `schedule = "constant"`, more `steps` go on from those that were made.
+    Settings: `[training]`. `training_log.csv` and the plot show loss, validation loss, learning rate and
+    speed. A sheet of samples is generated at the end. With `lr_scheduler = "constant"`, a larger
+    `max_train_steps` resumes from the last checkpoint.
     """
     import pandas as pd
 
@@ -37,7 +38,8 @@ def lora_weights(
         profile.training, upstream["lora_subset"].data_version, base, STAGES["lora_weights"].version
     )
     state = project.store.owned_path(f"results/.training/{key}")
-    if project.forced("lora_weights", context.run.tags) and is_finished(state, profile.training.max_train_steps):
+    forced = project.forced("lora_weights", context.run.tags)
+    if forced and is_finished(state, profile.training.max_train_steps):
         shutil.rmtree(state)
     run_training(
         Job(
@@ -58,7 +60,7 @@ def lora_weights(
         ),
         context.log.info,
     )
-    for other in state.parent.iterdir():  # a training of other settings will not be gone on with
+    for other in state.parent.iterdir():  # trainings with other settings
         if other != state and other.is_dir() and not other.is_symlink():
             shutil.rmtree(other)
     log = pd.read_csv(folder / "training_log.csv")

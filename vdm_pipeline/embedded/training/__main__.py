@@ -1,6 +1,7 @@
-"""Train the embedded models again: ``python -m vdm_pipeline.embedded.training WORK_FOLDER``; about 90 minutes on two cores.
+"""Train the embedded models: ``python -m vdm_pipeline.embedded.training WORK_FOLDER``.
 
-A re-run goes on where the last one stopped. The weights in the package are replaced at the end.
+It takes about 90 minutes on two cores and resumes where the last run stopped. At the end it replaces the
+weights in the package.
 """
 
 import sys
@@ -15,7 +16,7 @@ from vdm_pipeline.stages.models.pins import EMBEDDED
 
 
 def main(work: Path) -> None:
-    """Labeller, autoencoder, base, LCM-LoRA; then export."""
+    """Train labeller, autoencoder, base and LCM-LoRA, and export them."""
     clip = train_clip(work)
     vae = train_vae(work)
     unet, text = train_sd(work, vae)

@@ -1,4 +1,7 @@
-"""The embedded labeller: an open_clip ViT at 64 pixels with a small text tower, on phantoms of both classes."""
+"""The embedded labeller: an open_clip ViT at 64 pixels with a small text tower.
+
+It is trained on phantoms of both classes.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -9,8 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from vdm_pipeline.embedded.training.data import films, to_tensor
-from vdm_pipeline.embedded.training.loop import cosine, set_rate, train
-from vdm_pipeline.embedded.training.text import CONTEXT, MERGES, captions, draw_captions, tokenizer
+from vdm_pipeline.embedded.training.loop import cosine, set_learning_rate, train, update
+from vdm_pipeline.embedded.training.text import CONTEXT, MERGES, captions, sample_captions, tokenizer
 from vdm_pipeline.embedded.training.vae import augment
 
 CONFIG: dict[str, Any] = {
@@ -45,47 +48,43 @@ FILMS = 12_000
 
 
 def train_clip(work: Path, steps: int = 2500) -> torch.nn.Module:
-    """Train (or go on training) and return the open_clip model.
-
-    The loss is CLIP's, with every caption of an image's class counted as its match: with two classes most pairs of a
-    batch would otherwise be false negatives.
-    """
+    """Train, or resume the training, and return the open_clip model."""
     data = np.concatenate([films(work, FILMS, pneumonia=False), films(work, FILMS, pneumonia=True)])
     sick = np.arange(len(data)) >= FILMS
     torch.manual_seed(1)
     text_config = {key: value for key, value in CONFIG["text_cfg"].items() if key != "hf_tokenizer_name"}
     model = open_clip.model.CLIP(CONFIG["embed_dim"], CONFIG["vision_cfg"], text_config)
-    tune = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05)
-    words = tokenizer()
-    known = captions(False) + captions(True)
-    tokens = dict(
-        zip(
-            known,
-            torch.tensor(words(known, padding="max_length", max_length=CONTEXT)["input_ids"]),
-            strict=True,
-        )
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05)
+    all_captions = captions(False) + captions(True)
+    token_ids = tokenizer()(all_captions, padding="max_length", max_length=CONTEXT)["input_ids"]
+    tokens = dict(zip(all_captions, torch.tensor(token_ids), strict=True))
 
     def step(index: int) -> dict[str, float]:
         rng, generator = np.random.default_rng(index), torch.Generator().manual_seed(index)
         rows = np.sort(rng.integers(len(data), size=BATCH))
         pixels = augment(to_tensor(data[rows]), generator)
-        text = torch.stack([tokens[caption] for caption in draw_captions(rng, sick[rows])])
-        set_rate(tune, cosine(index, steps, 1e-3))
+        text = torch.stack([tokens[caption] for caption in sample_captions(rng, sick[rows])])
+        set_learning_rate(optimizer, cosine(index, steps, 1e-3))
         images, texts = model.encode_image(pixels, normalize=True), model.encode_text(text, normalize=True)
         logits = model.logit_scale.exp() * images @ texts.T
         label = torch.from_numpy(sick[rows])
-        match = (label[:, None] == label[None, :]).float()
-        match = match / match.sum(1, keepdim=True)
+        match = matching_pairs(label)
         loss = (F.cross_entropy(logits, match) + F.cross_entropy(logits.T, match)) / 2
-        tune.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        tune.step()
+        update(optimizer, loss, model.parameters())
         with torch.no_grad():
             model.logit_scale.clamp_(0, 4.6052)  # CLIP's own limit: a scale of 100
         right = (logits @ match.T).argmax(1)
         return {"loss": float(loss.detach()), "agree": float((label[right] == label).float().mean())}
 
-    train(step, steps=steps, modules={"clip": model}, optimizers={"clip": tune}, checkpoint=work / "clip")
+    optimizers = {"clip": optimizer}
+    train(step, steps=steps, modules={"clip": model}, optimizers=optimizers, checkpoint=work / "clip")
     return model.eval()
+
+
+def matching_pairs(label: torch.Tensor) -> torch.Tensor:
+    """Targets of CLIP's loss ``[n, n]``: every caption of an image's class matches it, with equal weights.
+
+    With two classes most pairs of a batch would otherwise be false negatives.
+    """
+    match = (label[:, None] == label[None, :]).float()
+    return match / match.sum(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Rendered phantoms for the embedded models, kept in a work folder as memory-mapped arrays."""
+"""Rendered phantoms for the embedded models, cached in a work folder as memory-mapped arrays."""
 
 from pathlib import Path
 
@@ -10,11 +10,14 @@ from vdm_pipeline.stages.data.phantom.film import render_in_chunks
 
 SIZE = 64
 SEED = 20_260_101
-"""A series of its own: no profile renders it (profiles refuse seeds of 1,000,000 and more)."""
+"""No profile renders these phantoms, as seeds of profiles are below 1,000,000."""
 
 
 def films(work: Path, count: int, *, pneumonia: bool, first: int = 0) -> NDArray[np.uint8]:
-    """Films ``first`` to ``first + count`` of one class, ``[count, 64, 64]`` uint8; rendered once, then mapped."""
+    """Films ``first`` to ``first + count`` of one class, ``[count, 64, 64]`` uint8.
+
+    They are rendered once, then memory-mapped.
+    """
     path = work / f"films_{'pneumonia' if pneumonia else 'normal'}_{first}_{count}.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Write the trained models into the package in the public formats: fp16 safetensors, configuration, cards, pins."""
+"""Write the trained models into the package: public formats, fp16 safetensors, and pins."""
 
 import copy
 import json
@@ -19,7 +19,7 @@ from vdm_pipeline.stages.training.adapter import lora_header, lora_tensors
 
 
 def export_clip(model: torch.nn.Module, folder: Path) -> None:
-    """An open_clip folder that ``local-dir:`` loads, with its tokenizer."""
+    """Write an open_clip folder with its tokenizer, which ``local-dir:`` loads."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "model_cfg": CONFIG,
@@ -36,7 +36,7 @@ def export_clip(model: torch.nn.Module, folder: Path) -> None:
 
 
 def export_sd(vae: Any, unet: Any, text: Any, folder: Path) -> None:
-    """A Stable Diffusion folder that ``from_pretrained`` loads; ``unet`` must carry no adapter."""
+    """Write a Stable Diffusion folder that ``from_pretrained`` loads; ``unet`` must not have an adapter."""
     pipe = StableDiffusionPipeline(
         vae=copy.deepcopy(vae).half(),
         unet=copy.deepcopy(unet).half(),
@@ -51,13 +51,13 @@ def export_sd(vae: Any, unet: Any, text: Any, folder: Path) -> None:
 
 
 def export_lcm(unet: Any, folder: Path) -> None:
-    """The adapter ``lcm`` of ``unet`` in diffusers' LoRA format."""
+    """Write the adapter ``lcm`` of ``unet`` in diffusers' LoRA format."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.half() for name, value in lora_tensors(unet, "lcm").items()}
     save_file(tensors, folder / "pytorch_lora_weights.safetensors", metadata=lora_header(unet, "lcm"))
 
 
 def write_pins() -> None:
-    """Digest of each embedded model; `resolve_model` refuses any other content."""
+    """Write the digest of each embedded model; `resolve_model` rejects any other content."""
     pins = {name: folder_digest(EMBEDDED / name) for name in ("clip", "sd", "lcm_lora")}
     write_text(EMBEDDED / "pins.json", json.dumps(pins, indent=1) + "\n")

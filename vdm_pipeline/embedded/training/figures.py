@@ -1,4 +1,7 @@
-"""The figures of the model cards, on phantoms that no training saw: ``python -m vdm_pipeline.embedded.training.figures``."""
+"""The figures of the model cards: ``python -m vdm_pipeline.embedded.training.figures``.
+
+They are measured on phantoms that no training saw.
+"""
 
 import numpy as np
 import torch
@@ -24,41 +27,37 @@ SD = EMBEDDED / "sd"
 
 
 def main() -> None:
-    """Print one line a model."""
+    """Print one line per model."""
     sick = np.arange(COUNT) % 2 == 1
     films = render(SEED + 1, np.arange(COUNT), sick, SIZE)
     healthy = render(SEED + 2, np.arange(COUNT), np.zeros(COUNT, bool), SIZE)
     labeller = ZeroShot(EMBEDDED / "clip", CPU)
     text = labeller.encode_prompts(load_profile("demo").labelling.prompts)
     scores = softmax(logits(labeller.embed(films), text, labeller.scale))[:, 1]
-    print(
-        f"clip: ROC AUC {roc_auc_score(sick, scores):.4f}, balanced accuracy {balanced_accuracy_score(sick, scores > 0.5):.3f}"
-    )
+    auc, accuracy = roc_auc_score(sick, scores), balanced_accuracy_score(sick, scores > 0.5)
+    print(f"clip: ROC AUC {auc:.4f}, balanced accuracy {accuracy:.3f}")
     vae = load_component(SD, "vae")
     decoded = _decode(torch.stack([encode_image(vae, film, SIZE)[0] for film in films]))
     error = np.abs(decoded.astype(float) - films).mean()
-    print(
-        f"sd/vae: mean error {error:.2f} of 255, sharpness {_sharpness(decoded) / _sharpness(films):.2f} of the films'"
-    )
+    kept = _sharpness(decoded) / _sharpness(films)
+    print(f"sd/vae: mean error {error:.2f} of 255, {kept:.2f} of the films' sharpness")
     first, second = healthy[: COUNT // 2], healthy[COUNT // 2 :]
     for name, images in {
         "films": first,
         "sd, DDIM 50 steps": sample_base(),
         "sd + lcm_lora, 4 steps": sample_lcm(),
     }.items():
-        drawn, real = (
-            labeller.embed(x).astype(np.float64) * np.sqrt(text.shape[1]) for x in (images, second)
-        )
-        kid = squared_mmd(drawn, real, polynomial_kernel)
-        print(
-            f"{name}: KID to healthy films {kid:.3f}, sharpness {_sharpness(images) / _sharpness(second):.2f} of theirs"
-        )
+        scale = np.sqrt(text.shape[1])
+        generated, real = (labeller.embed(x).astype(np.float64) * scale for x in (images, second))
+        kid, kept = squared_mmd(generated, real, polynomial_kernel), _sharpness(images) / _sharpness(second)
+        print(f"{name}: KID to healthy films {kid:.3f}, {kept:.2f} of their sharpness")
 
 
 @torch.inference_mode()
 def sample_base(count: int = COUNT // 2) -> NDArray[np.uint8]:
     """Healthy films by the base alone."""
-    unet, scheduler = load_component(SD, "unet"), DDIMScheduler.from_config(load_component(SD, "scheduler").config)
+    unet = load_component(SD, "unet")
+    scheduler = DDIMScheduler.from_config(load_component(SD, "scheduler").config)
     scheduler.set_timesteps(50)
     condition = _condition(count)
     x = torch.randn(count, 4, SIZE // 8, SIZE // 8, generator=torch.Generator().manual_seed(0))
@@ -69,9 +68,8 @@ def sample_base(count: int = COUNT // 2) -> NDArray[np.uint8]:
 
 def sample_lcm(count: int = COUNT // 2) -> NDArray[np.uint8]:
     """Healthy films by the base with the LCM-LoRA."""
-    sampler = Sampler(
-        main_arm(load_profile("demo"), SD, EMBEDDED / "lcm_lora", None), CPU, torch.float32, count, print
-    )
+    arm = main_arm(load_profile("demo"), SD, EMBEDDED / "lcm_lora", None)
+    sampler = Sampler(arm, CPU, torch.float32, count, print)
     images = sampler.sample(_condition(count), range(count))
     return np.round(images.mean(-1) * 255).astype(np.uint8)
 

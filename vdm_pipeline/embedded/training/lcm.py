@@ -1,7 +1,8 @@
 """The embedded LCM-LoRA: latent consistency distillation (Luo et al., arXiv 2311.05556) of the embedded base.
 
-The student is the base with a LoRA, the teacher the base without it. The solver takes DDIM steps of 20 time steps; the
-target is the student itself, without gradient. The base is conditional and weak in text, so no guidance is distilled.
+The student is the base with a LoRA, the teacher the base without it. A step of the DDIM solver covers 20
+timesteps. The target is the student itself, without gradient. The base follows its text weakly, so no
+guidance is distilled.
 """
 
 from pathlib import Path
@@ -11,7 +12,7 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from peft import LoraConfig
 from transformers import CLIPTextModel
 
-from vdm_pipeline.embedded.training.loop import cosine, set_rate, train
+from vdm_pipeline.embedded.training.loop import cosine, set_learning_rate, train, update
 from vdm_pipeline.embedded.training.sd import SCHEDULE, latents, tokens
 from vdm_pipeline.embedded.training.text import captions
 
@@ -62,26 +63,28 @@ class Consistency:
         self, noise: torch.Tensor, x: torch.Tensor, time: torch.Tensor, earlier: torch.Tensor
     ) -> torch.Tensor:
         """One deterministic step from ``time`` to ``earlier``."""
-        alpha = torch.where(earlier >= 0, self.alphas[earlier.clamp_min(0)], torch.ones(()))[
-            :, None, None, None
-        ]
+        alpha = torch.where(earlier >= 0, self.alphas[earlier.clamp_min(0)], torch.ones(()))
+        alpha = alpha[:, None, None, None]
         return alpha.sqrt() * self.clean(noise, x, time) + (1 - alpha).sqrt() * noise
+
+
+def add_lcm_adapter(unet: UNet2DConditionModel) -> torch.nn.ParameterDict:
+    """Freeze the UNet, add the adapter ``lcm``, and return its parameters."""
+    unet.requires_grad_(False)
+    config = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(TARGETS), init_lora_weights="gaussian")
+    unet.add_adapter(config, "lcm")
+    trainable = {name: value for name, value in unet.named_parameters() if value.requires_grad}
+    return torch.nn.ParameterDict({name.replace(".", "/"): value for name, value in trainable.items()})
 
 
 def train_lcm(
     work: Path, unet: UNet2DConditionModel, text: CLIPTextModel, steps: int = 1500
 ) -> UNet2DConditionModel:
-    """Train (or go on training); returns ``unet`` with the adapter ``lcm`` attached. Latents must be cached in ``work``."""
+    """Train or resume, and return ``unet`` with the adapter ``lcm``; ``work`` must hold the latents."""
     moments = latents(work, None)
     torch.manual_seed(3)
-    unet.requires_grad_(False)
-    unet.add_adapter(
-        LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(TARGETS), init_lora_weights="gaussian"), "lcm"
-    )
-    adapter = torch.nn.ParameterDict(
-        {n.replace(".", "/"): p for n, p in unet.named_parameters() if p.requires_grad}
-    )
-    tune = torch.optim.AdamW(adapter.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0)
+    adapter = add_lcm_adapter(unet)
+    optimizer = torch.optim.AdamW(adapter.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0)
     consistency = Consistency()
     with torch.no_grad():
         known = text(tokens(captions(False))).last_hidden_state
@@ -89,8 +92,8 @@ def train_lcm(
     def step(index: int) -> dict[str, float]:
         generator = torch.Generator().manual_seed(10_000_000 + index)
         rows = torch.randint(len(moments), (BATCH,), generator=generator)
-        mean, deviation = moments[rows].chunk(2, 1)
-        x = mean + deviation * torch.randn(mean.shape, generator=generator)
+        mean, std = moments[rows].chunk(2, 1)
+        x = mean + std * torch.randn(mean.shape, generator=generator)
         condition = known[torch.randint(len(known), (BATCH,), generator=generator)]
         jump = 1000 // SOLVER_STEPS
         time = (torch.randint(SOLVER_STEPS, (BATCH,), generator=generator) + 1) * jump - 1
@@ -98,22 +101,19 @@ def train_lcm(
         noise = torch.randn(x.shape, generator=generator)
         alpha = consistency.alphas[time][:, None, None, None]
         noisy = alpha.sqrt() * x + (1 - alpha).sqrt() * noise
-        set_rate(tune, cosine(index, steps, 1e-3))
+        set_learning_rate(optimizer, cosine(index, steps, 1e-3))
         predicted = consistency.student(unet(noisy, time, condition).sample, noisy, time)
         with torch.no_grad():
             unet.disable_adapters()
             stepped = consistency.ddim(unet(noisy, time, condition).sample, noisy, time, earlier)
             unet.enable_adapters()
-            target = consistency.student(
-                unet(stepped, earlier.clamp_min(0), condition).sample, stepped, earlier.clamp_min(0)
-            )
+            floor = earlier.clamp_min(0)
+            target = consistency.student(unet(stepped, floor, condition).sample, stepped, floor)
             target = torch.where((earlier < 0)[:, None, None, None], stepped, target)
         loss = (((predicted - target) ** 2 + HUBER**2).sqrt() - HUBER).mean()
-        tune.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(adapter.parameters(), 1.0)
-        tune.step()
+        update(optimizer, loss, adapter.parameters())
         return {"loss": float(loss.detach())}
 
-    train(step, steps=steps, modules={"lcm": adapter}, optimizers={"lcm": tune}, checkpoint=work / "lcm")
+    optimizers = {"lcm": optimizer}
+    train(step, steps=steps, modules={"lcm": adapter}, optimizers=optimizers, checkpoint=work / "lcm")
     return unet.eval()

@@ -1,9 +1,10 @@
-"""The embedded Stable Diffusion base: UNet and text encoder, in the autoencoder's latents, on healthy phantoms alone.
+"""The embedded Stable Diffusion base: UNet and text encoder, trained on latents of healthy phantoms alone.
 
-It knows no pathology, so what a LoRA adds can be seen and measured.
+It has seen no pathology, so the effect of a LoRA can be seen and measured.
 
-The text encoder stays as it was drawn. Trained beside the UNet on captions that all mean the same it collapses: every
-caption gets one embedding, and no LoRA on the UNet can then tell the classes apart.
+The text encoder keeps its random initial weights. Trained together with the UNet on captions that all mean
+the same, it collapses: every caption gets the same embedding, and no LoRA on the UNet can then tell the
+classes apart.
 """
 
 from pathlib import Path
@@ -14,7 +15,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from vdm_pipeline.embedded.training.data import films, to_tensor
-from vdm_pipeline.embedded.training.loop import cosine, set_rate, train
+from vdm_pipeline.embedded.training.loop import cosine, set_learning_rate, train, update
 from vdm_pipeline.embedded.training.text import CONTEXT, captions, tokenizer
 
 WIDTH = 96
@@ -45,37 +46,39 @@ EMA = 0.998
 DROPPED = 0.1
 """Share of empty captions, so that classifier-free guidance works."""
 GAMMA = 5.0
-"""Min-SNR weighting (Hang et al., arXiv 2303.09556): steps of little noise do not outweigh those that decide the anatomy."""
+"""Min-SNR weighting (Hang et al., arXiv 2303.09556).
+
+Timesteps with little noise do not outweigh those that decide the anatomy.
+"""
 
 
 def text_encoder() -> CLIPTextModel:
     """A two-layer CLIP text model of width 96 over the small vocabulary."""
-    words = tokenizer()
+    vocabulary = tokenizer()
     config = CLIPTextConfig(
-        vocab_size=len(words),
+        vocab_size=len(vocabulary),
         hidden_size=WIDTH,
         intermediate_size=3 * WIDTH,
         projection_dim=WIDTH,
         num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=CONTEXT,
-        bos_token_id=words.bos_token_id,
-        eos_token_id=words.eos_token_id,
-        pad_token_id=words.pad_token_id,
+        bos_token_id=vocabulary.bos_token_id,
+        eos_token_id=vocabulary.eos_token_id,
+        pad_token_id=vocabulary.pad_token_id,
     )
     return CLIPTextModel(config)
 
 
 def tokens(texts: list[str]) -> torch.Tensor:
-    """Token ids ``[n, 77]``, padded and cut as Stable Diffusion does."""
-    return torch.tensor(
-        tokenizer()(texts, padding="max_length", truncation=True, max_length=CONTEXT)["input_ids"]
-    )
+    """Token ids ``[n, 77]``, padded and truncated as Stable Diffusion does."""
+    encoded = tokenizer()(texts, padding="max_length", truncation=True, max_length=CONTEXT)
+    return torch.tensor(encoded["input_ids"])
 
 
 @torch.no_grad()
 def latents(work: Path, vae: AutoencoderKL, count: int = FILMS) -> torch.Tensor:
-    """Scaled posterior moments of healthy films, ``[count, 8, 8, 8]``: four channels of mean, four of deviation."""
+    """Scaled posterior moments of healthy films, ``[count, 8, 8, 8]``: four channels of mean, four of std."""
     path = work / "latents.npy"
     if not path.exists():
         parts = []
@@ -89,43 +92,40 @@ def latents(work: Path, vae: AutoencoderKL, count: int = FILMS) -> torch.Tensor:
 
 
 def train_sd(work: Path, vae: AutoencoderKL, steps: int = 6000) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """Train (or go on training) and return the averaged UNet and the text encoder."""
+    """Train, or resume the training, and return the averaged UNet and the text encoder."""
     moments = latents(work, vae)
     torch.manual_seed(2)
     unet, average, text = UNet2DConditionModel(**UNET), UNet2DConditionModel(**UNET), text_encoder()
     unet.to(memory_format=torch.channels_last)
     average.load_state_dict(unet.state_dict())
     text.requires_grad_(False).eval()
-    tune = torch.optim.AdamW(unet.parameters(), lr=6e-4, betas=(0.9, 0.99), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=6e-4, betas=(0.9, 0.99), weight_decay=0.01)
     scheduler = DDPMScheduler(**SCHEDULE)
-    signal_to_noise = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
-    weight = signal_to_noise.clamp(max=GAMMA) / signal_to_noise
+    snr = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
+    weight = snr.clamp(max=GAMMA) / snr
     known = tokens(["", *captions(False)])
 
     def step(index: int) -> dict[str, float]:
         generator = torch.Generator().manual_seed(index)
         rows = torch.randint(len(moments), (BATCH,), generator=generator)
-        mean, deviation = moments[rows].chunk(2, 1)
-        x = mean + deviation * torch.randn(mean.shape, generator=generator)
+        mean, std = moments[rows].chunk(2, 1)
+        x = mean + std * torch.randn(mean.shape, generator=generator)
         caption = torch.randint(1, len(known), (BATCH,), generator=generator)
         caption[torch.rand(BATCH, generator=generator) < DROPPED] = 0
-        distinct, place = caption.unique(return_inverse=True)
+        distinct, index_in_distinct = caption.unique(return_inverse=True)
         time = torch.randint(1000, (BATCH,), generator=generator)
         noise = torch.randn(x.shape, generator=generator)
-        set_rate(tune, cosine(index, steps, 8e-4))
-        condition = text(known[distinct]).last_hidden_state[place]
+        set_learning_rate(optimizer, cosine(index, steps, 8e-4))
+        condition = text(known[distinct]).last_hidden_state[index_in_distinct]
         noisy = scheduler.add_noise(x, noise, time).contiguous(memory_format=torch.channels_last)
         predicted = unet(noisy, time, condition).sample
         loss = (weight[time] * ((predicted - noise) ** 2).mean((1, 2, 3))).mean()
-        tune.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
-        tune.step()
+        update(optimizer, loss, unet.parameters())
         decay = min(EMA, (1 + index) / (10 + index))
         with torch.no_grad():
             torch._foreach_lerp_(list(average.parameters()), list(unet.parameters()), 1 - decay)
         return {"loss": float(loss.detach())}
 
     modules = {"unet": unet, "average": average, "text": text}
-    train(step, steps=steps, modules=modules, optimizers={"sd": tune}, checkpoint=work / "sd")
+    train(step, steps=steps, modules=modules, optimizers={"sd": optimizer}, checkpoint=work / "sd")
     return average.eval(), text.eval()

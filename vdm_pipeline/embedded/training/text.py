@@ -1,4 +1,4 @@
-"""Words of the embedded models: captions of phantoms, and a small CLIP tokenizer that ships with them."""
+"""Text of the embedded models: captions of phantoms, and the small CLIP tokenizer that ships with them."""
 
 import gzip
 from pathlib import Path
@@ -36,21 +36,21 @@ CONTEXT = 77
 
 def captions(pneumonia: bool) -> list[str]:
     """Every template with every phrase of the class, 36 texts."""
-    return [
-        template.format(phrase) for template in TEMPLATES for phrase in (PNEUMONIA if pneumonia else NORMAL)
-    ]
+    phrases = PNEUMONIA if pneumonia else NORMAL
+    return [template.format(phrase) for template in TEMPLATES for phrase in phrases]
 
 
-def draw_captions(rng: np.random.Generator, pneumonia: np.ndarray) -> list[str]:
-    """One random caption a film; ``pneumonia`` is a boolean array ``[n]``."""
+def sample_captions(rng: np.random.Generator, pneumonia: np.ndarray) -> list[str]:
+    """One random caption per film; ``pneumonia`` is a boolean array ``[n]``."""
     choices = (captions(False), captions(True))
     return [choices[int(sick)][rng.integers(len(choices[0]))] for sick in pneumonia]
 
 
 def tokenizer() -> CLIPTokenizer:
-    """CLIP's byte-pair tokenizer cut to its first 1,024 merges (vocabulary 1,538), so that the text towers stay small.
+    """CLIP's byte-pair tokenizer with only its first 1,024 merges, so that the text towers stay small.
 
-    Any text still has a tokenization; rare words take more tokens. The merges come from the file that open_clip ships.
+    Its vocabulary has 1,538 tokens. It encodes any text; rare words take more tokens. The merges come from
+    the file that open_clip ships.
     """
     import open_clip
 
@@ -64,7 +64,7 @@ def tokenizer() -> CLIPTokenizer:
 
 
 def _byte_alphabet() -> list[str]:
-    """The 256 printable stand-ins of GPT-2's byte-level BPE, in CLIP's order."""
+    """The 256 printable characters of GPT-2's byte-level BPE, one for each byte, in CLIP's order."""
     printable = [
         *range(ord("!"), ord("~") + 1),
         *range(ord("¡"), ord("¬") + 1),

@@ -1,7 +1,7 @@
 """The embedded autoencoder: AutoencoderKL, 64 x 64 x 3 to 8 x 8 x 4, on phantoms of both classes.
 
-L1 on a Laplacian pyramid for structure; a small patch discriminator (hinge loss, feature matching) from a third of the
-way on, for ribs and grain that a 16-fold compression would otherwise blur.
+The loss is L1 on a Laplacian pyramid for structure. A small patch discriminator (hinge loss, feature
+matching) joins after a third of the steps, for ribs and grain that a 16-fold compression would blur.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL
 from torch import nn
 
 from vdm_pipeline.embedded.training.data import films, to_tensor
-from vdm_pipeline.embedded.training.loop import cosine, set_rate, train
+from vdm_pipeline.embedded.training.loop import cosine, set_learning_rate, train, update
 
 CONFIG = {
     "in_channels": 3,
@@ -34,7 +34,7 @@ FEATURE_WEIGHT = 0.4
 
 
 class PatchDiscriminator(nn.Module):
-    """Scores overlapping 22-pixel patches of a grey image; returns its feature maps, the last being the score."""
+    """Scores overlapping 22-pixel patches of a grey image; returns feature maps, the last is the score."""
 
     def __init__(self, width: int = 24) -> None:
         super().__init__()
@@ -60,25 +60,25 @@ def pyramid_l1(a: torch.Tensor, b: torch.Tensor, levels: int = 3) -> torch.Tenso
     total = F.l1_loss(a, b)
     for level in range(levels):
         small_a, small_b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
-        band_a, band_b = (
-            a - F.interpolate(small_a, scale_factor=2),
-            b - F.interpolate(small_b, scale_factor=2),
-        )
+        band_a = a - F.interpolate(small_a, scale_factor=2)
+        band_b = b - F.interpolate(small_b, scale_factor=2)
         total = total + F.l1_loss(band_a, band_b) * (2.0 - 0.5 * level)
         a, b = small_a, small_b
     return total
 
 
 def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Make the codes hold for films that are no phantoms: tone, zoom, blur to 28 pixels, mirror; each for a part of the batch."""
+    """Change tone, zoom, sharpness (as of 28 pixels) and side of a random part of the batch each.
+
+    So the latents also suit films that are not phantoms.
+    """
     n = len(x)
     chance = torch.rand(5, n, generator=generator)
     gain = torch.where(chance[0] < 0.5, 0.6 + 0.5 * chance[1], torch.ones(n))[:, None, None, None]
     bias = torch.where(chance[0] < 0.5, 0.5 * (chance[2] - 0.5), torch.zeros(n))[:, None, None, None]
     x = (x * gain + bias).clamp(-1, 1)
-    blurred = F.interpolate(
-        F.interpolate(x, 28, mode="area"), x.shape[-1], mode="bicubic", align_corners=False
-    )
+    small = F.interpolate(x, 28, mode="area")
+    blurred = F.interpolate(small, x.shape[-1], mode="bicubic", align_corners=False)
     x = torch.where((chance[3] < 0.2)[:, None, None, None], blurred.clamp(-1, 1), x)
     zoom = torch.where(chance[4] < 0.3, 0.75 + 0.25 * chance[1], torch.ones(n))
     theta = torch.zeros(n, 2, 3)
@@ -89,49 +89,42 @@ def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def train_vae(work: Path, steps: int = 8000) -> AutoencoderKL:
-    """Train (or go on training) and return the autoencoder with its ``scaling_factor`` set from the latents' spread."""
+    """Train or resume, and return the autoencoder; its ``scaling_factor`` is 1 / std of the latents."""
     data = np.concatenate([films(work, FILMS, pneumonia=False), films(work, FILMS, pneumonia=True)])
     torch.manual_seed(0)
     vae, critic = AutoencoderKL(**CONFIG).to(memory_format=torch.channels_last), PatchDiscriminator()
-    tune = torch.optim.AdamW(vae.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0)
-    judge = torch.optim.AdamW(critic.parameters(), lr=4e-4, betas=(0.5, 0.99), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0)
+    critic_optimizer = torch.optim.AdamW(critic.parameters(), lr=4e-4, betas=(0.5, 0.99), weight_decay=0.0)
     adversarial_from = steps // 3
 
     def step(index: int) -> dict[str, float]:
         generator = torch.Generator().manual_seed(index)
         rows = torch.randint(len(data), (BATCH,), generator=generator).numpy()
         x = augment(to_tensor(data[np.sort(rows)]), generator).contiguous(memory_format=torch.channels_last)
-        set_rate(tune, cosine(index, steps, 1.5e-3))
+        set_learning_rate(optimizer, cosine(index, steps, 1.5e-3))
         posterior = vae.encode(x).latent_dist
         decoded = vae.decode(posterior.sample(generator)).sample
         loss = reconstruction = pyramid_l1(decoded, x) + KL_WEIGHT * posterior.kl().mean()
-        report = {
-            "reconstruction": float(reconstruction.detach()),
-            "l1": float(F.l1_loss(decoded, x).detach()),
-        }
+        l1 = F.l1_loss(decoded, x)
+        report = {"reconstruction": float(reconstruction.detach()), "l1": float(l1.detach())}
         if index >= adversarial_from:
             fake, real = critic(decoded.mean(1, keepdim=True)), [f.detach() for f in critic(x[:, :1])]
             matching = sum(F.l1_loss(a, b) for a, b in zip(fake[:-1], real[:-1], strict=True))
             loss = loss + FEATURE_WEIGHT * matching - ADVERSARIAL_WEIGHT * fake[-1].mean()
-        tune.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        tune.step()
+        update(optimizer, loss, vae.parameters())
         if index >= adversarial_from - 200:
             real, fake = critic(x[:, :1])[-1], critic(decoded.detach().mean(1, keepdim=True))[-1]
             hinge = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
-            judge.zero_grad()
+            critic_optimizer.zero_grad()
             hinge.backward()
-            judge.step()
+            critic_optimizer.step()
             report["hinge"] = float(hinge.detach())
         return report
 
-    modules = {"vae": vae, "critic": critic}
-    train(
-        step, steps=steps, modules=modules, optimizers={"vae": tune, "critic": judge}, checkpoint=work / "vae"
-    )
+    modules, optimizers = {"vae": vae, "critic": critic}, {"vae": optimizer, "critic": critic_optimizer}
+    train(step, steps=steps, modules=modules, optimizers=optimizers, checkpoint=work / "vae")
     vae.eval()
     with torch.no_grad():
-        spread = vae.encode(to_tensor(data[:: len(data) // 512])).latent_dist.mean.std()
-    vae.register_to_config(scaling_factor=float(1 / spread))
+        std = vae.encode(to_tensor(data[:: len(data) // 512])).latent_dist.mean.std()
+    vae.register_to_config(scaling_factor=float(1 / std))
     return vae

@@ -54,10 +54,7 @@ def run_steps(session: Session) -> None:
     checkpoints = Checkpoints(job.state, session.log)
     start = resume(session, checkpoints)
     training_log = TrainingLog(job.state / "training_log.csv", start)
-    session.log(
-        f"{session.step_flops / 1e9:.2f} GFLOP per image and step; MFU is relative to the "
-        f"{session.peak_flops / 1e9:.0f} GFLOP/s of a large matmul on this machine"
-    )
+    _log_flops(session)
     window = RunningMeans(start, session.device)
     for index in range(start, training.max_train_steps):
         batch = sample_step(
@@ -171,6 +168,14 @@ def validation_loss(session: Session) -> float | None:
 
     with session.learner.ema_weights():
         return float(session.learner.adaptive_batch(losses).mean())
+
+
+def _log_flops(session: Session) -> None:
+    """Log the figures that MFU is computed from."""
+    session.log(
+        f"{session.step_flops / 1e9:.2f} GFLOP per image and step; MFU is relative to the "
+        f"{session.peak_flops / 1e9:.0f} GFLOP/s of a large matmul on this machine"
+    )
 
 
 def _is_multiple(step: int, every: int) -> bool:

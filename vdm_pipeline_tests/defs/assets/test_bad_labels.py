@@ -124,14 +124,14 @@ def cut_short(monkeypatch):
 
 
 def leaked_test_image(monkeypatch):
-    good = Archive.pictures
+    good = Archive.images_by_id
 
     def leaky(archive, split, ids):
-        pictures = good(archive, split, ids).copy()
-        pictures[0] = archive.splits["test"].images[0]
-        return pictures
+        images = good(archive, split, ids).copy()
+        images[0] = archive.splits["test"].images[0]
+        return images
 
-    monkeypatch.setattr(Archive, "pictures", leaky)
+    monkeypatch.setattr(Archive, "images_by_id", leaky)
 
 
 @pytest.mark.parametrize(
