@@ -92,7 +92,7 @@ _REPORTED_STAGES = (
             "diff": "results/metrics/relabel_diff.csv",
         },
         lambda p: [p.labelling, *_labeller(p), list(p.classes.names), p.subset.captions_from],
-        ("results/labeled_dataset.csv", "results/metrics/calibration.json"),
+        versioned_prefixes=("results/labeled_dataset.csv", "results/metrics/calibration.json"),
         version=2,
     ),
     StageSpec(
@@ -100,7 +100,7 @@ _REPORTED_STAGES = (
         ("labeled_dataset",),
         {"metrics": "results/metrics/auto_label_metrics.json", "plots": "results/metrics/label_plots"},
         lambda p: [list(p.classes.names), p.evaluation.bootstrap, p.evaluation.seed, *_true_label_use(p)],
-        ("results/metrics/auto_label_metrics.json",),
+        versioned_prefixes=("results/metrics/auto_label_metrics.json",),
         version=3,
     ),
     StageSpec(
@@ -127,7 +127,7 @@ _REPORTED_STAGES = (
         ("lora_subset",),
         {"folder": "results/lora"},
         _training,
-        ("results/lora/pytorch_lora_weights",),
+        versioned_prefixes=("results/lora/pytorch_lora_weights",),
         version=4,
         scratch=("results/.training",),
     ),
@@ -157,7 +157,7 @@ _REPORTED_STAGES = (
         ("raw_npz", "data_faults", "lora_subset", "generated_images", "baseline_images", "extra_images"),
         {"metrics": "results/metrics/image_metrics.json", "plots": "results/metrics/image_plots"},
         lambda p: [p.evaluation, p.training.resolution, p.name, *_labeller(p), list(p.classes.names)],
-        ("results/metrics/image_metrics.json",),
+        versioned_prefixes=("results/metrics/image_metrics.json",),
         version=5,
     ),
 )

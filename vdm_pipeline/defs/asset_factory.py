@@ -9,7 +9,7 @@ from typing import Any, Literal
 import dagster as dg
 
 from vdm_pipeline.defs.materialize import Work, materialize
-from vdm_pipeline.graph import STAGES
+from vdm_pipeline.graph import STAGES, code_version
 from vdm_pipeline.incremental.project import Project, Upstream
 from vdm_pipeline.settings import Execution, Profile
 
@@ -59,6 +59,7 @@ def _build_asset(
         name=name,
         description=inspect.getdoc(work),
         deps=list(STAGES[name].inputs),
+        code_version=code_version(name, profile),
         group_name=group,
         kinds=kinds,
         owners=["team:vdm_pipeline"],
@@ -99,7 +100,7 @@ def _with_device_metadata(work: Work, supports_ray: bool) -> Work:
     def measured(
         context: dg.AssetExecutionContext, project: Project, staging: Path, upstream: Upstream, /
     ) -> dict[str, Any]:
-        from vdm_pipeline.stages.runtime.device import device_facts, reset_device_peak, pick_device
+        from vdm_pipeline.stages.runtime.device import device_facts, pick_device, reset_device_peak
 
         execution = project.profile.execution
         if supports_ray and execution.engine == "ray":

@@ -10,7 +10,6 @@ from vdm_pipeline.defs.checks import ASSET_CHECKS
 from vdm_pipeline.defs.executors import executor_from_environment
 from vdm_pipeline.defs.project_resource import project_resource
 from vdm_pipeline.defs.run_monitoring import orphaned_runs_sensor
-from vdm_pipeline.graph import code_version
 from vdm_pipeline.incremental.project import Project
 from vdm_pipeline.incremental.store import Store
 from vdm_pipeline.settings import Profile
@@ -28,12 +27,11 @@ def build_definitions(
     project.forced()  # reports a misspelt asset in $VDM_FORCE before anything runs
     condition = on_change(project, profile_changed)
 
-    def add_versions(spec: dg.AssetSpec) -> dg.AssetSpec:
-        version = code_version(spec.key.to_user_string(), profile)
-        return spec.replace_attributes(code_version=version, automation_condition=condition)
-
     return dg.Definitions(
-        assets=dg.map_asset_specs(add_versions, [asset(profile) for asset in ASSETS]),
+        assets=dg.map_asset_specs(
+            lambda spec: spec.replace_attributes(automation_condition=condition),
+            [asset(profile) for asset in ASSETS],
+        ),
         asset_checks=ASSET_CHECKS,
         schedules=[relabel_schedule(profile)],
         sensors=[orphaned_runs_sensor(store), rematerialize_on_change()],

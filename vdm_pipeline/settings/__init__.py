@@ -1,6 +1,6 @@
 """The settings of a run: a profile with one frozen section a stage.
 
-Every value that changes a result is here.
+Every value that a user may change is here; fixed ones are constants in the stages.
 """
 
 from vdm_pipeline.settings.base import Section

@@ -46,30 +46,12 @@ def _plain_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def _ray_address(address: str) -> str:
-    match = re.fullmatch(r"(ray://)?[A-Za-z0-9._-]+:(?P<port>\d{1,5})", address, re.ASCII)
-    if address != "auto" and (not match or int(match["port"]) not in range(1, 2**16)):
-        raise ValueError(
-            "must be auto, host:port or ray://host:port; leave it out for a cluster on this machine only"
-        )
-    return address
-
-
-def _gpu_share(gpus: float) -> float:
-    if gpus and not 0.01 <= gpus <= 1 and gpus not in range(2, 65):  # Ray has no fractions above one
-        raise ValueError("must be 0, a share of one GPU such as 0.5, or a whole number")
-    return gpus
-
-
 Text = Annotated[str, AfterValidator(_one_line)]
 """One line in any script. Markup is allowed, as it is escaped wherever it is shown."""
 Name = Annotated[str, AfterValidator(_plain_name)]
 """Becomes a column, a folder or part of a file name."""
 RepositoryPath = Annotated[str, AfterValidator(_plain_path)]
 """Path of a file in a repository."""
-RayAddress = Annotated[str, AfterValidator(_ray_address)]
-GpuShare = Annotated[float, AfterValidator(_gpu_share)]
-"""GPUs of a Ray worker."""
 FolderUrl = Annotated[str, AfterValidator(_plain_url)]
 """Address of a server's folder, to which a file name is appended."""
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

@@ -1,10 +1,31 @@
 """Sections that change no result: automation and execution. They are part of no fingerprint."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from vdm_pipeline.settings.base import Count, FolderUrl, GpuShare, RayAddress, Section, Text
+from vdm_pipeline.settings.base import Count, FolderUrl, Section, Text
+
+
+def _ray_address(address: str) -> str:
+    match = re.fullmatch(r"(ray://)?[A-Za-z0-9._-]+:(?P<port>\d{1,5})", address, re.ASCII)
+    if address != "auto" and (not match or int(match["port"]) not in range(1, 2**16)):
+        raise ValueError(
+            "must be auto, host:port or ray://host:port; leave it out for a cluster on this machine only"
+        )
+    return address
+
+
+def _gpu_share(gpus: float) -> float:
+    if gpus and not 0.01 <= gpus <= 1 and gpus not in range(2, 65):  # Ray has no fractions above one
+        raise ValueError("must be 0, a share of one GPU such as 0.5, or a whole number")
+    return gpus
+
+
+RayAddress = Annotated[str, AfterValidator(_ray_address)]
+GpuShare = Annotated[float, AfterValidator(_gpu_share)]
+"""GPUs of a Ray worker."""
 
 
 class Automation(Section):

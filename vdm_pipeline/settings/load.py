@@ -23,12 +23,13 @@ def load_profile(name: str | None = None) -> Profile:
 
     Raises `SettingsError` for an unknown name, a file that is not TOML, or a value that is not allowed.
     """
+    source = "The profile" if name else "VDM_PROFILE"
     name = name or os.environ.get("VDM_PROFILE") or DEFAULT_PROFILE
     shipped = {path.stem: path for path in sorted(PROFILES.glob("*.toml"))}
     path = Path(name) if name.endswith(".toml") else shipped.get(name)
     if path is None or not _is_file(path):
         raise SettingsError(
-            f"VDM_PROFILE is {name!r}, which is neither a shipped profile ({', '.join(shipped)}) "
+            f"{source} is {name!r}, which is neither a shipped profile ({', '.join(shipped)}) "
             "nor a .toml file that exists; correct it."
         )
     try:
@@ -76,8 +77,13 @@ def _is_file(path: Path) -> bool:
 
 def _describe(error: ValidationError) -> str:
     """The first fault, and how many more there are."""
+    locations = [fault["loc"] for fault in error.errors()]
     # A list with a rejected entry is also reported as too short.
-    faults = [fault for fault in error.errors() if fault["type"] != "too_short"] or error.errors()
+    faults = [
+        fault
+        for fault in error.errors()
+        if fault["type"] != "too_short" or not any(_is_inside(loc, fault["loc"]) for loc in locations)
+    ]
     # A misspelt key is also reported as a missing one.
     fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     field = ".".join(str(part) for part in fault["loc"]) or "the profile"
@@ -92,6 +98,10 @@ def _describe(error: ValidationError) -> str:
     value = fault["input"]
     given = f" (it is {_shortened(repr(value))})" if isinstance(value, str | int | float | bool) else ""
     return f"{field}: {fault['msg'].removeprefix('Value error, ')}{given}{more}"
+
+
+def _is_inside(location: tuple, outer: tuple) -> bool:
+    return len(location) > len(outer) and location[: len(outer)] == outer
 
 
 def _shortened(text: str) -> str:

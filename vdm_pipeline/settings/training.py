@@ -34,7 +34,7 @@ class Subset(Section):
 
 
 class Training(Section):
-    """`lora_weights`: LoRA on a Stable Diffusion UNet, under the names of peft and of diffusers' scripts."""
+    """`lora_weights`: LoRA on a Stable Diffusion UNet; docs/profiles.md lists peft's and diffusers' names."""
 
     base: ModelPin = Field(description="the Stable Diffusion folder or repository")
     resolution: Annotated[int, Field(gt=0, le=4096)] = Field(

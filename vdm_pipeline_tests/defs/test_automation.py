@@ -166,7 +166,7 @@ def test_another_limit_runs_the_check_again(daemon):
     (failure,) = Project(project.profile, Store(project.root)).blocking_failures("labeled_dataset")
     assert failure.check == "labels_predict_every_class"
     assert failure.reason is BlockReason.FAILED
-    assert "max_class_share = 0.4" in failure.sentence
+    assert "checks.max_class_share" in failure.sentence
     project.change(checks={"max_class_share": 0.95}, subset={"per_class": 6})
     (run,) = daemon.settle()
     assert {"lora_subset", "lora_weights", *MEASURED} <= run

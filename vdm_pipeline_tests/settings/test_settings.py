@@ -188,6 +188,11 @@ def test_a_rejected_value_is_one_sentence_that_names_the_field(tmp_path, old, ne
     assert re.search(field.replace("{", r"\{"), rejection(tmp_path, old, new))
 
 
+def test_a_list_that_is_too_short_counts_beside_another_fault(tmp_path):
+    message = rejection(tmp_path, "rank = 8\nalpha = 8", "rank = 0\nalpha = 8\ntarget_modules = []")
+    assert "(1 more)" in message
+
+
 def test_more_faults_are_counted(tmp_path):
     assert "(1 more)" in rejection(tmp_path, "rank = 8\nalpha = 8", "rank = 0\nalpha = 0")
 
@@ -201,7 +206,7 @@ def test_a_file_that_is_not_text_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("name", ["nothing", "nothing.toml", "../demo", "x" * 300])
 def test_unknown_profile_names_the_shipped_ones(name):
-    with pytest.raises(SettingsError, match=f"VDM_PROFILE is '{name}'.*demo, pneumoniamnist, sd15") as caught:
+    with pytest.raises(SettingsError, match=f"profile is '{name}'.*demo, pneumoniamnist, sd15") as caught:
         load_profile(name)
     assert "\n" not in str(caught.value)
 
