@@ -91,10 +91,10 @@ def space_metrics(x: Floats, reference: Floats, seed: int) -> SpaceMetrics | Non
 
 def _manifold_metrics(x: Floats, reference: Floats, seed: int) -> Mapping[str, Estimate]:
     """Precision, recall, density and coverage."""
-    manifolds = Manifolds.of(reference, x)
+    manifolds = Manifolds.of(real=reference, generated=x)
 
     def measure(rows: Rows, reference_rows: Rows) -> dict[str, float]:
-        part = manifolds.rows(reference_rows, rows)
+        part = manifolds.rows(real=reference_rows, generated=rows)
         return {name: getattr(part, name)() for name in MANIFOLD_BOUNDS}
 
     figures = with_intervals(measure, len(x), len(reference), seed=seed, bounds=MANIFOLD_BOUNDS)

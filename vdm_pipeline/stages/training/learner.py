@@ -95,9 +95,10 @@ class Learner:
             is_last = start + micro >= n
             part = randomness.part(start, min(start + micro, n))
             with nullcontext() if is_last else self.accelerator.no_sync(self.unet):
-                losses = self.objective.losses(self.unet, data, part).sum()
-                (losses * (self.loss_scale * world / self.training.batch_size)).backward()
-            total += losses.detach()
+                loss = self.objective.losses(self.unet, data, part).sum()
+                # DDP averages gradients over processes; times their number it is a sum.
+                (loss * (self.loss_scale * world / self.training.batch_size)).backward()
+            total += loss.detach()
         return total
 
     def _count(self, nonfinite: torch.Tensor) -> None:

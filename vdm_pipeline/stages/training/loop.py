@@ -75,12 +75,12 @@ def run_steps(session: Session) -> None:
             if accelerator.is_main_process:
                 write_sample_sheet(session, step)
             accelerator.wait_for_everyone()
-            window.restart_clock()
+            window.restart_clock(step)
         if checkpoint:
             if accelerator.is_main_process:
                 checkpoints.save(step, learner.state_dict())
             accelerator.wait_for_everyone()
-            window.restart_clock()
+            window.restart_clock(step)
     if start == training.max_train_steps and training_log.last_step < start:
         # an earlier run did all steps, but their log is lost
         log_row(session, training_log, window, start, validate=True)
@@ -110,7 +110,7 @@ def resume(session: Session, checkpoints: Checkpoints) -> int:
 def log_row(
     session: Session, training_log: TrainingLog, window: RunningMeans, step: int, *, validate: bool
 ) -> None:
-    """Log the steps of ``window``; the loop waits for the GPU here alone.
+    """Log the steps of ``window``. Besides sample sheets and checkpoints, only this waits for the GPU.
 
     ``mfu``, the model FLOPs utilization, is relative to the FLOP/s of a large matmul on this machine.
     """

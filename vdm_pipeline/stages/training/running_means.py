@@ -34,9 +34,9 @@ class RunningMeans:
         return loss, grad_norm if math.isfinite(grad_norm) else None
 
     def steps_per_s(self, step: int) -> float:
-        """Steps per second, if ``step`` steps are done by now."""
+        """Steps per second since the clock started, if ``step`` steps are done by now."""
         return (step - self.start) / (time.perf_counter() - self.started_at)
 
-    def restart_clock(self) -> None:
-        """Leave the time since the start out: it went into checkpoints or samples, not into steps."""
-        self.started_at = time.perf_counter()
+    def restart_clock(self, step: int) -> None:
+        """Measure the speed from ``step`` on, after a pause for a checkpoint or samples."""
+        self.start, self.started_at = step, time.perf_counter()

@@ -1,4 +1,7 @@
-"""FID: the Fréchet distance between normal distributions fitted to two sets of features."""
+"""FID: the Fréchet distance between normal distributions fitted to two sets of features.
+
+The features are not Inception's, so values do not compare with published FID.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
