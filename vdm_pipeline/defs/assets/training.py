@@ -1,14 +1,17 @@
-"""`lora_weights`."""
+"""`lora_weights`: the LoRA adapter of the base model."""
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from vdm_pipeline.defs.asset_factory import pipeline_asset
 from vdm_pipeline.graph import STAGES, code_version
-from vdm_pipeline.incremental.project import Project, Upstream
+from vdm_pipeline.incremental.project import AssetHandle, Project, Upstream
+
+if TYPE_CHECKING:
+    from vdm_pipeline.stages.training.job import Job
 
 
 @pipeline_asset(group="training", kinds={"pytorch", "huggingface"}, gpus="one per process")
@@ -21,54 +24,76 @@ def lora_weights(
     speed. A sheet of samples is generated at the end. With `lr_scheduler = "constant"`, a larger
     `max_train_steps` resumes from the last checkpoint.
     """
-    import pandas as pd
-
-    from vdm_pipeline.io.images import file_uri
-    from vdm_pipeline.stages.models.pins import pin_name, resolve_model
     from vdm_pipeline.stages.report.plots.figure import save_figure
     from vdm_pipeline.stages.report.plots.training import loss_figure
     from vdm_pipeline.stages.training.checkpoints import is_finished
-    from vdm_pipeline.stages.training.job import Job, resume_key
     from vdm_pipeline.stages.training.launch import run_training
 
-    profile, folder = project.profile, staging / "lora"
+    folder = staging / "lora"
     folder.mkdir(exist_ok=True)
-    base = pin_name(profile.training.base)
-    key = resume_key(
-        profile.training, upstream["lora_subset"].data_version, base, STAGES["lora_weights"].version
-    )
-    state = project.store.owned_path(f"results/.training/{key}")
+    state = _state_folder(project, upstream["lora_subset"])
     forced = project.forced("lora_weights", context.run.tags)
-    if forced and is_finished(state, profile.training.max_train_steps):
+    if forced and is_finished(state, project.profile.training.max_train_steps):
         shutil.rmtree(state)
-    run_training(
-        Job(
-            base=resolve_model(profile.training.base, context.log.info),
-            subset=upstream["lora_subset"]["folder"],
-            held_out=upstream["lora_subset"]["held_out"],
-            cache=project.store.owned_path("results/.cache"),
-            state=state,
-            out=folder,
-            training=profile.training,
-            execution=profile.execution,
-            metadata={
-                "settings": profile.training.model_dump_json(),
-                "data_version": upstream["lora_subset"].data_version,
-                "base_model": base,
-                "code_version": code_version("lora_weights", profile),
-            },
-        ),
-        context.log.info,
+    run_training(_job(context, project, upstream["lora_subset"], state, folder), context.log.info)
+    _remove_other_trainings(state)
+    save_figure(loss_figure(folder / "training_log.csv"), folder / "loss.png")
+    return _metadata(folder)
+
+
+def _state_folder(project: Project, subset: AssetHandle) -> Path:
+    """Where this training keeps its checkpoints; trainings that share their steps share the folder."""
+    from vdm_pipeline.stages.models.pins import pin_name
+    from vdm_pipeline.stages.training.job import resume_key
+
+    training, version = project.profile.training, STAGES["lora_weights"].version
+    key = resume_key(training, subset.data_version, pin_name(training.base), version)
+    return project.store.owned_path(f"results/.training/{key}")
+
+
+def _job(
+    context: dg.AssetExecutionContext, project: Project, subset: AssetHandle, state: Path, out: Path
+) -> "Job":
+    from vdm_pipeline.stages.models.pins import pin_name, resolve_model
+    from vdm_pipeline.stages.training.job import Job
+
+    training = project.profile.training
+    return Job(
+        base=resolve_model(training.base, context.log.info),
+        subset=subset["folder"],
+        held_out=subset["held_out"],
+        cache=project.store.owned_path("results/.cache"),
+        state=state,
+        out=out,
+        training=training,
+        execution=project.profile.execution,
+        metadata={
+            "settings": training.model_dump_json(),
+            "data_version": subset.data_version,
+            "base_model": pin_name(training.base),
+            "code_version": code_version("lora_weights", project.profile),
+        },
     )
-    for other in state.parent.iterdir():  # trainings with other settings
+
+
+def _remove_other_trainings(state: Path) -> None:
+    """Checkpoints of trainings with other settings, which no run resumes."""
+    for other in state.parent.iterdir():
         if other != state and other.is_dir() and not other.is_symlink():
             shutil.rmtree(other)
-    log = pd.read_csv(folder / "training_log.csv")
-    save_figure(loss_figure(folder / "training_log.csv"), folder / "loss.png")
+
+
+def _metadata(folder: Path) -> dict[str, Any]:
+    """The last row of the training log, the loss curve, and the sample sheets."""
+    import pandas as pd
+
+    from vdm_pipeline.io.images import file_uri
+
+    last = pd.read_csv(folder / "training_log.csv").iloc[-1]
     sheets = sorted((folder / "samples").glob("*.png"))
     pictures = [
         f"![loss]({file_uri(folder / 'loss.png')})",
         *(f"{path.stem}\n\n![{path.stem}]({file_uri(path)})" for path in sheets),
     ]
-    last = {key: float(value) for key, value in log.iloc[-1].items() if pd.notna(value)}
-    return last | {"preview": "\n\n".join(pictures)}
+    values = {key: float(value) for key, value in last.items() if pd.notna(value)}
+    return values | {"preview": "\n\n".join(pictures)}

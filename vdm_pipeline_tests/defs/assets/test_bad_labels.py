@@ -178,7 +178,7 @@ def test_the_same_run_without_a_fault_succeeds(tiny, project):
 
 
 def test_the_next_run_does_not_read_a_blocked_asset(tiny, project, monkeypatch):
-    """Selecting only the downstream assets does not help. Metrics may read it, and the check may run again."""
+    """Selecting only downstream assets does not help. Metrics may read it, and the check may run again."""
     random_scores(monkeypatch)
     profile = shrink(tiny, checks={"min_purity": 0.0}, subset={"exclude": ()})
     assert not materialize(profile, project, UP_TO_TRAINING).success
