@@ -91,7 +91,7 @@ def materialize_all(root: Path) -> None:
     lineage.images_per_second = lambda record: None
     session.peak_flops, loop.peak_memory_mb = lambda *_: 1e9, lambda *_: 0.0
     samples.STEPS = 2
-    with graph.lasting(root / "home") as instance:
+    with graph.persistent_instance(root / "home") as instance:
         result = graph.materialize(PROFILE, root, instance=instance)
     assert result.success, graph.error_message(result)
 
