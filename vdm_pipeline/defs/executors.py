@@ -43,7 +43,8 @@ def _ray() -> dg.ExecutorDefinition:
 
     if not os.environ.get("RAY_ADDRESS"):
         raise PipelineError(
-            "VDM_EXECUTOR is ray, but RAY_ADDRESS is not set; set it to Ray's job server, such as http://127.0.0.1:8265."
+            "VDM_EXECUTOR is ray, but RAY_ADDRESS is not set; "
+            "set it to Ray's job server, such as http://127.0.0.1:8265."
         )
     variables = [f"{key}={value}" for key, value in _ray_job_environment().items()]
     return ray_executor.configured({"ray": {"num_cpus": 1, "env_vars": variables}}, name="ray")
