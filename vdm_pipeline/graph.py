@@ -10,14 +10,14 @@ FingerprintedSettings = Callable[[Profile], list]
 
 @dataclass(frozen=True)
 class StageSpec:
-    """One asset, without Dagster.
+    """One asset and the stage that computes it, without Dagster.
 
     - ``outputs``: paths in the project folder, by role, all under ``data/`` or all under ``results/``.
     - ``fingerprinted_settings``: every setting and model digest that can change the result.
-    - ``versioned_prefixes``: the data version hashes the files under these. Files that differ between equal
-      runs, such as timings, stay out.
+    - ``versioned_prefixes``: the data version hashes the files whose path starts with one of these. Files
+      that differ between equal runs, such as timings and plots, stay out.
     - ``version``: raise it when the code changes the result.
-    - ``scratch``: folders with half-done work, beside the staging folder.
+    - ``scratch``: folders with half-done work that stay between runs, such as checkpoints.
     """
 
     asset: str
@@ -78,7 +78,7 @@ def _all_settings(profile: Profile) -> list:
 
 
 IGNORES_BLOCKING_CHECKS = ("label_metrics",)
-"""Assets that show what is wrong with a blocked asset, and so may read it."""
+"""Assets that may read an asset whose blocking check failed, because they help to find the cause."""
 
 _REPORTED_STAGES = (
     StageSpec("raw_npz", (), {}, lambda p: [p.data, list(p.classes.names)]),
@@ -156,6 +156,7 @@ _REPORTED_STAGES = (
         "image_metrics",
         ("raw_npz", "data_faults", "lora_subset", "generated_images", "baseline_images", "extra_images"),
         {"metrics": "results/metrics/image_metrics.json", "plots": "results/metrics/image_plots"},
+        # the file holds the name of the profile
         lambda p: [p.evaluation, p.training.resolution, p.name, *_labeller(p), list(p.classes.names)],
         versioned_prefixes=("results/metrics/image_metrics.json",),
         version=5,
@@ -202,7 +203,7 @@ def _plan(profile: Profile) -> list:
     return [profile.classes, profile.generation.per_class, profile.generation.seed]
 
 
-def _min_change(profile: Profile) -> list:
+def _min_adapter_change(profile: Profile) -> list:
     return [profile.checks.min_adapter_change]
 
 
@@ -235,9 +236,10 @@ CHECKS = {
         CheckSpec("lora_subset", "subset_is_disjoint", _classes_and_data, blocking=True, reads=("raw_npz",)),
         CheckSpec("lora_subset", "subset_is_pure", lambda p: [p.checks.min_purity], blocking=True),
         *(check for asset in ARMS for check in _arm_checks(asset)),
+        # the base model's tokenizer limits the length of a prompt
         CheckSpec("generated_images", "prompts_are_captions", _base_model, reads=("lora_subset",)),
         CheckSpec("image_metrics", "arms_share_one_plan", lambda p: [], reads=LORA_AND_BASELINE),
-        CheckSpec("image_metrics", "adapter_is_active", _min_change, reads=LORA_AND_BASELINE),
+        CheckSpec("image_metrics", "adapter_is_active", _min_adapter_change, reads=LORA_AND_BASELINE),
         CheckSpec("image_metrics", "lora_beats_baseline", lambda p: []),
         CheckSpec("image_metrics", "images_are_not_copies", lambda p: [p.checks.max_copied]),
     )

@@ -1,4 +1,4 @@
-"""Compute or skip, publish, record: the one path of every asset, whoever requested it."""
+"""Materialize an asset: skip it if it is up to date; else compute it, publish its files and record them."""
 
 import shutil
 import time
@@ -22,7 +22,7 @@ from vdm_pipeline.io.memory import peak_resident_mb, reset_peak_memory
 class Work(Protocol):
     """Writes a stage's outputs into a staging folder and returns metadata; ``preview`` is Markdown.
 
-    `raw_npz` is given the project folder as staging: the archive in ``data/`` may be the user's.
+    `raw_npz` is given the project folder instead: the archive may be the user's file, which must stay there.
     """
 
     __name__: str
@@ -45,13 +45,14 @@ def materialize(
     """Skip the asset if it is up to date; else do ``work`` and publish its outputs.
 
     A `PipelineError` becomes a `dagster.Failure` with its sentence; the outputs of the last materialization
-    stay. Only network errors are retried. An asset that waits for the next click in the UI yields nothing.
+    stay. Only network errors are retried. In a run of the UI's "Materialize unsynced", an asset with a stale
+    input yields nothing but a warning.
     """
     try:
         with translate_disk_errors(project.store.root):
             yield _materialize(context, project, work)
     except PipelineError as error:
-        if isinstance(error, StaleAssetError) and _is_one_of_several_clicks(context):
+        if isinstance(error, StaleAssetError) and _is_partial_ui_run(context):
             name = context.asset_key.to_user_string()
             context.log.warning(f"{name}: waits. {error} Or press 'Materialize unsynced' again.")
             return
@@ -62,11 +63,11 @@ def materialize(
         raise dg.Failure(str(error), allow_retries=False) from None
 
 
-def _is_one_of_several_clicks(context: dg.AssetExecutionContext) -> bool:
+def _is_partial_ui_run(context: dg.AssetExecutionContext) -> bool:
     """Whether the UI's run computed an ancestor of this asset, but did not select all assets in between.
 
-    Dagster marks an asset as unsynced when its own settings or direct inputs changed, not earlier. Its button
-    therefore takes several clicks, and the report must not fail in the first.
+    Dagster marks only assets whose own settings or direct inputs changed, so its button has to be pressed
+    repeatedly. Until then, an asset with a stale input must not fail the run.
     """
     ancestors = lineage(context.asset_key.to_user_string())
     return FROM_UI in context.run.tags and bool(_computed_in_run(context) & ancestors)
@@ -101,7 +102,7 @@ def _compute(project: Project, asset: str, work: Callable[[Path], dict[str, Any]
     staging = project.store.staging(asset, outputs, fingerprint) if stage.outputs else project.store.root
     reset_peak_memory()
     start = time.perf_counter()
-    with _unchanged_inputs(project, asset, staging) if stage.inputs else nullcontext():
+    with _fail_if_inputs_change(project, asset, staging) if stage.inputs else nullcontext():
         metadata = work(staging)
     if stage.outputs:
         project.store.publish(staging, outputs)
@@ -124,17 +125,17 @@ def _compute(project: Project, asset: str, work: Callable[[Path], dict[str, Any]
 
 
 @contextmanager
-def _unchanged_inputs(project: Project, asset: str, staging: Path) -> Iterator[None]:
+def _fail_if_inputs_change(project: Project, asset: str, staging: Path) -> Iterator[None]:
     """Raise `PipelineError` and drop the work if an input changed while the work ran."""
     try:
         yield
     except Exception:
-        _check_inputs(project, asset, staging)  # the changed input is the better explanation
+        _discard_if_inputs_changed(project, asset, staging)  # the changed input is the better explanation
         raise
-    _check_inputs(project, asset, staging)
+    _discard_if_inputs_changed(project, asset, staging)
 
 
-def _check_inputs(project: Project, asset: str, staging: Path) -> None:
+def _discard_if_inputs_changed(project: Project, asset: str, staging: Path) -> None:
     try:
         project.upstream(asset)
     except PipelineError as error:

@@ -1,4 +1,9 @@
-"""One profile in one project folder: fingerprints, handles on upstream assets, and what blocks them."""
+"""One profile in one project folder: fingerprints, paths of upstream assets, and the checks that block them.
+
+A manifest is *intact* if the files have its hashes, and *current* if the asset and all its ancestors have the
+current code versions and inputs. An asset is *up to date* if it is both, and *blocked* if a blocking check
+failed or has not run.
+"""
 
 import os
 import re
@@ -65,7 +70,7 @@ class Project:
     profile: Profile
     store: Store
     skipped: list[str] = field(default_factory=list, compare=False)
-    """Assets that this process skipped because they are up to date."""
+    """Assets that this process skipped because they are up to date; logged at the end of the run."""
 
     def forced(self, asset: str = "", tags: Mapping[str, str] | None = None) -> bool:
         """Whether ``$VDM_FORCE`` or the run tag ``vdm/force`` names the asset, or ``all``.
@@ -94,7 +99,7 @@ class Project:
         return {name: self._manifest(name).data_version for name in STAGES[asset].inputs}
 
     def fingerprint(self, asset: str) -> str:
-        """Hash of all that decides the asset: code, settings, model digests and its inputs' content."""
+        """Hash of the code version and of the data versions of the inputs."""
         return fingerprint(code_version(asset, self.profile), self.input_versions(asset))
 
     def upstream(self, asset: str) -> Upstream:
@@ -122,7 +127,7 @@ class Project:
             )
 
     def asset_handle(self, asset: str) -> AssetHandle:
-        """Handle of an up-to-date asset; raises `PipelineError` like `upstream`, but ignores its checks."""
+        """Handle of an up-to-date asset; raises `PipelineError` if it is missing, changed or stale."""
         manifest, paths = self._manifest(asset), self.paths(asset)
         missing = next((path for path in paths.values() if not path.exists()), None)
         if missing is not None:
@@ -146,7 +151,7 @@ class Project:
         return fingerprint(check.version, check.name, versions, *check.fingerprinted_settings(self.profile))
 
     def blocking_failures(self, asset: str) -> list[BlockingFailure]:
-        """The blocking checks that keep an up-to-date asset from being read."""
+        """The blocking checks of an up-to-date asset that failed or have not run."""
         results = self.store.check_results(asset)
         failures = []
         for check in checks_of(asset):
@@ -172,6 +177,6 @@ class Project:
         return all(
             manifest is not None
             and manifest.code_version == code_version(name, self.profile)
-            and all(versions.get(given) == version for given, version in manifest.inputs.items())
+            and all(versions.get(source) == version for source, version in manifest.inputs.items())
             for name, manifest in manifests.items()
         )

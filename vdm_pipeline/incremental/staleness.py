@@ -1,7 +1,7 @@
-"""Which assets are up to date and which are stale: the one answer for runs, the daemon and the checks.
+"""Which assets are up to date, and which ones the daemon requests.
 
-An asset is up to date if its manifest has the current fingerprint (code version, settings, model digests and
-inputs) and its files have the recorded hashes.
+An asset is up to date if its manifest has the current fingerprint (code version and data versions of its
+inputs) and its files have the recorded hashes. Otherwise it is stale.
 """
 
 import time
@@ -12,13 +12,13 @@ from vdm_pipeline.io.manifest import Manifest
 from vdm_pipeline.settings import fingerprint
 
 MAX_ATTEMPTS = 3
-"""Attempts that may be killed. Without a limit, an asset that runs out of memory would start for ever."""
+"""How often killed work is started. Without a limit, work that runs out of memory would start for ever."""
 SETTLED_S = 5.0
-"""A file written to within this time may still be growing, so the daemon waits."""
+"""If a file changed less than this long ago, it may still be growing, so the daemon waits."""
 
 
 def up_to_date_manifest(project: Project, asset: str) -> Manifest | None:
-    """The asset's manifest if a run would skip the asset now, else None."""
+    """The asset's manifest if the asset is up to date, else None. A run checks the inputs before."""
     manifest = project.store.manifest(asset)
     if manifest is None or not _inputs_are_materialized(project, asset):
         return None
@@ -29,7 +29,7 @@ def up_to_date_manifest(project: Project, asset: str) -> Manifest | None:
 
 
 def stale_assets(project: Project) -> set[str]:
-    """Assets to compute or check now, and all that may change with them.
+    """Assets to compute or check now, and everything downstream of them.
 
     Leaves out assets that failed in their current state, were cancelled by hand, or were killed
     `MAX_ATTEMPTS` times; assets with a missing or blocked input; and an archive that is absent or growing.
@@ -37,26 +37,35 @@ def stale_assets(project: Project) -> set[str]:
     stale: set[str] = set()
     up_to_date = {asset for asset in STAGES if up_to_date_manifest(project, asset)}
     failures = {asset: project.blocking_failures(asset) for asset in up_to_date}
-    for asset, stage in STAGES.items():
-        unchanged = [name for name in stage.inputs if name not in stale]
+    for asset, stage in STAGES.items():  # inputs come before their users
+        fixed_inputs = [name for name in stage.inputs if name not in stale]
         ignores_checks = asset in IGNORES_BLOCKING_CHECKS
-        blocked = any(name not in up_to_date or (failures[name] and not ignores_checks) for name in unchanged)
-        inputs_change = len(unchanged) < len(stage.inputs)
-        if not blocked and (inputs_change or _is_due(project, asset, failures.get(asset))):
+        unusable = any(
+            name not in up_to_date or (failures[name] and not ignores_checks) for name in fixed_inputs
+        )
+        inputs_change = len(fixed_inputs) < len(stage.inputs)
+        if not unusable and (
+            inputs_change
+            or _needs_computing(project, asset, asset in up_to_date)
+            or _needs_checking(project, asset, failures.get(asset, []))
+        ):
             stale.add(asset)
     return stale
 
 
-def _is_due(project: Project, asset: str, failures: list[BlockingFailure] | None) -> bool:
-    """Whether to request an asset that is not up to date (``failures`` is None) or has checks to run."""
-    if failures is None:
-        return _is_settled(project, asset) and not _is_given_up(project, asset, attempt_state(project, asset))
-    if any(failure.reason is BlockReason.NOT_RUN for failure in failures):
-        return not _is_given_up(project, f"{asset}_checks", check_state(project, asset))
-    return False
+def _needs_computing(project: Project, asset: str, up_to_date: bool) -> bool:
+    if up_to_date or not _external_files_are_ready(project, asset):
+        return False
+    return not _attempts_exhausted(project, asset, attempt_state(project, asset))
 
 
-def _is_given_up(project: Project, work: str, state: str) -> bool:
+def _needs_checking(project: Project, asset: str, failures: list[BlockingFailure]) -> bool:
+    if not any(failure.reason is BlockReason.NOT_RUN for failure in failures):
+        return False
+    return not _attempts_exhausted(project, f"{asset}_checks", check_state(project, asset))
+
+
+def _attempts_exhausted(project: Project, work: str, state: str) -> bool:
     attempt = project.store.attempt(work)
     return (
         attempt is not None and attempt.state == state and (attempt.failed or attempt.times >= MAX_ATTEMPTS)
@@ -85,7 +94,7 @@ def _inputs_are_materialized(project: Project, asset: str) -> bool:
     return all(project.store.manifest(name) for name in STAGES[asset].inputs)
 
 
-def _is_settled(project: Project, asset: str) -> bool:
+def _external_files_are_ready(project: Project, asset: str) -> bool:
     """Whether external files can be read: a user's archive exists, and nobody is writing to it."""
     if STAGES[asset].inputs:
         return True

@@ -33,7 +33,7 @@ from vdm_pipeline.settings import load_profile
 from vdm_pipeline.stages.evaluation import evaluate  # noqa: F401  (imported before the fork)
 from vdm_pipeline.stages.generation import launch
 from vdm_pipeline.stages.report import lineage, page  # noqa: F401
-from vdm_pipeline.stages.training import loop, running_means, session
+from vdm_pipeline.stages.training import log_window, loop, session
 from vdm_pipeline.stages.training import sample_sheet as samples
 from vdm_pipeline_tests.conftest import shrink
 from vdm_pipeline_tests.defs.assets import graph
@@ -87,7 +87,7 @@ def materialize_all(root: Path) -> None:
     (root / "data").mkdir(exist_ok=True)
     materializing.time = SimpleNamespace(perf_counter=lambda: 0.0)
     materializing.peak_resident_mb = lambda: 0.0
-    running_means.RunningMeans.steps_per_s = lambda means, step: 1.0
+    log_window.LogWindow.steps_per_s = lambda means, step: 1.0
     lineage.images_per_second = lambda record: None
     session.peak_flops, loop.peak_memory_mb = lambda *_: 1e9, lambda *_: 0.0
     samples.STEPS = 2

@@ -1,4 +1,4 @@
-"""The plan of a generation, before any model is loaded: the samples that all arms share, and the arms."""
+"""What to generate (samples, shared by all arms) and how (arms). Loads no model."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +48,8 @@ class Arm(BaseModel):
     """How the samples are generated.
 
     ``size`` is the side in pixels. ``base_model`` is the id and pin for the images' records. Adapters are
-    fused in their order, ours first: DoRA scales the weights it finds, which must be those of the base
-    alone.
+    fused in their order, our LoRA first: DoRA rescales the current weights, which must still be the base
+    model's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -11,10 +11,10 @@ from vdm_pipeline.stages.runtime.device import pick_device
 from vdm_pipeline.stages.runtime.launcher import check_num_processes
 from vdm_pipeline.stages.training.checkpoints import Checkpoints, read_checkpoint
 from vdm_pipeline.stages.training.job import Job
+from vdm_pipeline.stages.training.log_window import LogWindow
 from vdm_pipeline.stages.training.mfu import peak_memory_mb
 from vdm_pipeline.stages.training.outputs import remove_sheets_after, write_results, write_sample_sheet
 from vdm_pipeline.stages.training.randomness import fixed_randomness, sample_step
-from vdm_pipeline.stages.training.running_means import RunningMeans
 from vdm_pipeline.stages.training.session import Session, open_session
 from vdm_pipeline.stages.training.training_log import TrainingLog
 
@@ -55,21 +55,21 @@ def run_steps(session: Session) -> None:
     start = resume(session, checkpoints)
     training_log = TrainingLog(job.state / "training_log.csv", start)
     _log_flops(session)
-    window = RunningMeans(start, session.device)
+    window = LogWindow(start, session.device)
     for index in range(start, training.max_train_steps):
-        batch = sample_step(
+        randomness = sample_step(
             data.n, data.latent_shape, training, session.objective.num_train_timesteps, index
         ).share(accelerator.process_index, accelerator.num_processes)
-        loss, grad_norm = learner.step(index, data, batch)
+        loss, grad_norm = learner.step(index, data, randomness)
         window.add(loss, grad_norm)
 
-        step = index + 1  # steps done, as in logs and file names
+        step = index + 1  # ``index`` counts from 0; ``step`` is how many are done, as in logs and file names
         is_last = step == training.max_train_steps
         validate = is_last or _is_multiple(step, execution.validate_every)
         checkpoint = is_last or step % execution.checkpoint_every == 0
         if step % execution.log_every == 0 or validate or checkpoint:
             log_row(session, training_log, window, step, validate=validate)
-            window = RunningMeans(step, session.device)
+            window = LogWindow(step, session.device)
         if is_last or _is_multiple(step, execution.sample_every):
             # before the checkpoint, so that a run killed in between draws the sheet again
             if accelerator.is_main_process:
@@ -108,9 +108,9 @@ def resume(session: Session, checkpoints: Checkpoints) -> int:
 
 
 def log_row(
-    session: Session, training_log: TrainingLog, window: RunningMeans, step: int, *, validate: bool
+    session: Session, training_log: TrainingLog, window: LogWindow, step: int, *, validate: bool
 ) -> None:
-    """Log the steps of ``window``. Besides sample sheets and checkpoints, only this waits for the GPU.
+    """Log the steps of ``window``: the only wait for the GPU besides sample sheets and checkpoints.
 
     ``mfu``, the model FLOPs utilization, is relative to the FLOP/s of a large matmul on this machine.
     """

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 
-class RunningMeans:
+class LogWindow:
     """Loss and time since the last row of the log; the loss stays on the device until `means` reads it."""
 
     def __init__(self, start: int, device: torch.device) -> None:
