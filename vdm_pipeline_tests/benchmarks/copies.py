@@ -1,7 +1,7 @@
 """How often the search for copies is right: ``python -m vdm_pipeline_tests.benchmarks.copies ARCHIVE.npz``.
 
-Each draw takes 400 training images and 100 new images of each class from train, and replaces a share of the
-new ones. The table has the number of draws in which copies are found, not found, or the outcome is not clear.
+Each repetition takes 400 training images and 100 new images of each class from train, and replaces a share of the
+new ones. The table has the number of repetitions in which copies are found, not found, or the outcome is not clear.
 """
 
 import argparse
@@ -92,8 +92,8 @@ class CopySearch:
         }
 
     def outcomes(self, seed: int) -> dict[str, str]:
-        """``some``, ``unclear`` or ``none`` for every generator, in one random draw of images."""
-        train, new = self._draw(seed)
+        """``some``, ``unclear`` or ``none`` for every generator, for one random choice of images."""
+        train, new = self._choose_images(seed)
         arms = generators(new.images, train.images, seed)
         figures: dict[str, dict] = {
             arm: {"duplicates": {"of_training": pixel_copies(images, train.images)}}
@@ -108,7 +108,7 @@ class CopySearch:
         limit = self.profile.checks.max_copied
         return {arm: find_copies({"arms": {"lora": values}}, limit).state for arm, values in figures.items()}
 
-    def _draw(self, seed: int) -> tuple[RealImages, RealImages]:
+    def _choose_images(self, seed: int) -> tuple[RealImages, RealImages]:
         """Training images and new images, as many of each class."""
         rng, labels = np.random.default_rng(seed), self.archive.splits["train"].labels
         rows = [
@@ -127,14 +127,14 @@ def main() -> None:
     """Print one row for each generator."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("archive", type=Path)
-    parser.add_argument("--draws", type=int, default=25)
+    parser.add_argument("--repetitions", type=int, default=25)
     arguments = parser.parse_args()
     search = CopySearch(arguments.archive)
     counts: dict[str, Counter[str]] = {}
-    for seed in range(arguments.draws):
+    for seed in range(arguments.repetitions):
         for arm, state in search.outcomes(seed).items():
             counts.setdefault(arm, Counter())[state] += 1
-    print("| images | copies | not clear | none |\n|---|---|---|---|")
+    print("| images | no | not clear | yes |\n|---|---|---|---|")
     for arm, states in counts.items():
         print(f"| {arm} | {states['some']} | {states['unclear']} | {states['none']} |")
 
