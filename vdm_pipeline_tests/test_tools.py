@@ -11,14 +11,21 @@ import yaml
 from vdm_pipeline_tests.code_counts import count
 from vdm_pipeline_tests.paths import ROOT
 
+ONE_WAY, STEPS = "Imports run one way through the layers", "A step imports only earlier steps"
 BROKEN_RULES = [
-    ("io/disk.py", "from vdm_pipeline.settings import Profile", "Imports run one way through the layers"),
-    ("incremental/store.py", "import vdm_pipeline.stages", "Imports run one way through the layers"),
-    ("stages/data/archive.py", "import vdm_pipeline.graph", "The stages do not know the graph"),
-    ("graph.py", "import vdm_pipeline.io.disk", "The graph imports settings alone"),
-    ("stages/models/hub.py", "import vdm_pipeline.stages.report.page", "A step imports only earlier steps"),
+    ("io/disk.py", "from vdm_pipeline.settings import Profile", ONE_WAY),
+    ("incremental/store.py", "import vdm_pipeline.stages", ONE_WAY),
+    ("helpers.py", "import dagster", ONE_WAY),
+    ("stages/models/hub.py", "import vdm_pipeline.stages.report.page", STEPS),
+    ("stages/newstep/__init__.py", "import vdm_pipeline.stages.report.page", STEPS),
+    ("stages/data/archive.py", "import vdm_pipeline.graph", "do not know the graph"),
+    ("embedded/training/data.py", "import vdm_pipeline.incremental.store", "do not know the graph"),
+    ("graph.py", "import vdm_pipeline.io.disk", "The graph imports only settings"),
+    ("definitions.py", "import vdm_pipeline.stages.training.loop", "definitions only assembles"),
     ("stages/training/loop.py", "import dagster", "Only defs imports Dagster"),
+    ("stages/training/loop.py", "def f():\n    import dagster_shared as d", "Only defs imports Dagster"),
     ("incremental/staleness.py", "import torch", "staleness decision import no torch"),
+    ("incremental/store.py", "import safetensors.torch", "staleness decision import no torch"),
     ("definitions.py", "import torch", "definitions imports no torch itself"),
 ]
 
@@ -48,7 +55,9 @@ def copy(tmp_path) -> Path:
 @pytest.mark.parametrize(("file", "line", "rule"), BROKEN_RULES)
 def test_an_import_against_a_rule_fails(copy, file, line, rule):
     path = copy / "vdm_pipeline" / file
-    path.write_text(f"{path.read_text(encoding='utf-8')}\n\n{line}\n", encoding="utf-8")
+    path.parent.mkdir(exist_ok=True)
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    path.write_text(f"{before}\n\n{line}\n", encoding="utf-8")
     result = lint_imports(copy)
     assert result.returncode == 1, result.stdout + result.stderr
     broken = [found for found in result.stdout.splitlines() if found.endswith("BROKEN")]
@@ -62,7 +71,9 @@ def test_the_package_keeps_the_rules(copy):
 
 @pytest.mark.parametrize("what", ["long lines", "words", "upward imports", "folder cycles"])
 def test_the_source_tree_stays_readable(what):
-    assert count(ROOT, [])[what] == []
+    counts = count(ROOT, [])
+    assert len(counts["files"]) > 300
+    assert counts[what] == []
 
 
 def test_files_and_functions_of_the_package_stay_short():
