@@ -4,7 +4,7 @@ PORT ?= 3000
 
 BIN := .venv/bin
 MODULE := vdm_pipeline.definitions
-# Each `dagster` command announces that `dg` supersedes it.
+# Hides the notice of each `dagster` command that `dg` supersedes it.
 DAGSTER := PYTHONWARNINGS='ignore:Function' $(BIN)/dagster
 
 # Use the instance of the root dagster.yaml, whatever the shell sets.
@@ -45,7 +45,7 @@ run: .venv/.installed
 	$(DAGSTER) asset materialize -m $(MODULE) --select '*report'
 	@echo 'The report: results/report/index.html'
 
-# With its own home, Dagster writes nothing to the user's.
+# With DAGSTER_HOME set, Dagster writes nothing to the user's home folder.
 ui: export DAGSTER_HOME = $(CURDIR)
 ui: .venv/.installed
 	$(DAGSTER) dev -m $(MODULE) -h 127.0.0.1 -p $(PORT)
@@ -66,5 +66,6 @@ imports: .venv/.installed
 	$(BIN)/lint-imports --no-logo
 
 clean:
-	rm -rf .coverage .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build *.egg-info .tmp_dagster_home_* .logs_queue logs
+	rm -rf .coverage .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build *.egg-info
+	rm -rf .tmp_dagster_home_* .logs_queue logs
 	find vdm_pipeline vdm_pipeline_tests -name __pycache__ -type d -prune -exec rm -rf {} +

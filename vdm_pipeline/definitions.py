@@ -18,5 +18,5 @@ def _profile_changed() -> bool:
 try:
     PROFILE = load_profile()
     defs = build_definitions(PROFILE, Store.from_environment(), _profile_changed)
-except PipelineError as error:  # click prints the sentence alone; a code server shows it in the UI
+except PipelineError as error:  # click prints only the sentence; a code server shows it in the UI
     raise click.ClickException(str(error)) from None

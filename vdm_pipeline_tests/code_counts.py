@@ -8,7 +8,6 @@ import re
 import statistics
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,8 +32,26 @@ WORDS = {
     *("tune", "sure", "hushed", "door", "doors", "signal", "works"),
 }
 """Words of the project's first, private vocabulary."""
-NAMES_OF_OTHERS = ("ZeroShot", "zero_shot", "signal", "getsignal")
-"""Names that have one of these words and are the field's own, or Python's."""
+NAMES_OF_OTHERS = ("ZeroShot", "zero_shot", "signal")
+"""Names that contain one of these words and are the field's own, or the operating system's."""
+PHRASES = (
+    r"\bis (told|asked|made)\b|\b(of now|at rest|goes? on|going on|gone on|by itself|anew|re-used)\b"
+    r"|\bstands\b(?! for)|(?<!there )\b(is|are) no (?!better|faster|more\b)[a-z]+[,.; ]|\bmend(s|ed)?\b"
+)
+"""Phrases of that vocabulary in prose."""
+PROSE = (
+    "*.py",
+    "*.md",
+    "*.toml",
+    "*.yaml",
+    "*.yml",
+    "*.j2",
+    "*.ipynb",
+    "Makefile",
+    "docker",
+    ".ci",
+    ".github",
+)
 EXEMPT = {"verdict": "verdicts", "verdicts": "verdicts"}
 """A verdict is a row at the top of the report, where the word is the usual one."""
 
@@ -91,9 +108,11 @@ def private_words(name: str, path: Path) -> list[str]:
     return [word for word in words if word in WORDS and EXEMPT.get(word, " ") not in str(path)]
 
 
-def prose(text: str) -> str:
-    """Docstrings, comments and other strings of a Python file, roughly: all that is not an identifier."""
-    return "\n".join(re.findall(r'""".*?"""|#[^\n]*|"[^"\n]*"', text, re.DOTALL))
+def phrases(root: Path) -> list[str]:
+    """Places of `PHRASES` in all text files, this one excepted."""
+    command = ["git", "-C", str(root), "grep", "-nIiP", PHRASES, "--", *PROSE]
+    lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    return [line for line in lines if "code_counts.py" not in line.split(":")[0]]
 
 
 def package_imports(root: Path) -> dict[str, set[str]]:
@@ -103,14 +122,34 @@ def package_imports(root: Path) -> dict[str, set[str]]:
         module = ".".join(path.relative_to(root).with_suffix("").parts[1:]).removesuffix(".__init__")
         imported = found.setdefault(module, set())
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vdm_pipeline."):
-                imported.add(str(node.module).removeprefix("vdm_pipeline."))
+            imported.update(_imported_modules(node))
     return found
+
+
+def _imported_modules(node: ast.AST) -> list[str]:
+    """Modules of the package that an import statement names; names of functions are dropped later."""
+    names: list[str] = []
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module:
+        names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return [name.removeprefix("vdm_pipeline.") for name in names if name.startswith("vdm_pipeline.")]
+
+
+def module_cycles(imports: dict[str, set[str]]) -> list[str]:
+    """Modules that import themselves by way of others, also inside functions."""
+    direct = {module: {other for other in others if other in imports} for module, others in imports.items()}
+    reachable = {module: set(others) for module, others in direct.items()}
+    for middle in direct:
+        for module in direct:
+            if middle in reachable[module]:
+                reachable[module] |= reachable[middle]
+    return sorted(module for module in direct if module in reachable[module])
 
 
 def upward(imports: dict[str, set[str]]) -> list[str]:
     """Imports against the layers."""
-    arrows = ((module, other) for module, others in imports.items() for other in others)
+    arrows = ((module, other) for module, others in imports.items() for other in others if other in imports)
     return [
         f"{module} -> {other}"
         for module, other in arrows
@@ -122,13 +161,14 @@ def folder_cycles(imports: dict[str, set[str]]) -> list[str]:
     """Pairs of folders that import each other, at the depth of ``stages/training``."""
 
     def folder(module: str) -> str:
-        return ".".join(module.split(".")[: 2 if module.startswith("stages.") else 1])
+        depth = 2 if module.startswith("stages.") else 1
+        return ".".join(module.split(".")[:depth])
 
     arrows = {
         (folder(module), folder(other))
         for module, others in imports.items()
         for other in others
-        if folder(module) != folder(other)
+        if other in imports and folder(module) != folder(other)
     }
     return sorted(f"{a} <-> {b}" for a, b in arrows if a < b and (b, a) in arrows)
 
@@ -161,7 +201,11 @@ def count(root: Path, paths: list[str]) -> dict[str, list[str]]:
             ]
     found["functions"] = [f"{len(lengths)}, median {statistics.median(lengths or [0]):g} lines"]
     imports = package_imports(root)
-    return found | {"upward imports": upward(imports), "folder cycles": folder_cycles(imports)}
+    return found | {
+        "upward imports": upward(imports),
+        "folder cycles": folder_cycles(imports),
+        "module cycles": module_cycles(imports),
+    }
 
 
 def main(arguments: list[str]) -> int:
@@ -170,12 +214,12 @@ def main(arguments: list[str]) -> int:
     found = count(root, arguments[1:])
     for what, places in found.items():
         print(f"{what}: {places[0] if what == 'functions' else len(places)}")
-        if arguments[1:] or what in ("upward imports", "folder cycles"):
+        if arguments[1:] or what in ("upward imports", "folder cycles", "module cycles"):
             print("".join(f"  {place}\n" for place in places if what not in ("files", "functions")), end="")
-    words: Counter[str] = Counter()
-    for path in python_files(root, arguments[1:]):
-        words.update(re.findall(r"[a-z]+", prose(path.read_text(encoding="utf-8")).lower()))
-    print("in prose:", ", ".join(f"{word} {words[word]}" for word in sorted(WORDS) if words[word]))
+    found_phrases = phrases(root)
+    print(f"phrases in prose: {len(found_phrases)}")
+    if arguments[1:]:
+        print("".join(f"  {place[:160]}\n" for place in found_phrases), end="")
     return 0
 
 

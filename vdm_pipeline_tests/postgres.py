@@ -31,7 +31,7 @@ def program_folder() -> Path | None:
     return Path(found).resolve().parent if found else None
 
 
-def is_at_hand() -> bool:
+def is_available() -> bool:
     """Whether `any_server` finds a server or can start one."""
     return bool(os.environ.get(URL_VARIABLE)) or program_folder() is not None
 

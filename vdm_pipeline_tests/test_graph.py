@@ -4,7 +4,7 @@ import pytest
 
 from vdm_pipeline.graph import STAGES, code_version, materialize_command, outputs
 from vdm_pipeline.settings import EMBEDDED, Profile, model_pin
-from vdm_pipeline_tests.conftest import shrink
+from vdm_pipeline_tests.profiles import shrink
 
 ALWAYS = {"pipeline_summary", "report"}
 ARMS = {"generated_images", "baseline_images", "extra_images"}

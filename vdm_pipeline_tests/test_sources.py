@@ -62,7 +62,7 @@ def runs_text(tree: ast.AST) -> list[str]:
 
 
 def loads_unpinned(tree: ast.AST) -> list[str]:
-    """Loaders that could ask a hub instead of a folder, or read another format than safetensors."""
+    """Loaders that could query a hub instead of a folder, or read another format than safetensors."""
     return [
         name
         for name, arguments in calls(tree)

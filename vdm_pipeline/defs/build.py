@@ -20,7 +20,7 @@ def build_definitions(
 ) -> dg.Definitions:
     """Assets, checks, schedule, sensors, resource and executor.
 
-    ``profile_changed`` tells the daemon whether the profile was edited since. Raises `PipelineError` for an
+    The daemon calls ``profile_changed`` to see whether the profile was edited since. Raises `PipelineError` for an
     unknown name in ``$VDM_FORCE`` or ``$VDM_EXECUTOR``.
     """
     project = Project(profile, store)

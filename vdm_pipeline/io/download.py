@@ -23,7 +23,7 @@ CHUNK = 2**20
 """Bytes of one read at most. What arrived before a server stops sending is kept."""
 MAX_BYTES = 4 * 2**30
 """Limit for a file of unknown size."""
-TRIES = 4
+ATTEMPTS = 4
 RETRY_WAIT_S = 2.0
 TIMEOUT_S = 30.0
 
@@ -72,25 +72,25 @@ def fetch(remote: Remote, log: Log) -> None:
     ``OSError`` if the disk is full or read-only.
     """
     remote.part.parent.mkdir(parents=True, exist_ok=True)
-    for attempt in range(TRIES):
+    for attempt in range(ATTEMPTS):
         try:
             received = _receive_rest(remote, log)
             _check_hash(remote, received=received)
             break
         except (OSError, HTTPException) as error:
-            _raise_if_final(remote, error, last_try=attempt == TRIES - 1)
+            _raise_if_final(remote, error, last_attempt=attempt == ATTEMPTS - 1)
             log(f"{remote.label}: {error}; retrying")
             time.sleep(RETRY_WAIT_S * (attempt + 1))
     replace_path(remote.part, remote.path)
 
 
-def _raise_if_final(remote: Remote, error: OSError | HTTPException, *, last_try: bool) -> None:
-    """Raise what `fetch` documents for an error that another try cannot solve, or after the last try."""
+def _raise_if_final(remote: Remote, error: OSError | HTTPException, *, last_attempt: bool) -> None:
+    """Raise what `fetch` documents for an error that another attempt cannot solve, or after the last one."""
     if getattr(error, "errno", None) in (*NO_SPACE, *READ_ONLY):
         raise error
     if isinstance(error, HTTPError) and 400 <= error.code < 500 and error.code not in (408, 429):
         raise remote.error_type(remote.failure(f"was refused ({error}); ")) from None
-    if last_try:
+    if last_attempt:
         raise NetworkError(remote.failure(f"failed ({error}); run again to resume it, or ")) from None
 
 

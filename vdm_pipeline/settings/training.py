@@ -25,7 +25,7 @@ class Subset(Section):
     )
     exclude: tuple[Exclusion, ...] = Field(
         ("duplicate", "near_duplicate", "blank", "saturated", "suspect"),
-        description="faults and doubtful labels to exclude; images that also occur in val or test always are",
+        description="faults and suspect labels to exclude; images that also occur in val or test always are",
     )
     validation_per_class: Annotated[int, Field(ge=0, le=10_000)] = Field(
         16, description="val images of each class for the validation loss, fewer if val has fewer"

@@ -18,8 +18,8 @@ from vdm_pipeline_tests.bad_inputs.npz_files import (
     saved,
     without,
 )
-from vdm_pipeline_tests.conftest import shrink
 from vdm_pipeline_tests.defs.assets.graph import materialize
+from vdm_pipeline_tests.profiles import shrink
 
 DATA = {
     "dataset": "mine",

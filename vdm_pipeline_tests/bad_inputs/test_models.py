@@ -14,8 +14,8 @@ from vdm_pipeline.io.hashing import folder_digest
 from vdm_pipeline.settings import ModelPin, Profile
 from vdm_pipeline.stages.models.pins import EMBEDDED
 from vdm_pipeline_tests.bad_inputs.case import Case, snapshot
-from vdm_pipeline_tests.conftest import shrink
 from vdm_pipeline_tests.defs.assets.graph import materialize
+from vdm_pipeline_tests.profiles import shrink
 
 CLIP = "open_clip_model.safetensors"
 UNET = "unet/diffusion_pytorch_model.safetensors"

@@ -1,7 +1,7 @@
 """How often the search for copies is right: ``python -m vdm_pipeline_tests.benchmarks.copies ARCHIVE.npz``.
 
-Each repetition takes 400 training images and 100 new images of each class from train, and replaces a share of the
-new ones. The table has the number of repetitions in which copies are found, not found, or the outcome is not clear.
+Each repetition takes 400 training images and 100 new images of each class from train, and replaces a share
+of the new ones. The table counts the repetitions in which copies are found, not found, or unclear.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from vdm_pipeline.stages.evaluation.features import Space, handcrafted
 from vdm_pipeline.stages.evaluation.memorisation import memorisation
 from vdm_pipeline.stages.evaluation.neighbours import Neighbours, whitened_features
 from vdm_pipeline.stages.evaluation.real_images import RealImages, reference_images
+from vdm_pipeline.stages.evaluation.spaces import INDEPENDENT, LABELLER
 from vdm_pipeline.stages.evaluation.to_json import space_memorisation_json
 from vdm_pipeline.stages.labelling.zero_shot import ZeroShot
 from vdm_pipeline.stages.models.pins import EMBEDDED
@@ -87,8 +88,8 @@ class CopySearch:
         """Rows without repeated X-rays, which would count as copies of themselves."""
         labeller = ZeroShot(EMBEDDED / "clip", torch.device("cpu"))
         self.spaces = {
-            "labeller": Space("embeddings of the labeller", labeller.embed),
-            "independent": handcrafted(resize(images, SIZE), 0),
+            LABELLER: Space("embeddings of the labeller", labeller.embed),
+            INDEPENDENT: handcrafted(resize(images, SIZE), 0),
         }
 
     def outcomes(self, seed: int) -> dict[str, str]:

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from vdm_pipeline.graph import STAGES
 from vdm_pipeline.settings import load_profile
-from vdm_pipeline_tests.conftest import shrink, write_profile
 from vdm_pipeline_tests.paths import ROOT
+from vdm_pipeline_tests.profiles import shrink, write_profile
 
 DAGSTER = str(Path(sys.executable).with_name("dagster"))
 EMPTY = """

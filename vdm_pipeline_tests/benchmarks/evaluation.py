@@ -20,6 +20,7 @@ from vdm_pipeline.stages.evaluation.judge import train_judge
 from vdm_pipeline.stages.evaluation.measured_images import ImageMeasurer
 from vdm_pipeline.stages.evaluation.metrics.frechet import frechet_distance
 from vdm_pipeline.stages.evaluation.pairs import paired_differences
+from vdm_pipeline.stages.evaluation.spaces import INDEPENDENT, LABELLER
 from vdm_pipeline.stages.evaluation.utility import training_sets, utility
 from vdm_pipeline.stages.labelling.zero_shot import ZeroShot
 from vdm_pipeline.stages.models.pins import EMBEDDED
@@ -52,7 +53,7 @@ def time_all_metrics() -> dict[str, float]:
     with timed(seconds, "(training the judge)"):
         judge = train_judge(*sets["train"], classes=2, epochs=evaluation.judge_epochs, seed=0, device=device)
     with timed(seconds, "features"):
-        spaces = {"labeller": Space("", labeller.embed), "independent": handcrafted(sets["train"][0], 0)}
+        spaces = {LABELLER: Space("", labeller.embed), INDEPENDENT: handcrafted(sets["train"][0], 0)}
         measured = {name: ImageMeasurer(judge, spaces).measure(*images) for name, images in sets.items()}
     arms = {name: measured[name] for name in ("real", "baseline", "lora")}
     with timed(seconds, "comparisons"):

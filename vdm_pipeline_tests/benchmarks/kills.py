@@ -35,8 +35,8 @@ from vdm_pipeline.stages.generation import launch
 from vdm_pipeline.stages.report import lineage, page  # noqa: F401
 from vdm_pipeline.stages.training import log_window, loop, session
 from vdm_pipeline.stages.training import sample_sheet as samples
-from vdm_pipeline_tests.conftest import shrink
 from vdm_pipeline_tests.defs.assets import graph
+from vdm_pipeline_tests.profiles import shrink
 from vdm_pipeline_tests.stages.generation import jobs as sampling_jobs
 from vdm_pipeline_tests.stages.training import jobs as training_jobs
 

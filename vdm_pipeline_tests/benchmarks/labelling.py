@@ -2,7 +2,7 @@
 
 Three candidates label the same images with the same model and alternate on the same machine: ours from the
 archive on disk; the loop of the first prototype (Pillow image by image, the prompts encoded again for every
-batch of 32); and the forward pass of the image tower alone on prepared tensors. Then labels for new prompts
+batch of 32); and the forward pass of only the image tower on prepared tensors. Then labels for new prompts
 from stored embeddings are compared with labels from images.
 """
 

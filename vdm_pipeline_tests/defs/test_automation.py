@@ -20,7 +20,6 @@ from vdm_pipeline.incremental.project import BlockReason, Project
 from vdm_pipeline.incremental.staleness import attempt_state, stale_assets
 from vdm_pipeline.incremental.store import Store
 from vdm_pipeline.io import atomic
-from vdm_pipeline_tests.conftest import shrink
 from vdm_pipeline_tests.dagster_internals import create_run_for_test
 from vdm_pipeline_tests.defs.assets.graph import (
     computed,
@@ -31,6 +30,7 @@ from vdm_pipeline_tests.defs.assets.graph import (
 )
 from vdm_pipeline_tests.defs.assets.project import ProjectFolder
 from vdm_pipeline_tests.defs.assets.test_changes import ALL, MEASURED, TABLE
+from vdm_pipeline_tests.profiles import shrink
 
 
 def test_the_schedule_requests_labels_and_nothing_downstream():

@@ -1,1 +1,1 @@
-"""Documents that promise something, held against what they promise."""
+"""Tests that the documents agree with the code."""

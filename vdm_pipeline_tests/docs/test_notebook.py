@@ -17,8 +17,8 @@ import pytest
 
 from vdm_pipeline.io.tables import read_rows
 from vdm_pipeline.settings import load_profile
-from vdm_pipeline_tests.conftest import shrink, write_profile
 from vdm_pipeline_tests.docs.notebook import NOTEBOOK, ROOT, cells, commands, execute, shown, source
+from vdm_pipeline_tests.profiles import shrink, write_profile
 
 PROJECT = ("Makefile", "pyproject.toml", "constraints.txt", "dagster.yaml", "vdm_pipeline")
 MISSING = [name for name in ("nbclient", "nbformat", "ipykernel") if importlib.util.find_spec(name) is None]

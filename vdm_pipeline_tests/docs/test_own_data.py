@@ -1,4 +1,4 @@
-"""docs/own_data.md: its examples, put into the profile that it says to copy, are valid."""
+"""docs/own_data.md: its examples are valid in the profile that the page tells the reader to copy."""
 
 import re
 import tomllib

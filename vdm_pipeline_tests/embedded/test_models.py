@@ -1,4 +1,4 @@
-"""The packaged models: small, without pickle, and able to tell the classes' captions apart."""
+"""The packaged models: small, without pickle, and with distinct embeddings for the classes' captions."""
 
 import torch
 from safetensors import safe_open
@@ -12,6 +12,7 @@ from vdm_pipeline.stages.models.pins import EMBEDDED
 
 def test_weights_are_safetensors_of_at_most_20_mb():
     weights = list(EMBEDDED.rglob("*.safetensors"))
+    assert len(weights) == 5
     assert sum(path.stat().st_size for path in weights) <= 20_000_000
     assert not [
         path for path in EMBEDDED.rglob("*") if path.suffix in {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
@@ -22,7 +23,7 @@ def test_weights_are_safetensors_of_at_most_20_mb():
 
 
 def test_captions_of_the_classes_have_distinct_embeddings():
-    """If the text encoder gave all captions one embedding, a LoRA could not tell the classes apart."""
+    """If the text encoder gave all captions one embedding, a LoRA could not distinguish the classes."""
     classes = load_profile("demo").classes
     normal, sick = encode_prompts(
         EMBEDDED / "sd", [classes.caption(0), classes.caption(1)], torch.device("cpu"), torch.float32

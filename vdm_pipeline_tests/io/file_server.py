@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves ``server.body`` as the other attributes of the server say; see `serving_file`."""
+    """Serves ``server.body`` as configured by the server's other attributes; see `serving_file`."""
 
     def do_GET(self) -> None:
         """Answer with ``server.status``, 416, the requested range or the whole file."""

@@ -56,7 +56,7 @@ def test_disconnected_download_is_resumed(tmp_path, server):
 @pytest.mark.parametrize("with_ranges", [True, False])
 def test_later_call_resumes(tmp_path, server, monkeypatch, with_ranges):
     server.with_ranges, server.disconnect_after = with_ranges, [3000]
-    monkeypatch.setattr(download, "TRIES", 1)
+    monkeypatch.setattr(download, "ATTEMPTS", 1)
     with pytest.raises(NetworkError, match=rf"ended after 3000 of {len(BODY)} bytes\); run again to resume"):
         fetch_bytes(server, tmp_path)
     assert (tmp_path / "a.npz.part").read_bytes() == BODY[:3000]
@@ -114,7 +114,7 @@ def test_content_length_is_optional(tmp_path, server):
 
 
 @pytest.mark.parametrize(
-    ("status", "tries", "error"), [(404, 1, ArchiveError), (503, download.TRIES, NetworkError)]
+    ("status", "tries", "error"), [(404, 1, ArchiveError), (503, download.ATTEMPTS, NetworkError)]
 )
 def test_http_errors(tmp_path, server, status, tries, error):
     server.status = status
@@ -183,8 +183,8 @@ def test_progress_is_logged_every_five_percent_or_seconds(monkeypatch):
 
 
 def test_bytes_before_a_timeout_are_kept(tmp_path, server, monkeypatch):
-    """Also if they are fewer than one read asks for."""
-    monkeypatch.setattr(download, "TRIES", 1)
+    """Also if they are fewer than one read requests."""
+    monkeypatch.setattr(download, "ATTEMPTS", 1)
     server.disconnect_after, server.silence_s = [3000], 2
     with pytest.raises(NetworkError, match=r"failed \(timed out\)"):
         fetch(Remote(server.url, tmp_path / "a.npz", "md5", MD5, timeout_s=0.2), print)

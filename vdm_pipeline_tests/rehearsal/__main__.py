@@ -17,9 +17,9 @@ from pathlib import Path
 from vdm_pipeline.io.hashing import file_sha256
 from vdm_pipeline.io.manifest import read_manifest
 from vdm_pipeline.settings import Profile, load_profile
-from vdm_pipeline_tests.conftest import write_profile
 from vdm_pipeline_tests.hub import COMMIT, serving
 from vdm_pipeline_tests.paths import ROOT
+from vdm_pipeline_tests.profiles import write_profile
 from vdm_pipeline_tests.rehearsal import repositories
 
 
@@ -36,7 +36,7 @@ def make_repositories(folder: Path, profile: Profile) -> dict[str, Path]:
         ids["features"]: repositories.write_dinov2,
     }
     for name, write in writers.items():
-        complete = folders[name] / ".whole"
+        complete = folders[name] / ".complete"
         if not complete.exists():
             print(f"writing {name}", flush=True)
             write(folders[name])

@@ -17,8 +17,8 @@ from urllib.request import urlopen
 import pytest
 
 from vdm_pipeline.settings import load_profile
-from vdm_pipeline_tests.conftest import shrink, write_profile
 from vdm_pipeline_tests.postgres import database, run
+from vdm_pipeline_tests.profiles import shrink, write_profile
 from vdm_pipeline_tests.services.compose import DOCKER, compose
 from vdm_pipeline_tests.ui.server import Server, kill_tree
 

@@ -26,7 +26,7 @@ def rejection(folder: Path, old: str, new: str) -> str:
     return sentence
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in PROFILES.glob("*.toml")))
+@pytest.mark.parametrize("name", ["demo", "pneumoniamnist", "sd15"])
 def test_shipped_profiles_load(name):
     profile = load_profile(name)
     assert len(profile.labelling.prompts) == len(profile.classes.names) == len(profile.classes.phrases)

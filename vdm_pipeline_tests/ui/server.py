@@ -18,9 +18,9 @@ from urllib.request import Request, urlopen
 import psutil
 
 from vdm_pipeline.settings import Profile
-from vdm_pipeline_tests.conftest import write_profile
 from vdm_pipeline_tests.paths import ROOT
 from vdm_pipeline_tests.postgres import database
+from vdm_pipeline_tests.profiles import write_profile
 
 PROJECT = ("Makefile", "pyproject.toml", "constraints.txt", "dagster.yaml")
 START_TIMEOUT_S = 120

@@ -11,8 +11,8 @@ import pytest
 from vdm_pipeline.settings import Profile, load_profile
 from vdm_pipeline.stages.data.npz import write_npz
 from vdm_pipeline.stages.data.phantom.film import render
-from vdm_pipeline_tests.conftest import shrink
-from vdm_pipeline_tests.postgres import is_at_hand
+from vdm_pipeline_tests.postgres import is_available
+from vdm_pipeline_tests.profiles import shrink
 from vdm_pipeline_tests.ui.server import Server, project, serving
 
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
@@ -77,7 +77,7 @@ def succeeded(server: Server) -> list[str]:
     return [run["runId"] for run in runs if run["status"] == "SUCCESS"]
 
 
-@pytest.mark.parametrize("storage", ["postgres" if is_at_hand() else "sqlite"])
+@pytest.mark.parametrize("storage", ["postgres" if is_available() else "sqlite"])
 def test_new_archive_rematerializes_everything_once(request, tmp_path, storage):
     postgres = request.getfixturevalue("postgres") if storage == "postgres" else None
     one, other = archive(tmp_path / "one.npz", 0), archive(tmp_path / "other.npz", 10)

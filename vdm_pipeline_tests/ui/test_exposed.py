@@ -19,7 +19,7 @@ from websockets import Origin, Subprotocol
 from websockets.sync.client import connect
 
 from vdm_pipeline.settings import load_profile
-from vdm_pipeline_tests.conftest import shrink
+from vdm_pipeline_tests.profiles import shrink
 from vdm_pipeline_tests.ui.server import Server, project, serving
 
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")

@@ -11,8 +11,8 @@ import pytest
 from vdm_pipeline.graph import STAGES
 from vdm_pipeline.settings import load_profile
 from vdm_pipeline_tests.browser import CHROMIUM, Page, browser
-from vdm_pipeline_tests.conftest import shrink, write_profile
 from vdm_pipeline_tests.postgres import URL_VARIABLE
+from vdm_pipeline_tests.profiles import shrink, write_profile
 from vdm_pipeline_tests.ui.server import Server, project, serving
 
 pytestmark = [

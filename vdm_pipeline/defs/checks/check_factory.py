@@ -63,7 +63,7 @@ def warn_only(project: Project, outcome: "CheckOutcome") -> dg.AssetCheckSeverit
 
 
 def build_asset_checks(asset: str, checks: Sequence[Check]) -> dg.AssetChecksDefinition:
-    """All checks of an asset as one step; each can be selected alone.
+    """All checks of an asset as one step; each can be selected individually.
 
     One step, so that checks whose results are reused cost almost nothing.
     """

@@ -1,4 +1,4 @@
-"""Pairs of images that show the same film with small changes, found by the labeller's embeddings."""
+"""Pairs of images that show the same X-ray with small changes, found by the labeller's embeddings."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class Whitening:
     """A linear map after which embeddings of ordinary images are uncorrelated and have the same variance.
 
     Embeddings of one kind of image all point in nearly the same direction (cosines above .99 are common
-    between different films), and most of the remaining variance is the class. After whitening, different
-    films have cosines around 0.4, and a copy with noise, other exposure or JPEG artefacts more than 0.85.
+    between different images), and most of the remaining variance is the class. After whitening, different
+    images have cosines around 0.4, and a copy with noise, other exposure or JPEG artefacts more than 0.85.
     """
 
     mean: Vectors

@@ -31,13 +31,13 @@ Row = Mapping[str, Any]
 
 
 def same_plan(generated: Sequence[Row], baseline: Sequence[Row]) -> CheckOutcome:
-    """Whether both arms have the same images and settings, and differ in our adapter alone."""
+    """Whether both arms have the same images and settings, and differ only in our adapter."""
     shared, baseline_shared = _shared_values(generated), _shared_values(baseline)
     pairs = zip(generated, baseline, strict=False)
     passed = bool(generated) and shared == baseline_shared and all(_differ_in_lora(*pair) for pair in pairs)
     sentence = "the arms do not have the same plan with and without our adapter"
     if passed:
-        sentence = "the arms differ in our adapter alone"
+        sentence = "the arms differ only in our adapter"
     return CheckOutcome(passed, sentence, {"n": len(generated)})
 
 

@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 LabelledImages = tuple[Images, Labels]
 
 CONTROL = "real_twice"
-"""The size and steps of real + synthetic, without synthetic images: the effect of repetition alone."""
+"""The size and steps of real + synthetic, without synthetic images: the effect of only the repetition."""
 GAINS_OVER = ("real", CONTROL)
 
 

@@ -45,7 +45,7 @@ def read_record(job: Job, sample: SampleSpec) -> dict[str, Any] | None:
 
 
 def write_image(job: Job, sample: SampleSpec, image: NDArray[np.uint8], chroma: float) -> None:
-    """Write the sample's PNG; ``chroma`` is that of the image before it was made grey."""
+    """Write the sample's PNG; ``chroma`` is that of the image before it was converted to grey."""
     record = _record(job, sample, image, round(chroma, 4))
     text = {"parameters": json.dumps(record, ensure_ascii=False)}
     write_png(job.folder / sample.file_name, image, text, sync_folder=False)

@@ -78,21 +78,27 @@ def _generate_on_ray(job: Job, log: Log, progress: Progress) -> list[str]:
     incomplete = [index for index, unit in enumerate(units) if not existing.issuperset(_samples(unit))]
     done = len(job.samples) - sum(len(_samples(units[index])) for index in incomplete)
 
-    def make_task(worker_log: Log) -> Task:
-        image_generator = _image_generator(job, worker_log)
-
-        def generate_unit(index: int) -> int:
-            image_generator.generate(units[index], lambda done, total: None)
-            return len(_samples(units[index]))
-
-        return generate_unit
-
     def add_progress(images: int) -> None:
         nonlocal done
         done += images
         progress(done, len(job.samples))
 
-    return run_on_ray(make_task, incomplete, job.execution, log, add_progress)
+    return run_on_ray(partial(_make_task, job, units), incomplete, job.execution, log, add_progress)
+
+
+def _make_task(job: Job, units: list[Unit], log: Log) -> Task:
+    """Load the models in a Ray worker; the task generates one unit and returns its number of images."""
+    image_generator = _image_generator(job, log)
+
+    def generate_unit(index: int) -> int:
+        image_generator.generate(units[index], _ignore_progress)
+        return len(_samples(units[index]))
+
+    return generate_unit
+
+
+def _ignore_progress(done: int, total: int) -> None:
+    """The driver reports the progress of all units."""
 
 
 def _units(job: Job) -> list[Unit]:

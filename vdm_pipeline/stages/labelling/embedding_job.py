@@ -1,13 +1,20 @@
 """`image_embeddings`: embed an archive with the labeller's image tower, locally or on a Ray cluster."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from vdm_pipeline.io.atomic import remove_leftovers
 from vdm_pipeline.io.progress import Log, Progress
 from vdm_pipeline.settings import Data, Execution
 from vdm_pipeline.stages.data.archive import Archive, read_archive
-from vdm_pipeline.stages.labelling.embeddings import EmbedFunction, ShardWriter, embed_archive, list_shards
+from vdm_pipeline.stages.labelling.embeddings import (
+    EmbedFunction,
+    Shard,
+    ShardWriter,
+    embed_archive,
+    list_shards,
+)
 from vdm_pipeline.stages.labelling.zero_shot import ZeroShot
 from vdm_pipeline.stages.runtime.device import pick_device
 from vdm_pipeline.stages.runtime.ray_pool import Task, run_on_ray
@@ -58,15 +65,17 @@ def _embed_on_ray(job: EmbeddingJob, archive: Archive, log: Log, progress: Progr
     ]
     done = archive.n - sum(shards[unit].images for unit in missing)
 
-    def make_task(_: Log) -> Task:
-        writer = ShardWriter(job.open_archive(), job.load_labeller(), job.output_folder)
-        return lambda unit: writer.write(shards[unit])
-
     def count(images: int) -> None:
         nonlocal done
         done += images
         progress(done, archive.n)
 
-    devices = run_on_ray(make_task, missing, job.execution, log, count)
+    devices = run_on_ray(partial(_make_task, job, shards), missing, job.execution, log, count)
     remove_leftovers(job.output_folder, ".*")  # of killed workers
     return devices
+
+
+def _make_task(job: EmbeddingJob, shards: list[Shard], _: Log) -> Task:
+    """Load the labeller in a Ray worker; the task writes one shard and returns its number of images."""
+    writer = ShardWriter(job.open_archive(), job.load_labeller(), job.output_folder)
+    return lambda unit: writer.write(shards[unit])

@@ -28,7 +28,7 @@ def p_value(p: float) -> str:
 
 
 def with_interval(metric: Mapping[str, Any] | None) -> str:
-    """``value [low, high]``, the value alone if there is no interval, or ``not measured``."""
+    """``value [low, high]``, only the value if there is no interval, or ``not measured``."""
     return _with_interval(metric, short_number)
 
 

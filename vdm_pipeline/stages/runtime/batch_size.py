@@ -43,5 +43,5 @@ class AdaptiveBatchSize:
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    """On Apple's MPS only the message tells."""
+    """MPS reports it only in the message."""
     return isinstance(error, torch.OutOfMemoryError) or str(error).startswith("MPS backend out of memory")

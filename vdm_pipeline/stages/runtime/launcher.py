@@ -18,7 +18,7 @@ LAST_LINES = 15
 
 
 def launch_workers(module: str, job: Path, num_processes: int, log: Log) -> None:
-    """Run ``python -m module JOB`` in ``num_processes`` processes; every line of theirs goes to ``log``.
+    """Run ``python -m module JOB`` in ``num_processes`` processes; ``log`` gets each line of output.
 
     The module must call `run_worker`. Raises `PipelineError` with a worker's error, or with the last lines of
     a worker that died.

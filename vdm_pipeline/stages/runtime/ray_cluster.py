@@ -1,4 +1,4 @@
-"""The connection to a Ray cluster: one that runs already, or one of our own that ends with the work."""
+"""The connection to a Ray cluster: one that runs already, or a local one that stops when the work ends."""
 
 import math
 import os
@@ -62,7 +62,7 @@ def _check_cores(required: float) -> None:
 def _import_ray(*, own: bool) -> Any:
     """Ray, with usage statistics off.
 
-    A cluster of our own requires a token, as Ray listens on every network interface. Ray reads these
+    A local cluster requires a token, as Ray listens on every network interface. Ray reads these
     variables when it is imported.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -120,7 +120,7 @@ def _unreachable(address: str | None, error: Exception) -> PipelineError:
 def _check_resources(
     available: Mapping[str, float], required: Mapping[str, float], log: Log, *, own: bool
 ) -> None:
-    """Log the CPUs and GPUs that an existing cluster lacks, or raise `PipelineError` for one of our own.
+    """Log the CPUs and GPUs that an existing cluster lacks, or raise `PipelineError` for a local one.
 
     An existing cluster may grow or finish other work, so Ray waits for the resources.
     """
@@ -136,4 +136,4 @@ def _check_resources(
             f"This machine has {' and '.join(missing)} that execution.ray requests; "
             "lower workers, cpus or gpus."
         )
-    log(f"the Ray cluster has {' and '.join(missing)} free that execution.ray requests; waiting for the rest")
+    log(f"waiting for the Ray cluster: {' and '.join(missing)} that execution.ray requests are free")

@@ -7,7 +7,7 @@ from vdm_pipeline.stages.training.job import Job
 
 
 def run_training(job: Job, log: Log) -> None:
-    """Train in ``execution.num_processes`` processes; every line of theirs goes to ``log``.
+    """Train in ``execution.num_processes`` processes; ``log`` gets every line of their output.
 
     Raises `PipelineError` with a worker's error, or with the last lines of a worker that died.
     """

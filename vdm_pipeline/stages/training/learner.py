@@ -24,7 +24,7 @@ FP16_SCALE = 2.0**12
 
 
 class Learner:
-    """A UNet with its adapter, AdamW over the adapter alone, and optionally the adapter's EMA.
+    """A UNet with its adapter, AdamW for the adapter's weights only, and optionally the adapter's EMA.
 
     No step waits for the GPU: gradient norm, clipping and the test for non-finite values stay on the device.
     """

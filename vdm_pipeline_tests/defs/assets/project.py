@@ -18,8 +18,8 @@ from vdm_pipeline.io.tables import read_rows
 from vdm_pipeline.settings import Profile, load_profile
 from vdm_pipeline.stages.data.npz import write_npz
 from vdm_pipeline.stages.models.pins import EMBEDDED
-from vdm_pipeline_tests.conftest import shrink
 from vdm_pipeline_tests.defs.assets.graph import materialize
+from vdm_pipeline_tests.profiles import shrink
 
 
 @dataclass

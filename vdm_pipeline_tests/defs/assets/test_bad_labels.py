@@ -10,8 +10,8 @@ from vdm_pipeline.stages.data.near_duplicates import Whitening
 from vdm_pipeline.stages.labelling import label_noise, labels
 from vdm_pipeline.stages.labelling.embeddings import read_embeddings
 from vdm_pipeline.stages.subset import select as subset
-from vdm_pipeline_tests.conftest import shrink
 from vdm_pipeline_tests.defs.assets.graph import error_message, materialize
+from vdm_pipeline_tests.profiles import shrink
 
 UP_TO_TRAINING = [
     *(

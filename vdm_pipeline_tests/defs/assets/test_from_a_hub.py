@@ -12,9 +12,9 @@ from safetensors.numpy import load_file
 from vdm_pipeline.io.hashing import file_sha256
 from vdm_pipeline.io.manifest import read_manifest
 from vdm_pipeline.stages.models.pins import EMBEDDED
-from vdm_pipeline_tests.conftest import write_profile
 from vdm_pipeline_tests.hub import COMMIT, serving
 from vdm_pipeline_tests.paths import ROOT
+from vdm_pipeline_tests.profiles import write_profile
 
 MODELS = ("clip", "sd", "lcm_lora")
 ASSETS = (

@@ -20,7 +20,6 @@ from vdm_pipeline.incremental.store import Store
 from vdm_pipeline.io import atomic
 from vdm_pipeline.stages.data import archive
 from vdm_pipeline_tests.bad_inputs.case import as_nobody, snapshot
-from vdm_pipeline_tests.conftest import write_profile
 from vdm_pipeline_tests.dagster_internals import DagsterExecutionInterruptedError
 from vdm_pipeline_tests.defs.assets.graph import (
     computed,
@@ -30,12 +29,13 @@ from vdm_pipeline_tests.defs.assets.graph import (
     unsynced,
 )
 from vdm_pipeline_tests.paths import ROOT
+from vdm_pipeline_tests.profiles import write_profile
 
 LABELS = ["raw_npz", "image_embeddings", "labeled_dataset", "label_metrics"]
 
 
 def start(root: Path, log: Path) -> subprocess.Popen:
-    """The command line, on the labels and what they are made from."""
+    """Run the command line on the labels and their upstream assets."""
     chosen = ["-m", "vdm_pipeline.definitions", "--select", ",".join(LABELS)]
     command = [str(Path(sys.executable).with_name("dagster")), "asset", "materialize", *chosen]
     environment = {key: value for key, value in os.environ.items() if key != "DAGSTER_HOME"} | {
@@ -267,7 +267,7 @@ def test_an_interrupted_run_is_resumed_and_one_that_the_ui_terminated_is_not(
     assert ("label_metrics" in stale_assets(Project(finished.profile, Store(finished.root)))) != terminated
 
 
-@pytest.mark.parametrize("published", ["nothing", "the table alone", "everything"])
+@pytest.mark.parametrize("published", ["nothing", "only the table", "everything"])
 def test_the_diff_of_new_labels_survives_a_kill(finished, monkeypatch, published):
     finished.change(
         labelling={
@@ -290,7 +290,7 @@ def test_the_diff_of_new_labels_survives_a_kill(finished, monkeypatch, published
     replace = store_module.replace_path
     with monkeypatch.context() as patch:
         patch.setattr(Store, "fail_attempt", lambda *_: None)  # a killed process records nothing
-        if published == "the table alone":
+        if published == "only the table":
             patch.setattr(store_module, "replace_path", half)
         else:
             patch.setattr(Store, "publish" if published == "nothing" else "write_manifest", killed)

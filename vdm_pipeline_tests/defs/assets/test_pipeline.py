@@ -16,9 +16,9 @@ from vdm_pipeline.graph import STAGES, materialize_command
 from vdm_pipeline.incremental.store import Store
 from vdm_pipeline.io.hashing import file_sha256
 from vdm_pipeline.settings import Profile, load_profile
-from vdm_pipeline_tests.conftest import shrink
 from vdm_pipeline_tests.defs.assets.graph import computed, error_message, materialize, persistent_instance
 from vdm_pipeline_tests.defs.checks.test_check_factory import BLOCKING, NOT_BLOCKING
+from vdm_pipeline_tests.profiles import shrink
 
 ALL = list(STAGES)
 

@@ -7,8 +7,8 @@ from safetensors import safe_open
 
 from vdm_pipeline.settings import Profile
 from vdm_pipeline.stages.training.training_log import TrainingLog
-from vdm_pipeline_tests.conftest import shrink
 from vdm_pipeline_tests.defs.assets.graph import computed, error_message, materialize
+from vdm_pipeline_tests.profiles import shrink
 
 UPSTREAM = ["raw_npz", "image_embeddings", "labeled_dataset", "data_faults", "label_noise", "lora_subset"]
 WEIGHTS = "results/lora/pytorch_lora_weights.safetensors"

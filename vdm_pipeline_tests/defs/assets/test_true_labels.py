@@ -12,8 +12,8 @@ from vdm_pipeline.settings import Profile
 from vdm_pipeline.stages.data.npz import write_npz
 from vdm_pipeline.stages.data.phantom.film import render
 from vdm_pipeline.stages.evaluation.metrics.labels import true_labels_for
-from vdm_pipeline_tests.conftest import shrink
 from vdm_pipeline_tests.defs.assets.graph import error_message, materialize
+from vdm_pipeline_tests.profiles import shrink
 
 TO_THE_SUBSET = [
     "raw_npz",

@@ -1,7 +1,6 @@
 """Read archives: images, labels and status, and as torch datasets."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from vdm_pipeline.settings import Data
 from vdm_pipeline.stages.data.archive import obtain_archive, read_archive
 from vdm_pipeline.stages.data.medmnist_info import dataset_info
 from vdm_pipeline.stages.data.npz import write_npz
-from vdm_pipeline_tests.paths import ROOT
+from vdm_pipeline_tests.real_data import REAL_ARCHIVE, needs_real_archive
 from vdm_pipeline_tests.stages.data.archives import (
     BODY,
     COUNTS,
@@ -27,7 +26,6 @@ from vdm_pipeline_tests.stages.data.archives import (
 )
 
 pytestmark = pytest.mark.usefixtures("tinymnist")
-REAL = Path(os.environ.get("VDM_REAL_DATA") or ROOT / "../shared/data/pneumoniamnist.npz")
 
 
 def test_official_archive(tmp_path):
@@ -138,12 +136,9 @@ def test_own_archive_is_identified_by_its_sha256(tmp_path):
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif(
-    not REAL.is_file(),
-    reason=f"no real archive at {REAL}; set VDM_REAL_DATA to a pneumoniamnist.npz of 28 pixels",
-)
+@needs_real_archive
 def test_real_archive():
-    archive = read_archive(REAL, Data(dataset="pneumoniamnist", size=28, source="file"), NAMES)
+    archive = read_archive(REAL_ARCHIVE, Data(dataset="pneumoniamnist", size=28, source="file"), NAMES)
     assert archive.n == 5856
     assert archive.status in ("official", "unverified")
     assert archive.class_counts(2) == {"train": [1214, 3494], "val": [135, 389], "test": [234, 390]}

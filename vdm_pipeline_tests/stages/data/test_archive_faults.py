@@ -14,13 +14,13 @@ from vdm_pipeline.io import download
 from vdm_pipeline.io.hashing import digest
 from vdm_pipeline.settings import Data, Profile
 from vdm_pipeline.stages.data.archive import obtain_archive, read_archive
-from vdm_pipeline_tests.conftest import shrink
 from vdm_pipeline_tests.defs.assets.graph import computed, error_message, materialize
 from vdm_pipeline_tests.hub import Fault, serving
+from vdm_pipeline_tests.profiles import shrink
+from vdm_pipeline_tests.real_data import REAL_ARCHIVE, needs_real_archive
 from vdm_pipeline_tests.stages.data.archives import DOWNLOAD, NAMES, ignore_log
 from vdm_pipeline_tests.stages.fault_tables import documented_rows, matches
 
-REAL = Path(os.environ.get("VDM_REAL_DATA", ""))
 UNREACHABLE = "http://127.0.0.1:9"
 RESUME = ("run again to resume it", "execution.archive_mirror")
 
@@ -162,12 +162,12 @@ def test_another_mirror_does_not_make_the_archive_stale(tiny: Profile, project, 
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif(not REAL.is_file(), reason="set VDM_REAL_DATA to a pneumoniamnist.npz of 28 pixels")
+@needs_real_archive
 def test_the_real_archive_is_accepted_only_with_the_official_md5(tmp_path):
     data = Data(dataset="pneumoniamnist", size=28, source="download")
-    official, actual = medmnist.INFO["pneumoniamnist"]["MD5"], digest(REAL, "md5")
+    official, actual = medmnist.INFO["pneumoniamnist"]["MD5"], digest(REAL_ARCHIVE, "md5")
     (tmp_path / "served").mkdir()
-    (tmp_path / "served" / data.file_name).symlink_to(REAL.resolve())
+    (tmp_path / "served" / data.file_name).symlink_to(REAL_ARCHIVE.resolve())
     with serving({}, tmp_path / "served") as server:
         line = try_to_obtain(tmp_path / "data", server.url, data)
     if actual == official:

@@ -1,6 +1,5 @@
 """Faults planted in an archive are found, and no others."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +20,8 @@ from vdm_pipeline.stages.data.quality import (
 from vdm_pipeline.stages.labelling.zero_shot import ZeroShot
 from vdm_pipeline.stages.models.pins import EMBEDDED
 from vdm_pipeline_tests.planted import add_noise
+from vdm_pipeline_tests.real_data import REAL_ARCHIVE, needs_real_archive
 from vdm_pipeline_tests.stages.data.archives import NAMES
-
-REAL = Path(os.environ.get("VDM_REAL_DATA") or "none")
 
 
 def embedder(archive: Archive) -> EmbeddingReader:
@@ -120,11 +118,9 @@ def test_saturated_images_by_their_share_of_extreme_values():
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif(
-    not REAL.is_file(), reason="no real archive; set VDM_REAL_DATA to a pneumoniamnist.npz of 28 pixels"
-)
+@needs_real_archive
 def test_duplicates_of_the_real_archive():
-    archive = read_archive(REAL, Data(dataset="pneumoniamnist", size=28, source="file"), NAMES)
+    archive = read_archive(REAL_ARCHIVE, Data(dataset="pneumoniamnist", size=28, source="file"), NAMES)
     table = find_faults(archive, embedder(archive), Faults())
     assert count_faults(table, archive, NAMES)["faults"]["duplicate"] == {
         "train": 18,

@@ -5,7 +5,7 @@ import pytest
 from vdm_pipeline.settings import load_profile
 from vdm_pipeline.stages.data.archive import obtain_archive, read_archive
 from vdm_pipeline_tests.benchmarks.planted import faults_found, measure
-from vdm_pipeline_tests.conftest import shrink
+from vdm_pipeline_tests.profiles import shrink
 
 pytestmark = pytest.mark.slow
 

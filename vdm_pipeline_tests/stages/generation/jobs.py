@@ -24,7 +24,7 @@ def with_generation(profile: Profile, **changes) -> Profile:
 
 
 def arm_of(profile: Profile, *adapters: Adapter, **changes) -> Arm:
-    """The baseline's arm with these adapters; without any, with the LCM-LoRA alone."""
+    """The baseline's arm with these adapters; by default only the LCM-LoRA."""
     arm = main_arm(profile, BASE, LCM.path, None)
     return arm.model_copy(update={"adapters": adapters or (LCM,), **changes})
 

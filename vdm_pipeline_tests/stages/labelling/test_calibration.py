@@ -1,8 +1,5 @@
 """Calibration against scikit-learn's logistic regression, brute force, and real scores of BiomedCLIP."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,8 +11,9 @@ from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.settings import Labelling
 from vdm_pipeline.stages.evaluation.metrics.labels import calibration_error, score
 from vdm_pipeline.stages.labelling.calibration import calibrate, fit_platt, match_prior, softmax
+from vdm_pipeline_tests.real_data import REAL_ARCHIVE
 
-SCORES = Path(os.environ.get("VDM_REAL_DATA") or "none").parent / "biomedclip_test_scores.csv"
+SCORES = REAL_ARCHIVE.parent / "biomedclip_test_scores.csv"
 TWO = (("healthy",), ("ill",))
 
 

@@ -229,7 +229,7 @@ def https(repository, tmp_path) -> Iterator[tuple[HubClient, Path]]:
 def test_only_certificates_of_ssl_cert_file_are_trusted(https, repository, tmp_path, monkeypatch):
     client, certificate = https
     url = f"{client.hub.url}/weights/owner/name/{WEIGHTS}"
-    monkeypatch.setattr(download, "TRIES", 1)
+    monkeypatch.setattr(download, "ATTEMPTS", 1)
     with pytest.raises(NetworkError, match="CERTIFICATE_VERIFY_FAILED"):
         fetch(Remote(url, tmp_path / "weights", "sha256", client.sha256), print)
     assert not client.hub.requests

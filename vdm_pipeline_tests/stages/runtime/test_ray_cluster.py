@@ -1,4 +1,4 @@
-"""The connection to a Ray cluster: one of our own ends with the work, and errors name the setting."""
+"""The connection to a Ray cluster: a local one stops when the work ends, and errors name the setting."""
 
 import os
 import signal

@@ -114,7 +114,7 @@ def test_embeddings_equal_those_of_the_local_engine_though_a_worker_is_killed(
 
 
 def test_images_equal_those_of_the_local_engine_though_a_worker_is_killed(tiny, cluster, tmp_path):
-    """A missing image alone is generated again, and without missing images no cluster is needed."""
+    """Only a missing image is generated again, and without missing images no cluster is needed."""
     profile = with_generation(tiny, per_class=20)
     with one_thread():
         generate(make_job(profile, tmp_path / "local", batch=2), print, no_progress)

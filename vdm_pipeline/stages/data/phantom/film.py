@@ -77,8 +77,8 @@ def _expose(patient: Patient, attenuation: Array, rngs: list[np.random.Generator
     size = attenuation.shape[-1]
     primary = np.exp(-attenuation)
     scattered = patient.scatter * gaussian_filter(primary, (0, 0.09 * size, 0.09 * size), mode="nearest")
-    signal = primary + scattered
-    quanta = patient.exposure * signal
+    intensity = primary + scattered
+    quanta = patient.exposure * intensity
     noise = np.stack([rng.standard_normal((size, size), dtype=np.float32) for rng in rngs])
     detected = np.maximum(quanta + np.sqrt(quanta) * noise, 1) / patient.exposure  # Poisson at high counts
     detected = gaussian_filter(detected, (0, 0.45, 0.45), mode="nearest")

@@ -52,7 +52,7 @@ class Patient:
 def draw_patient(seed: int, index: int, pneumonia: bool) -> Patient:
     """Draw patient ``index`` of series ``seed``. The same arguments give the same patient on any machine.
 
-    A healthy and a sick film of the same (seed, index) differ only in the consolidations.
+    A healthy film and one with pneumonia of the same (seed, index) differ only in the consolidations.
     """
     rng = np.random.Generator(np.random.Philox(key=[seed, 2 * index]))
     uniform = rng.uniform
@@ -76,8 +76,8 @@ def draw_patient(seed: int, index: int, pneumonia: bool) -> Patient:
         rib_radius=uniform(0.42, 0.56),
         rib_density=uniform(0.55, 0.95),
         clavicle=uniform(-0.28, 0.02),
-        gas=uniform(0.4, 1.2) * (rng.random() < 0.6),
-        breast=uniform(0.6, 2.2) * (rng.random() < 0.4),
+        gas=_present(uniform(0.4, 1.2), rng, 0.6),
+        breast=_present(uniform(0.6, 2.2), rng, 0.4),
         lung_density=uniform(0.20, 0.32),
         exposure=10 ** uniform(4.3, 5.1),
         scatter=uniform(0.15, 0.45),
@@ -87,6 +87,11 @@ def draw_patient(seed: int, index: int, pneumonia: bool) -> Patient:
         blobs=_draw_consolidations(seed, index) if pneumonia else np.zeros((MAX_LESIONS * BLOBS, 6)),
         noise_seed=int(rng.integers(2**62)),
     )
+
+
+def _present(value: float, rng: np.random.Generator, probability: float) -> float:
+    """The value with this probability, else 0."""
+    return value if rng.random() < probability else 0.0
 
 
 def _draw_vessels(rng: np.random.Generator) -> NDArray[np.float64]:

@@ -33,7 +33,9 @@ def combined_outcome(outcomes: Iterable[Outcome]) -> Outcome:
         return "absent"
     if {"bad", "good"} <= measured or "mixed" in measured:
         return "mixed"
-    return "bad" if "bad" in measured else "unclear" if "unclear" in measured else "good"
+    if "bad" in measured:
+        return "bad"
+    return "unclear" if "unclear" in measured else "good"
 
 
 def combine(topic: str, section: str, statements: Iterable[Statement]) -> Verdict:
