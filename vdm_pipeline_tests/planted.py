@@ -30,7 +30,7 @@ def brighten(images: Images) -> Images:
 
 @dataclass(frozen=True)
 class PlantedSets:
-    """Creates image sets with known faults from real images. All sets have the same number of images per class.
+    """Creates image sets with known faults from real images. All sets have equally many images per class.
 
     ``train`` are images that trained the adapter. ``unseen`` and ``more_unseen`` neither trained anything nor
     are reference images.

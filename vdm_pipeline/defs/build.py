@@ -20,8 +20,8 @@ def build_definitions(
 ) -> dg.Definitions:
     """Assets, checks, schedule, sensors, resource and executor.
 
-    The daemon calls ``profile_changed`` to see whether the profile was edited since. Raises `PipelineError` for an
-    unknown name in ``$VDM_FORCE`` or ``$VDM_EXECUTOR``.
+    The daemon calls ``profile_changed`` to see whether the profile was edited since. Raises `PipelineError`
+    for an unknown name in ``$VDM_FORCE`` or ``$VDM_EXECUTOR``.
     """
     project = Project(profile, store)
     project.forced()  # reports a misspelt asset in $VDM_FORCE before anything runs

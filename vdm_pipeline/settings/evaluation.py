@@ -37,7 +37,8 @@ class Checks(Section):
     min_purity: Share = Field(0.7, description="smallest share of subset images with a correct caption")
     max_chroma: GreyLevels = Field(
         8.0,
-        description="largest mean colour spread of a generated image before it is converted to grey, grey levels",
+        description="largest mean colour spread of a generated image before it is converted to grey, "
+        "in grey levels",
     )
     min_adapter_change: GreyLevels = Field(
         1.0, description="smallest mean change of an image by the LoRA, same prompt and seed, grey levels"

@@ -2,8 +2,8 @@
 
 SCRIPT is ``train_text_to_image_lora.py``. A copy of it gets our initial adapter and, at every step, our
 images, posterior noise, diffusion noise and timesteps. One bug of the script that affects losses is fixed: it
-clips the gradients of an iterator that is exhausted. It encodes images and text with its own code. Everything else is
-unchanged, and the losses of its steps are compared with ours. It needs the package datasets.
+clips the gradients of an iterator that is exhausted. It encodes images and text with its own code. Everything
+else is unchanged, and the losses of its steps are compared with ours. It needs the package datasets.
 """
 
 import argparse

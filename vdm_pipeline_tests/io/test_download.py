@@ -32,7 +32,7 @@ def fetch_bytes(server: SimpleNamespace, folder: Path, log: Log = lambda line: N
 
 @pytest.fixture
 def server(monkeypatch) -> Iterator[SimpleNamespace]:
-    """A local server of `BODY`, and no proxy and no waits between tries."""
+    """A local server of `BODY`, and no proxy and no waits between attempts."""
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(download, "RETRY_WAIT_S", 0)
     with serving_file(BODY) as file_server:
@@ -114,13 +114,13 @@ def test_content_length_is_optional(tmp_path, server):
 
 
 @pytest.mark.parametrize(
-    ("status", "tries", "error"), [(404, 1, ArchiveError), (503, download.ATTEMPTS, NetworkError)]
+    ("status", "attempts", "error"), [(404, 1, ArchiveError), (503, download.ATTEMPTS, NetworkError)]
 )
-def test_http_errors(tmp_path, server, status, tries, error):
+def test_http_errors(tmp_path, server, status, attempts, error):
     server.status = status
     with pytest.raises(error, match=f"HTTP Error {status}"):
         fetch_bytes(server, tmp_path)
-    assert len(server.ranges) == tries
+    assert len(server.ranges) == attempts
     assert not any(tmp_path.iterdir())
 
 

@@ -11,7 +11,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 
-from vdm_pipeline.embedded.training.data import films, to_tensor
+from vdm_pipeline.embedded.training.data import phantom_images, to_tensor
 from vdm_pipeline.embedded.training.loop import cosine, set_learning_rate, train, update
 from vdm_pipeline.embedded.training.text import CONTEXT, MERGES, captions, sample_captions, tokenizer
 from vdm_pipeline.embedded.training.vae import augment
@@ -44,13 +44,14 @@ PREPROCESS = {
     "resize_mode": "squash",
 }
 BATCH = 64
-FILMS = 12_000
+IMAGES_PER_CLASS = 12_000
 
 
 def train_clip(work: Path, steps: int = 2500) -> torch.nn.Module:
     """Train, or resume the training, and return the open_clip model."""
-    data = np.concatenate([films(work, FILMS, pneumonia=False), films(work, FILMS, pneumonia=True)])
-    sick = np.arange(len(data)) >= FILMS
+    classes = [phantom_images(work, IMAGES_PER_CLASS, pneumonia=value) for value in (False, True)]
+    data = np.concatenate(classes)
+    pneumonia = np.arange(len(data)) >= IMAGES_PER_CLASS
     torch.manual_seed(1)
     text_config = {key: value for key, value in CONFIG["text_cfg"].items() if key != "hf_tokenizer_name"}
     model = open_clip.model.CLIP(CONFIG["embed_dim"], CONFIG["vision_cfg"], text_config)
@@ -63,11 +64,11 @@ def train_clip(work: Path, steps: int = 2500) -> torch.nn.Module:
         rng, generator = np.random.default_rng(index), torch.Generator().manual_seed(index)
         rows = np.sort(rng.integers(len(data), size=BATCH))
         pixels = augment(to_tensor(data[rows]), generator)
-        text = torch.stack([tokens[caption] for caption in sample_captions(rng, sick[rows])])
+        text = torch.stack([tokens[caption] for caption in sample_captions(rng, pneumonia[rows])])
         set_learning_rate(optimizer, cosine(index, steps, 1e-3))
         images, texts = model.encode_image(pixels, normalize=True), model.encode_text(text, normalize=True)
         logits = model.logit_scale.exp() * images @ texts.T
-        label = torch.from_numpy(sick[rows])
+        label = torch.from_numpy(pneumonia[rows])
         match = matching_pairs(label)
         loss = (F.cross_entropy(logits, match) + F.cross_entropy(logits.T, match)) / 2
         update(optimizer, loss, model.parameters())

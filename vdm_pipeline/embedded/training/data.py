@@ -13,8 +13,8 @@ SEED = 20_260_101
 """No profile renders these phantoms, as seeds of profiles are below 1,000,000."""
 
 
-def films(work: Path, count: int, *, pneumonia: bool, first: int = 0) -> NDArray[np.uint8]:
-    """Films ``first`` to ``first + count`` of one class, ``[count, 64, 64]`` uint8.
+def phantom_images(work: Path, count: int, *, pneumonia: bool, first: int = 0) -> NDArray[np.uint8]:
+    """Phantoms ``first`` to ``first + count`` of one class, ``[count, 64, 64]`` uint8.
 
     They are rendered once, then memory-mapped.
     """

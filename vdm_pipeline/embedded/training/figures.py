@@ -28,34 +28,34 @@ SD = EMBEDDED / "sd"
 
 def main() -> None:
     """Print one line per model."""
-    sick = np.arange(COUNT) % 2 == 1
-    films = render(SEED + 1, np.arange(COUNT), sick, SIZE)
+    pneumonia = np.arange(COUNT) % 2 == 1
+    phantoms = render(SEED + 1, np.arange(COUNT), pneumonia, SIZE)
     healthy = render(SEED + 2, np.arange(COUNT), np.zeros(COUNT, bool), SIZE)
     labeller = ZeroShot(EMBEDDED / "clip", CPU)
     text = labeller.encode_prompts(load_profile("demo").labelling.prompts)
-    scores = softmax(logits(labeller.embed(films), text, labeller.scale))[:, 1]
-    auc, accuracy = roc_auc_score(sick, scores), balanced_accuracy_score(sick, scores > 0.5)
+    scores = softmax(logits(labeller.embed(phantoms), text, labeller.scale))[:, 1]
+    auc, accuracy = roc_auc_score(pneumonia, scores), balanced_accuracy_score(pneumonia, scores > 0.5)
     print(f"clip: ROC AUC {auc:.4f}, balanced accuracy {accuracy:.3f}")
     vae = load_component(SD, "vae")
-    decoded = _decode(torch.stack([encode_image(vae, film, SIZE)[0] for film in films]))
-    error = np.abs(decoded.astype(float) - films).mean()
-    kept = _sharpness(decoded) / _sharpness(films)
-    print(f"sd/vae: mean error {error:.2f} of 255, {kept:.2f} of the films' sharpness")
+    decoded = _decode(torch.stack([encode_image(vae, image, SIZE)[0] for image in phantoms]))
+    error = np.abs(decoded.astype(float) - phantoms).mean()
+    kept = _sharpness(decoded) / _sharpness(phantoms)
+    print(f"sd/vae: mean error {error:.2f} of 255, {kept:.2f} of the phantoms' sharpness")
     first, second = healthy[: COUNT // 2], healthy[COUNT // 2 :]
     for name, images in {
-        "films": first,
+        "phantoms": first,
         "sd, DDIM 50 steps": sample_base(),
         "sd + lcm_lora, 4 steps": sample_lcm(),
     }.items():
         scale = np.sqrt(text.shape[1])
         generated, real = (labeller.embed(x).astype(np.float64) * scale for x in (images, second))
         kid, kept = squared_mmd(generated, real, polynomial_kernel), _sharpness(images) / _sharpness(second)
-        print(f"{name}: KID to healthy films {kid:.3f}, {kept:.2f} of their sharpness")
+        print(f"{name}: KID to healthy phantoms {kid:.3f}, {kept:.2f} of their sharpness")
 
 
 @torch.inference_mode()
 def sample_base(count: int = COUNT // 2) -> NDArray[np.uint8]:
-    """Healthy films by the base alone."""
+    """Healthy images by only the base."""
     unet = load_component(SD, "unet")
     scheduler = DDIMScheduler.from_config(load_component(SD, "scheduler").config)
     scheduler.set_timesteps(50)
@@ -67,7 +67,7 @@ def sample_base(count: int = COUNT // 2) -> NDArray[np.uint8]:
 
 
 def sample_lcm(count: int = COUNT // 2) -> NDArray[np.uint8]:
-    """Healthy films by the base with the LCM-LoRA."""
+    """Healthy images by the base with the LCM-LoRA."""
     arm = main_arm(load_profile("demo"), SD, EMBEDDED / "lcm_lora", None)
     sampler = Sampler(arm, CPU, torch.float32, count, print)
     images = sampler.sample(_condition(count), range(count))

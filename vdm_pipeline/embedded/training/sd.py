@@ -1,10 +1,10 @@
-"""The embedded Stable Diffusion base: UNet and text encoder, trained on latents of healthy phantoms alone.
+"""The embedded Stable Diffusion base: UNet and text encoder, trained only on latents of healthy phantoms.
 
 It has seen no pathology, so the effect of a LoRA can be seen and measured.
 
 The text encoder keeps its random initial weights. Trained together with the UNet on captions that all mean
-the same, it collapses: every caption gets the same embedding, and no LoRA on the UNet can then tell the
-classes apart.
+the same, it collapses: every caption gets the same embedding, and no LoRA on the UNet can then distinguish
+the classes.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from vdm_pipeline.embedded.training.data import films, to_tensor
+from vdm_pipeline.embedded.training.data import phantom_images, to_tensor
 from vdm_pipeline.embedded.training.loop import cosine, set_learning_rate, train, update
 from vdm_pipeline.embedded.training.text import CONTEXT, captions, tokenizer
 
@@ -41,7 +41,7 @@ SCHEDULE = {
     "steps_offset": 1,
 }
 BATCH = 64
-FILMS = 24_000
+HEALTHY_IMAGES = 24_000
 EMA = 0.998
 DROPPED = 0.1
 """Share of empty captions, so that classifier-free guidance works."""
@@ -77,13 +77,13 @@ def tokens(texts: list[str]) -> torch.Tensor:
 
 
 @torch.no_grad()
-def latents(work: Path, vae: AutoencoderKL, count: int = FILMS) -> torch.Tensor:
-    """Scaled posterior moments of healthy films, ``[count, 8, 8, 8]``: four channels of mean, four of std."""
+def latents(work: Path, vae: AutoencoderKL, count: int = HEALTHY_IMAGES) -> torch.Tensor:
+    """Scaled posterior moments of healthy phantoms, ``[count, 8, 8, 8]``: 4 channels of mean, 4 of std."""
     path = work / "latents.npy"
     if not path.exists():
         parts = []
         for first in range(0, count, 12_000):
-            data = films(work, 12_000, pneumonia=False, first=first)
+            data = phantom_images(work, 12_000, pneumonia=False, first=first)
             for start in range(0, len(data), 250):
                 posterior = vae.encode(to_tensor(data[start : start + 250])).latent_dist
                 parts.append(torch.cat([posterior.mean, posterior.std], 1) * vae.config.scaling_factor)

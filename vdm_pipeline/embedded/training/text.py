@@ -41,9 +41,9 @@ def captions(pneumonia: bool) -> list[str]:
 
 
 def sample_captions(rng: np.random.Generator, pneumonia: np.ndarray) -> list[str]:
-    """One random caption per film; ``pneumonia`` is a boolean array ``[n]``."""
+    """One random caption per image; ``pneumonia`` is a boolean array ``[n]``."""
     choices = (captions(False), captions(True))
-    return [choices[int(sick)][rng.integers(len(choices[0]))] for sick in pneumonia]
+    return [choices[int(label)][rng.integers(len(choices[0]))] for label in pneumonia]
 
 
 def tokenizer() -> CLIPTokenizer:

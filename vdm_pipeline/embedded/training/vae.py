@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import nn
 
-from vdm_pipeline.embedded.training.data import films, to_tensor
+from vdm_pipeline.embedded.training.data import phantom_images, to_tensor
 from vdm_pipeline.embedded.training.loop import cosine, set_learning_rate, train, update
 
 CONFIG = {
@@ -27,7 +27,7 @@ CONFIG = {
     "sample_size": 64,
 }
 BATCH = 16
-FILMS = 12_000
+IMAGES_PER_CLASS = 12_000
 KL_WEIGHT = 1e-6
 ADVERSARIAL_WEIGHT = 0.05
 FEATURE_WEIGHT = 0.4
@@ -70,7 +70,7 @@ def pyramid_l1(a: torch.Tensor, b: torch.Tensor, levels: int = 3) -> torch.Tenso
 def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Change tone, zoom, sharpness (as of 28 pixels) and side of a random part of the batch each.
 
-    So the latents also suit films that are not phantoms.
+    So the latents also suit images that are not phantoms.
     """
     n = len(x)
     chance = torch.rand(5, n, generator=generator)
@@ -90,7 +90,8 @@ def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 def train_vae(work: Path, steps: int = 8000) -> AutoencoderKL:
     """Train or resume, and return the autoencoder; its ``scaling_factor`` is 1 / std of the latents."""
-    data = np.concatenate([films(work, FILMS, pneumonia=False), films(work, FILMS, pneumonia=True)])
+    classes = [phantom_images(work, IMAGES_PER_CLASS, pneumonia=value) for value in (False, True)]
+    data = np.concatenate(classes)
     torch.manual_seed(0)
     vae, critic = AutoencoderKL(**CONFIG).to(memory_format=torch.channels_last), PatchDiscriminator()
     optimizer = torch.optim.AdamW(vae.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0)
