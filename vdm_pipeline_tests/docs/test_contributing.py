@@ -13,7 +13,7 @@ import pytest
 from vdm_pipeline_tests.paths import ROOT
 
 EDIT = re.compile(
-    r"^`(?P<path>[^`\n]+)`, (?P<where>new file|at the end|after `(?P<anchor>[^`\n]+)`):\n\n"
+    r"^`(?P<path>[^`\n]+)`, (?P<where>new file|at the end|(?:after|instead of) `(?P<anchor>[^`\n]+)`):\n\n"
     r"```\w+\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
@@ -38,7 +38,8 @@ def apply(edit: re.Match[str], folder: Path) -> None:
         new = text.rstrip("\n") + "\n" + code
     else:
         assert text.count(edit["anchor"]) == 1, f"{edit['path']} has {edit['anchor']!r} once"
-        new = text.replace(edit["anchor"], f"{edit['anchor']}\n{code.rstrip()}", 1)
+        before = "" if edit["where"].startswith("instead of") else f"{edit['anchor']}\n"
+        new = text.replace(edit["anchor"], before + code.rstrip(), 1)
     path.write_text(new, encoding="utf-8")
 
 
@@ -92,4 +93,5 @@ def test_the_edited_package_keeps_the_import_rules(copy):
 
 
 def test_the_edited_package_passes_the_linter(copy):
-    run(copy, tool("ruff"), "check", "--no-cache", "--ignore", "I001", "vdm_pipeline")
+    run(copy, tool("ruff"), "check", "--no-cache", "vdm_pipeline")
+    run(copy, tool("ruff"), "format", "--check", "--no-cache", "vdm_pipeline")

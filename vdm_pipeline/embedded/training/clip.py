@@ -11,7 +11,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 
-from vdm_pipeline.embedded.training.data import phantom_images, to_tensor
+from vdm_pipeline.embedded.training.data import both_classes, to_tensor
 from vdm_pipeline.embedded.training.loop import cosine, set_learning_rate, train, update
 from vdm_pipeline.embedded.training.text import CONTEXT, MERGES, captions, sample_captions, tokenizer
 from vdm_pipeline.embedded.training.vae import augment
@@ -49,8 +49,7 @@ IMAGES_PER_CLASS = 12_000
 
 def train_clip(work: Path, steps: int = 2500) -> torch.nn.Module:
     """Train, or resume the training, and return the open_clip model."""
-    classes = [phantom_images(work, IMAGES_PER_CLASS, pneumonia=value) for value in (False, True)]
-    data = np.concatenate(classes)
+    data = both_classes(work, IMAGES_PER_CLASS)
     pneumonia = np.arange(len(data)) >= IMAGES_PER_CLASS
     torch.manual_seed(1)
     text_config = {key: value for key, value in CONFIG["text_cfg"].items() if key != "hf_tokenizer_name"}

@@ -28,6 +28,11 @@ def phantom_images(work: Path, count: int, *, pneumonia: bool, first: int = 0) -
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
+def both_classes(work: Path, per_class: int) -> NDArray[np.uint8]:
+    """``per_class`` healthy phantoms, then as many with pneumonia."""
+    return np.concatenate([phantom_images(work, per_class, pneumonia=value) for value in (False, True)])
+
+
 def to_tensor(images: NDArray[np.uint8]) -> torch.Tensor:
     """Grey uint8 ``[n, h, w]`` to float32 RGB ``[n, 3, h, w]`` in [-1, 1]."""
     grey = torch.from_numpy(np.array(images)).float().div(127.5).sub(1)

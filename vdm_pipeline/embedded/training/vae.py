@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import nn
 
-from vdm_pipeline.embedded.training.data import phantom_images, to_tensor
+from vdm_pipeline.embedded.training.data import both_classes, to_tensor
 from vdm_pipeline.embedded.training.loop import cosine, set_learning_rate, train, update
 
 CONFIG = {
@@ -90,8 +90,7 @@ def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 def train_vae(work: Path, steps: int = 8000) -> AutoencoderKL:
     """Train or resume, and return the autoencoder; its ``scaling_factor`` is 1 / std of the latents."""
-    classes = [phantom_images(work, IMAGES_PER_CLASS, pneumonia=value) for value in (False, True)]
-    data = np.concatenate(classes)
+    data = both_classes(work, IMAGES_PER_CLASS)
     torch.manual_seed(0)
     vae, critic = AutoencoderKL(**CONFIG).to(memory_format=torch.channels_last), PatchDiscriminator()
     optimizer = torch.optim.AdamW(vae.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0)
