@@ -27,6 +27,7 @@ REPLACEMENTS = (
     (re.compile(r"\(([A-Z]\w*(?:Error|Exception))(?::.*)?\)(?=[;.])"), r"(\1: …)"),
     (re.compile(r"(JSON) \(.*\)(?=;)"), r"\1 (…)"),
     (re.compile(r"at line \d+, column \d+"), "at line …, column …"),
+    (re.compile(r"byte \d+ is not UTF-8"), "byte … is not UTF-8"),
     (re.compile(r"\w+_(?:train|val|test)_\d{6}|\bgen_\d{3}\b"), "<image>"),
     (re.compile(r"x{20,}…?"), "xxx…"),
 )
