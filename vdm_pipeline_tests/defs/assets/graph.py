@@ -10,6 +10,16 @@ from vdm_pipeline.incremental.store import Store
 from vdm_pipeline.settings import Profile
 from vdm_pipeline_tests.dagster_internals import stale_in_dagster
 
+TO_THE_SUBSET = [
+    "raw_npz",
+    "image_embeddings",
+    "labeled_dataset",
+    "label_metrics",
+    "data_faults",
+    "label_noise",
+    "lora_subset",
+]
+
 
 def persistent_instance(home: Path) -> dg.DagsterInstance:
     """A Dagster instance that keeps its events in a folder."""

@@ -10,21 +10,10 @@ from vdm_pipeline.stages.data.near_duplicates import Whitening
 from vdm_pipeline.stages.labelling import label_noise, labels
 from vdm_pipeline.stages.labelling.embeddings import read_embeddings
 from vdm_pipeline.stages.subset import select as subset
-from vdm_pipeline_tests.defs.assets.graph import error_message, materialize
+from vdm_pipeline_tests.defs.assets.graph import TO_THE_SUBSET, error_message, materialize
 from vdm_pipeline_tests.profiles import shrink
 
-UP_TO_TRAINING = [
-    *(
-        "raw_npz",
-        "image_embeddings",
-        "labeled_dataset",
-        "label_metrics",
-        "data_faults",
-        "label_noise",
-        "lora_subset",
-        "lora_weights",
-    )
-]
+UP_TO_TRAINING = [*TO_THE_SUBSET, "lora_weights"]
 
 
 def change_table(monkeypatch, change):

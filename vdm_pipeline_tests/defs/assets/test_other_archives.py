@@ -12,17 +12,8 @@ from PIL import Image
 from vdm_pipeline.settings import Profile, load_profile
 from vdm_pipeline.stages.data.npz import write_npz
 from vdm_pipeline.stages.data.phantom.film import render
-from vdm_pipeline_tests.defs.assets.graph import error_message, materialize
+from vdm_pipeline_tests.defs.assets.graph import TO_THE_SUBSET, error_message, materialize
 
-TO_THE_SUBSET = [
-    "raw_npz",
-    "image_embeddings",
-    "labeled_dataset",
-    "label_metrics",
-    "data_faults",
-    "label_noise",
-    "lora_subset",
-]
 COUNTS = {"train": 140, "val": 70, "test": 70}
 BREAST = ("malignant", "benign")
 DERMA = ("keratosis", "basal_cell", "benign_keratosis", "dermatofibroma", "melanoma", "nevus", "vascular")
