@@ -13,6 +13,7 @@ from vdm_pipeline.defs.run_monitoring import orphaned_runs_sensor
 from vdm_pipeline.incremental.project import Project
 from vdm_pipeline.incremental.store import Store
 from vdm_pipeline.settings import Profile
+from vdm_pipeline.stages.runtime.environment import check_docstrings_exist
 
 
 def build_definitions(
@@ -21,8 +22,9 @@ def build_definitions(
     """Assets, checks, schedule, sensors, resource and executor.
 
     The daemon calls ``profile_changed`` to see whether the profile was edited since. Raises `PipelineError`
-    for an unknown name in ``$VDM_FORCE`` or ``$VDM_EXECUTOR``.
+    for an unknown name in ``$VDM_FORCE`` or ``$VDM_EXECUTOR``, and if Python runs without docstrings.
     """
+    check_docstrings_exist()
     project = Project(profile, store)
     project.forced()  # reports a misspelt asset in $VDM_FORCE before anything runs
     condition = on_change(project, profile_changed)

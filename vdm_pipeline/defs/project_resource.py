@@ -7,6 +7,7 @@ import dagster as dg
 
 from vdm_pipeline.defs.run_monitoring import fail_orphaned_runs, report_worker_host
 from vdm_pipeline.incremental.project import Project
+from vdm_pipeline.stages.runtime.environment import launchers_hidden
 
 
 def project_resource(project: Project) -> dg.ResourceDefinition:
@@ -21,7 +22,8 @@ def project_resource(project: Project) -> dg.ResourceDefinition:
             fail_orphaned_runs(context.instance, project.store)
         if context.instance and context.run:
             report_worker_host(context.instance, context.run)
-        with project.store.lock(context.run.run_id if context.run else "outside Dagster", log):
+        run_id = context.run.run_id if context.run else "outside Dagster"
+        with launchers_hidden(), project.store.lock(run_id, log):
             yield project
             if project.skipped:  # one line: each line is a write to Dagster's database
                 log(f"Skipped (up to date): {', '.join(project.skipped)}")

@@ -50,6 +50,11 @@ CASES = [
         lambda root: Command([*MATERIALIZE, "raw_npz"], {"VDM_EXECUTOR": "celery"}, "Error: "),
     ),
     Case(
+        "`PYTHONOPTIMIZE=2`",
+        "PYTHONOPTIMIZE",
+        lambda root: Command([*MATERIALIZE, "raw_npz"], {"PYTHONOPTIMIZE": "2"}, "Error: "),
+    ),
+    Case(
         "`python -m vdm_pipeline.stages.models` with a folder that does not exist",
         "'/no/where'",
         lambda root: digest("/no/where"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.progress import Log
+from vdm_pipeline.stages.runtime.environment import launchers_hidden
 
 ERROR_PREFIX = "fault: "
 """Marks the line with which a worker reports its error."""
@@ -23,9 +24,10 @@ def launch_workers(module: str, job: Path, num_processes: int, log: Log) -> None
     The module must call `run_worker`. Raises `PipelineError` with a worker's error, or with the last lines of
     a worker that died.
     """
-    process = subprocess.Popen(
-        _command(module, job, num_processes), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    with launchers_hidden():
+        process = subprocess.Popen(
+            _command(module, job, num_processes), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
     last_lines: list[str] = []
     errors: list[str] = []
     try:

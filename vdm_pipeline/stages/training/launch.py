@@ -2,6 +2,7 @@
 
 from vdm_pipeline.io.atomic import write_text
 from vdm_pipeline.io.progress import Log
+from vdm_pipeline.stages.runtime.environment import launchers_hidden
 from vdm_pipeline.stages.runtime.launcher import launch_workers
 from vdm_pipeline.stages.training.job import Job
 
@@ -14,7 +15,8 @@ def run_training(job: Job, log: Log) -> None:
     if job.execution.num_processes == 1:
         from vdm_pipeline.stages.training.loop import train
 
-        train(job, log)
+        with launchers_hidden():
+            train(job, log)
         return
     path = job.state / "job.json"
     write_text(path, job.model_dump_json(indent=1))
