@@ -119,7 +119,7 @@ def _obstacles_of(project: Project, asset: str) -> list[str]:
     if up_to_date_manifest(project, asset):
         failures = project.blocking_failures(asset)
         failed = [failure for failure in failures if failure.reason is BlockReason.FAILED]
-        sentences = [f"Check {failure.check} of {asset} failed: {failure.sentence}." for failure in failed]
+        sentences = [failure.message(asset) for failure in failed]
         return sentences + ([f"The checks of {asset} {RETRY}"] if len(failed) < len(failures) else [])
     if asset == "raw_npz" and (obstacle := archive_obstacle(project)):
         return [obstacle]
