@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vdm_pipeline.defs.asset_factory import pipeline_asset
+from vdm_pipeline.defs.previews import inline_plots
 from vdm_pipeline.graph import STAGES, code_version
 from vdm_pipeline.incremental.project import AssetHandle, Project, Upstream
 
@@ -37,8 +38,9 @@ def lora_weights(
         shutil.rmtree(state)
     run_training(_job(context, project, upstream["lora_subset"], state, folder), context.log.info)
     _remove_other_trainings(state)
-    save_figure(loss_figure(folder / "training_log.csv"), folder / "loss.png")
-    return _metadata(folder)
+    loss = loss_figure(folder / "training_log.csv")
+    save_figure(loss, folder / "loss.png")
+    return _metadata(folder) | {"inline": inline_plots({"loss": loss})}
 
 
 def _state_folder(project: Project, subset: AssetHandle) -> Path:
