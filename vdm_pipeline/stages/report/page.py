@@ -22,6 +22,7 @@ from vdm_pipeline.stages.report.image_tables import copies_table, metrics_table,
 from vdm_pipeline.stages.report.label_tables import fault_table, is_calibrated, label_table
 from vdm_pipeline.stages.report.lineage import cost_table, lineage_table
 from vdm_pipeline.stages.report.titles import OVERALL, SPACE_TITLES, group_title
+from vdm_pipeline.stages.report.verdicts.colours import explain_colours
 from vdm_pipeline.stages.report.verdicts.glance import all_verdicts
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -101,12 +102,14 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
     profile, names = inputs.profile, inputs.profile.classes.names
     labels, images = read_json(inputs.label_metrics), read_json(inputs.image_metrics)
     faults = read_json(inputs.faults)
+    verdicts = all_verdicts(labels, images, names, profile.checks.max_copied)
     return {
         "profile": profile,
         "data_title": data_title(profile.data),
         "phantom": profile.data.source == "phantom",
         "summary": read_json(inputs.summary),
-        "verdicts": all_verdicts(labels, images, names, profile.checks.max_copied),
+        "verdicts": verdicts,
+        "colours": explain_colours(verdicts, profile),
         "marks": MARKS,
         "tags": TAGS,
         "gallery": gallery(names, inputs.real_images, inputs.baseline, inputs.generated, inputs.extra),
