@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from vdm_pipeline.errors import SettingsError
+from vdm_pipeline.errors import ModelError, SettingsError
 from vdm_pipeline.graph import STAGES
 from vdm_pipeline.incremental.project import Project
 from vdm_pipeline.incremental.staleness import obstacles, stale_assets, up_to_date_manifest
 from vdm_pipeline.io.manifest import Manifest
 from vdm_pipeline.settings import Profile, fingerprint
+from vdm_pipeline.stages.models.pins import resolve_model
 
 RELABELLED = ("raw_npz", "image_embeddings", "labeled_dataset", "label_metrics")
 STATUS = dg.DagsterRunStatus
@@ -68,11 +69,24 @@ def _request(project: Project, instance: dg.DagsterInstance) -> dg.RunRequest | 
     stale, (unreported, report) = stale_assets(project), _unreported(project, instance)
     if stale:
         project.store.assert_writable()
+        if obstacle := _model_obstacle(project.profile):
+            return dg.SkipReason(obstacle)
     requested = sorted(stale | unreported)
     if requested:
         tags = {REPORT_TAG: report} if unreported else {}
         return dg.RunRequest(asset_selection=[dg.AssetKey(name) for name in requested], tags=tags)
     return dg.SkipReason(" ".join(obstacles(project)) or "Everything is up to date.")
+
+
+def _model_obstacle(profile: Profile) -> str | None:
+    """Why a model folder of the profile cannot be used now. It may still be being copied."""
+    for pin in profile.models().values():
+        try:
+            if pin.source == "folder":
+                resolve_model(pin)
+        except ModelError as error:
+            return str(error)
+    return None
 
 
 def _unreported(project: Project, instance: dg.DagsterInstance) -> tuple[set[str], str]:

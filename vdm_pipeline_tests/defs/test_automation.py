@@ -134,6 +134,20 @@ def test_an_archive_that_is_still_being_copied_is_not_read_however_long_the_copy
     assert {"raw_npz", "report"} <= daemon.requested()
 
 
+def test_a_model_folder_that_is_still_being_copied_is_waited_for(daemon):
+    project = daemon.project
+    pin = project.pin("clip")
+    weights = Path(pin["id"]) / "open_clip_model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    project.change(labelling={"model": pin})
+    tick = daemon.tick()
+    assert not tick.run_requests
+    assert tick.skip_message.startswith(f"Model folder {pin['id']} has sha256 ")
+    weights.write_bytes(whole)
+    assert "image_embeddings" in daemon.requested()
+
+
 def test_a_truncated_archive_is_waited_for_and_another_file_is_attempted_once(daemon):
     project, good = daemon.project, daemon.project.archive.read_bytes()
     project.archive.write_bytes(good[:1000])

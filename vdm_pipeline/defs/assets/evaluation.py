@@ -47,7 +47,7 @@ def image_metrics(
     write_json(staging / "metrics/image_metrics.json", {"profile": profile.name, **report})
     figures = image_figures(report, profile.classes.names)
     plots = _save_plots(figures, staging / "metrics/image_plots")
-    return _metadata(metrics, plots) | {"inline": inline_plots(figures)}
+    return _metadata(metrics, plots) | _main_figures(report) | {"inline": inline_plots(figures)}
 
 
 def _evaluation_inputs(profile: Profile, upstream: Upstream) -> "EvaluationInputs":
@@ -150,6 +150,19 @@ def _metadata(metrics: "ImageMetrics", plots: Sequence[Path]) -> dict[str, Any]:
         "judge_accuracy": metrics.judge.accuracy,
         "preview": "\n\n".join([table_preview(table, index=True), *pictures]),
     }
+
+
+def _main_figures(report: dict[str, Any]) -> dict[str, float]:
+    """Means of each arm, and the gain of a classifier; the UI plots them over the materializations."""
+    from vdm_pipeline.stages.report.metric_values import lookup
+
+    figures = {
+        f"{metric}_{arm}": lookup(report, arm, "overall", metric, "value")
+        for metric in ("label_agreement", "sharpness")
+        for arm in (REAL, BASELINE, LORA)
+    }
+    figures["utility_gain"] = lookup(report, "utility", "gains", "real_twice", "value")
+    return {name: round(value, 4) for name, value in figures.items() if value is not None}
 
 
 def _labeller_kid(arms: "dict[str, ArmMetrics]") -> dict[str, float]:
