@@ -8,6 +8,7 @@ preview at full size.
 import html
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,9 +34,23 @@ RESOLUTIONS, COLOURS = (72, 56, 48, 40), (4, 3)
 
 def image_preview(images: "Sequence[Image]", title: str) -> str:
     """Markdown with grey or RGB images of one size in rows of eight, embedded in the text."""
-    from vdm_pipeline.io.images import data_uri, image_grid
+    from vdm_pipeline.io.images import image_grid, webp_uri
 
-    return f"![{title}]({data_uri(image_grid(list(images), columns=COLUMNS))})"
+    return f"![{title}]({webp_uri(image_grid(list(images), columns=COLUMNS))})"
+
+
+def file_preview(path: Path, title: str = "") -> str:
+    """Markdown with a PNG file of this program, embedded in the text; ``title`` is the file's name by default.
+
+    Dagster stores the text twice per run, so the picture is stored as a smaller WebP.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from vdm_pipeline.io.images import webp_uri
+
+    with Image.open(path) as image:
+        return f"![{title or path.stem}]({webp_uri(np.asarray(image.convert('RGB')))})"
 
 
 def table_preview(frame: "pd.DataFrame", index: bool = False) -> str:

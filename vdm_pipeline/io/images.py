@@ -102,16 +102,19 @@ def image_grid(images: list[NDArray[np.uint8]], columns: int, gap: int = 2) -> N
 
 
 def data_uri(image: NDArray[np.uint8]) -> str:
-    """The image as a PNG in a ``data:`` URI, for HTML pages and Dagster's markdown."""
+    """The image as a PNG in a ``data:`` URI, for HTML pages."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", optimize=True)
     return _uri("png", buffer.getvalue())
 
 
 def webp_uri(image: NDArray[np.uint8], quality: int | None = None) -> str:
-    """The image as a WebP in a ``data:`` URI, smaller than as a PNG; without loss if no quality is given."""
+    """The image as a WebP in a ``data:`` URI, for Dagster's markdown; without loss if no quality is given.
+
+    A plot takes a third of its PNG. More effort than this makes it 5% smaller and takes 50 times as long.
+    """
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "WEBP", lossless=quality is None, quality=quality or 100, method=6)
+    Image.fromarray(image).save(buffer, "WEBP", lossless=quality is None, quality=quality or 50, method=4)
     return _uri("webp", buffer.getvalue())
 
 

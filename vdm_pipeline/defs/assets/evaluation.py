@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vdm_pipeline.defs.asset_factory import pipeline_asset
-from vdm_pipeline.defs.previews import inline_plots, table_preview
+from vdm_pipeline.defs.previews import file_preview, inline_plots, table_preview
 from vdm_pipeline.defs.progress import ProgressLogger
 from vdm_pipeline.incremental.project import Project, Upstream
 from vdm_pipeline.settings import Profile
@@ -140,11 +140,9 @@ def _metadata(metrics: "ImageMetrics", plots: Sequence[Path]) -> dict[str, Any]:
     """KID of the arms, the judge's accuracy, and a preview with a table and the plots."""
     import pandas as pd
 
-    from vdm_pipeline.io.images import file_uri
-
     arms = {REAL: metrics.real, BASELINE: metrics.arms[BASELINE], LORA: metrics.arms[LORA]}
     table = pd.DataFrame({name: _overall_values(arm) for name, arm in arms.items()})
-    pictures = [f"![{path.stem}]({file_uri(path)})" for path in plots]
+    pictures = map(file_preview, plots)
     return {
         **_labeller_kid(arms),
         "judge_accuracy": metrics.judge.accuracy,

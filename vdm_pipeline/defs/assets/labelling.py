@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vdm_pipeline.defs.asset_factory import pipeline_asset, ray_device_metadata
-from vdm_pipeline.defs.previews import inline_plots, table_preview
+from vdm_pipeline.defs.previews import file_preview, inline_plots, table_preview
 from vdm_pipeline.defs.progress import ProgressLogger
 from vdm_pipeline.incremental.project import Project, Upstream
 from vdm_pipeline.io.hashing import file_sha256
@@ -200,9 +200,8 @@ def label_metrics(
 
 def _save_plots(figures: "Mapping[str, Figure]", folder: Path) -> str:
     """Write the plots as PNG; return them as Markdown."""
-    from vdm_pipeline.io.images import file_uri
     from vdm_pipeline.stages.report.plots.figure import save_figure
 
     for name, figure in figures.items():
         save_figure(figure, folder / f"{name}.png")
-    return " ".join(f"![{name}]({file_uri(folder / f'{name}.png')})" for name in figures)
+    return " ".join(file_preview(folder / f"{name}.png") for name in figures)

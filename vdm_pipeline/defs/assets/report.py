@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vdm_pipeline.defs.asset_factory import pipeline_asset
-from vdm_pipeline.defs.previews import table_preview
+from vdm_pipeline.defs.previews import file_preview, table_preview
 from vdm_pipeline.graph import REPORTED_ASSETS
 from vdm_pipeline.incremental.project import Project, Upstream
 
@@ -30,7 +30,6 @@ def report(
     """
     from pandas import DataFrame
 
-    from vdm_pipeline.io.images import file_uri
     from vdm_pipeline.stages.report.contact_sheet import contact_sheet
     from vdm_pipeline.stages.report.page import render_report
 
@@ -47,7 +46,7 @@ def report(
                 DataFrame({"topic": [v.topic for v in verdicts], "outcome": [v.outcome for v in verdicts]})
             )
         },
-        "preview": f"![real, baseline and LoRA]({file_uri(sheet)})",
+        "preview": file_preview(sheet, "real, baseline and LoRA"),
     }
 
 
