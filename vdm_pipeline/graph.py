@@ -273,4 +273,18 @@ def has_current_stage_version(asset: str, code_version: str) -> bool:
 
 def materialize_command(asset: str) -> str:
     """The command that materializes an asset and all its ancestors."""
-    return f"dagster asset materialize -m vdm_pipeline.definitions --select '*{asset}'"
+    return f"dg launch --assets '*{asset}'"
+
+
+def materialize_clicks(asset: str) -> tuple[str, ...]:
+    """What to click in Dagster's UI for the same, beginning with the asset itself."""
+    inputs = STAGES[asset].inputs
+    if not inputs:
+        return (asset, "Materialize")
+    every_depth = ("All",) if any(STAGES[name].inputs for name in inputs) else ()
+    return (asset, "Lineage", "Upstream", *every_depth, "Materialize all")
+
+
+def how_to_materialize(asset: str) -> str:
+    """The end of an error message: the command for a terminal, and the clicks in the UI."""
+    return f"run: {materialize_command(asset)} (in the UI: {' > '.join(materialize_clicks(asset))})"

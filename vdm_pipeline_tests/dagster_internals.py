@@ -7,6 +7,7 @@ import dagster as dg
 from dagster._config import process_config
 from dagster._config.field_utils import convert_potential_field
 from dagster._core.definitions.data_version import StaleStatus
+from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.events import EngineEventData
 from dagster._core.test_utils import create_run_for_test
@@ -15,6 +16,7 @@ from dagster._utils.test.data_versions import get_stale_status_resolver
 __all__ = [
     "DagsterExecutionInterruptedError",
     "EngineEventData",
+    "SensorExecutionData",
     "create_run_for_test",
     "resolve_config",
     "stale_in_dagster",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vdm_pipeline.graph import STAGES, code_version, materialize_command, outputs
+from vdm_pipeline.graph import STAGES, code_version, how_to_materialize, materialize_command, outputs
 from vdm_pipeline.settings import EMBEDDED, Profile, model_pin
 from vdm_pipeline_tests.profiles import shrink
 
@@ -152,4 +152,17 @@ def test_versioned_prefixes_lie_in_the_outputs(tiny):
 
 
 def test_the_command_selects_the_asset_and_its_ancestors():
-    assert materialize_command("report").endswith("--select '*report'")
+    assert materialize_command("report") == "dg launch --assets '*report'"
+
+
+@pytest.mark.parametrize(
+    ("asset", "clicks"),
+    [
+        ("raw_npz", "raw_npz > Materialize"),
+        ("image_embeddings", "image_embeddings > Lineage > Upstream > Materialize all"),
+        ("lora_subset", "lora_subset > Lineage > Upstream > All > Materialize all"),
+    ],
+)
+def test_the_hint_names_the_clicks_in_the_ui(asset, clicks):
+    """`test_ui.py` clicks them. 'All' is disabled where the direct inputs have no inputs."""
+    assert how_to_materialize(asset) == f"run: {materialize_command(asset)} (in the UI: {clicks})"

@@ -1,20 +1,27 @@
 """What Dagster's daemon starts: scheduled re-labelling, and stale assets. Enable each in the UI."""
 
-import warnings
 from collections.abc import Callable
-from datetime import datetime
 
 import dagster as dg
 
-from vdm_pipeline.errors import SettingsError
+from vdm_pipeline.errors import ModelError, SettingsError
 from vdm_pipeline.graph import STAGES
 from vdm_pipeline.incremental.project import Project
-from vdm_pipeline.incremental.staleness import stale_assets, up_to_date_manifest
+from vdm_pipeline.incremental.staleness import obstacles, stale_assets, up_to_date_manifest
 from vdm_pipeline.io.manifest import Manifest
-from vdm_pipeline.settings import Profile
+from vdm_pipeline.settings import Profile, fingerprint
+from vdm_pipeline.stages.models.pins import resolve_model
 
 RELABELLED = ("raw_npz", "image_embeddings", "labeled_dataset", "label_metrics")
 STATUS = dg.DagsterRunStatus
+INTERVAL_S = 15
+"""Seconds between two ticks of the sensor."""
+REPORT_TAG = "vdm/report"
+"""Tag of a run that reports up-to-date assets: a hash of what it reports."""
+PROFILE_EDITED = (
+    "The profile was edited: press 'Reload definitions' on the Lineage page, or restart make ui. "
+    "A run would load the edited profile and find other assets stale than this tick."
+)
 ACTIVE = [STATUS.QUEUED, STATUS.STARTING, STATUS.STARTED, STATUS.CANCELING]
 
 
@@ -34,46 +41,73 @@ def relabel_schedule(profile: Profile) -> dg.ScheduleDefinition:
         ) from None
 
 
-class StaleAssets(dg.AutomationCondition):
-    """True for `stale_assets`: the daemon and a run decide by the same manifests.
+def rematerialize_on_change(project: Project, profile_changed: Callable[[], bool]) -> dg.SensorDefinition:
+    """The sensor ``rematerialize_on_change``; ``profile_changed`` tells whether the profile was edited.
 
-    Requests nothing once the profile was edited: a run would load the edited one and find other assets stale.
-    The tick fails with a clear error while a manifest is damaged, or the disk is full or read-only.
+    It logs nothing: Dagster keeps the log of each tick for ever.
     """
 
-    def __init__(self, project: Project, profile_changed: Callable[[], bool]) -> None:
-        self.project, self.profile_changed = project, profile_changed
-        self.tick, self.assets = datetime.min, frozenset[str]()
+    @dg.sensor(
+        name="rematerialize_on_change", target=dg.AssetSelection.all(), minimum_interval_seconds=INTERVAL_S
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        """Recomputes all stale assets in one run. A skipped tick shows why it requests nothing."""
+        if profile_changed():
+            return dg.SkipReason(PROFILE_EDITED)
+        if project.store.is_locked() or _has_active_run(context.instance):
+            return dg.SkipReason("A run is active.")
+        return _request(project, context.instance)
 
-    def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
-        """The whole asset or nothing; one answer a tick for all assets, so that none lacks its inputs."""
-        if context.evaluation_time != self.tick:
-            self.tick, self.assets = context.evaluation_time, frozenset(self._stale_assets(context))
-        return _all_if(context.key.to_user_string() in self.assets, context)
-
-    def _stale_assets(self, context: dg.AutomationContext) -> set[str]:
-        if self.profile_changed():
-            context.log.warning("The profile was edited; press 'Reload definitions' to resume the sensor.")
-            return set()
-        assets = stale_assets(self.project)
-        if assets:
-            self.project.store.assert_writable()
-        return assets
+    return sensor
 
 
-class NoActiveRuns(dg.AutomationCondition):
-    """True while no run is active or queued: such a run may be about to compute the same assets."""
+def _request(project: Project, instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:
+    """A run of what `stale_assets` lists, so that the daemon and a run decide by the same manifests.
 
-    def __init__(self, project: Project) -> None:
-        self.project = project
-        self.tick, self.idle = datetime.min, False
+    Raises `PipelineError` while a manifest is damaged, or the disk is full or read-only.
+    """
+    stale, (unreported, report) = stale_assets(project), _unreported(project, instance)
+    if stale:
+        project.store.assert_writable()
+        if obstacle := _model_obstacle(project.profile):
+            return dg.SkipReason(obstacle)
+    requested = sorted(stale | unreported)
+    if requested:
+        tags = {REPORT_TAG: report} if unreported else {}
+        return dg.RunRequest(asset_selection=[dg.AssetKey(name) for name in requested], tags=tags)
+    return dg.SkipReason(" ".join(obstacles(project)) or "Everything is up to date.")
 
-    def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
-        """The whole asset or nothing; one answer a tick."""
-        if context.evaluation_time != self.tick:
-            active = self.project.store.is_locked() or _has_active_run(context.asset_graph_view.instance)
-            self.tick, self.idle = context.evaluation_time, not active
-        return _all_if(self.idle, context)
+
+def _model_obstacle(profile: Profile) -> str | None:
+    """Why a model folder of the profile cannot be used now. It may still be being copied."""
+    for pin in profile.models().values():
+        try:
+            if pin.source == "folder":
+                resolve_model(pin)
+        except ModelError as error:
+            return str(error)
+    return None
+
+
+def _unreported(project: Project, instance: dg.DagsterInstance) -> tuple[set[str], str]:
+    """Up-to-date assets that this Dagster instance does not know, and a hash of what it has to learn.
+
+    The instance is new, or a run was killed before it reported. Empty if a run that had to report the same
+    failed.
+    """
+    unreported = {}
+    for name in STAGES:
+        manifest = up_to_date_manifest(project, name)
+        event = instance.get_latest_materialization_event(dg.AssetKey(name))
+        materialization = event.asset_materialization if event else None
+        known = (materialization.tags if materialization else None) or {}
+        if manifest and not _version_tags(manifest).items() <= known.items():
+            unreported[name] = [_version_tags(manifest), dict(known)]
+    report = fingerprint(unreported)
+    failed = dg.RunsFilter(tags={REPORT_TAG: report}, statuses=[STATUS.FAILURE, STATUS.CANCELED])
+    if unreported and instance.get_runs(failed, limit=1):
+        return set(), report
+    return set(unreported), report
 
 
 def _has_active_run(instance: dg.DagsterInstance) -> bool:
@@ -81,24 +115,6 @@ def _has_active_run(instance: dg.DagsterInstance) -> bool:
     assets = {dg.AssetKey(name) for name in STAGES}
     runs = instance.get_runs(dg.RunsFilter(statuses=ACTIVE))
     return any(assets & (run.asset_selection or set()) for run in runs)
-
-
-class NotYetReported(dg.AutomationCondition):
-    """True for an up-to-date asset that this Dagster instance does not know.
-
-    The instance is new, or a run was killed before it reported.
-    """
-
-    def __init__(self, project: Project) -> None:
-        self.project = project
-
-    def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
-        """The whole asset or nothing."""
-        manifest = up_to_date_manifest(self.project, context.key.to_user_string())
-        event = context.asset_graph_view.instance.get_latest_materialization_event(context.key)
-        materialization = event.asset_materialization if event else None
-        tags = (materialization.tags if materialization else None) or {}
-        return _all_if(manifest is not None and not _version_tags(manifest).items() <= tags.items(), context)
 
 
 def _version_tags(manifest: Manifest) -> dict[str, str]:
@@ -109,27 +125,3 @@ def _version_tags(manifest: Manifest) -> dict[str, str]:
         "dagster/data_version": manifest.data_version,
         **inputs,
     }
-
-
-def _all_if(holds: bool, context: dg.AutomationContext) -> dg.AutomationResult:
-    return dg.AutomationResult(context, context.candidate_subset if holds else context.get_empty_subset())
-
-
-def on_change(project: Project, profile_changed: Callable[[], bool]) -> dg.AutomationCondition:
-    """Request stale assets, and up-to-date ones that Dagster does not know, while no run is active."""
-    unreported = NotYetReported(project) & ~dg.AutomationCondition.execution_failed()
-    condition = NoActiveRuns(project) & (StaleAssets(project, profile_changed) | unreported)
-    return condition.with_label("stale, and not failed in this state before")
-
-
-def rematerialize_on_change() -> dg.AutomationConditionSensorDefinition:
-    """The sensor ``rematerialize_on_change``: recomputes all stale assets in one run."""
-    # Conditions of our own run in the code server; Dagster calls that beta.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)
-        return dg.AutomationConditionSensorDefinition(
-            "rematerialize_on_change",
-            target=dg.AssetSelection.all(),
-            use_user_code_server=True,
-            minimum_interval_seconds=15,
-        )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import dagster as dg
 
 from vdm_pipeline.defs.assets import ASSETS
-from vdm_pipeline.defs.automation import on_change, relabel_schedule, rematerialize_on_change
+from vdm_pipeline.defs.automation import relabel_schedule, rematerialize_on_change
 from vdm_pipeline.defs.checks import ASSET_CHECKS
 from vdm_pipeline.defs.executors import executor_from_environment
 from vdm_pipeline.defs.project_resource import project_resource
@@ -21,22 +21,17 @@ def build_definitions(
 ) -> dg.Definitions:
     """Assets, checks, schedule, sensors, resource and executor.
 
-    The daemon calls ``profile_changed`` to see whether the profile was edited since. Raises `PipelineError`
+    The sensor calls ``profile_changed`` to see whether the profile was edited since. Raises `PipelineError`
     for an unknown name in ``$VDM_FORCE`` or ``$VDM_EXECUTOR``, and if Python runs without docstrings.
     """
     check_docstrings_exist()
     project = Project(profile, store)
     project.forced()  # reports a misspelt asset in $VDM_FORCE before anything runs
-    condition = on_change(project, profile_changed)
-
     return dg.Definitions(
-        assets=dg.map_asset_specs(
-            lambda spec: spec.replace_attributes(automation_condition=condition),
-            [asset(profile) for asset in ASSETS],
-        ),
+        assets=[asset(profile) for asset in ASSETS],
         asset_checks=ASSET_CHECKS,
         schedules=[relabel_schedule(profile)],
-        sensors=[orphaned_runs_sensor(store), rematerialize_on_change()],
+        sensors=[orphaned_runs_sensor(store), rematerialize_on_change(project, profile_changed)],
         resources={"project": project_resource(project)},
         executor=executor_from_environment(),
     )

@@ -20,7 +20,9 @@ from vdm_pipeline.io.memory import peak_resident_mb, reset_peak_memory
 
 
 class Work(Protocol):
-    """Writes a stage's outputs into a staging folder and returns metadata; ``preview`` is Markdown.
+    """Writes a stage's outputs into a staging folder and returns metadata.
+
+    ``preview`` is Markdown, and ``inline`` holds short Markdown by key, which the UI's overview shows.
 
     `raw_npz` is given the project folder instead: the archive may be the user's file, which must stay there.
     """
@@ -163,9 +165,11 @@ def _reason(project: Project, asset: str, forced: bool) -> str:
 
 def _result(project: Project, manifest: Manifest, *, skipped: bool) -> dg.MaterializeResult:
     """What Dagster shows of the asset: its paths, its metadata, and the cost of computing it."""
-    metadata: dict[str, Any] = {key: value for key, value in manifest.metadata.items() if key != "preview"}
-    if "preview" in manifest.metadata:
-        metadata["preview"] = dg.MetadataValue.md(manifest.metadata["preview"])
+    metadata = dict(manifest.metadata)
+    texts = dict(metadata.pop("inline", {}))
+    if "preview" in metadata:
+        texts["preview"] = metadata.pop("preview")
+    metadata = {key: dg.MetadataValue.md(text) for key, text in texts.items()} | metadata
     paths = project.paths(manifest.asset)
     metadata |= {role: dg.MetadataValue.path(path) for role, path in paths.items()}
     metadata |= {"seconds": manifest.seconds, "peak_memory_mb": manifest.peak_memory_mb}

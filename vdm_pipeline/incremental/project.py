@@ -19,8 +19,8 @@ from vdm_pipeline.graph import (
     CheckSpec,
     checks_of,
     code_version,
+    how_to_materialize,
     lineage,
-    materialize_command,
     outputs,
 )
 from vdm_pipeline.incremental.store import Store
@@ -61,6 +61,15 @@ class BlockingFailure:
     check: str
     reason: BlockReason
     sentence: str = ""
+
+    def message(self, asset: str) -> str:
+        """Why nothing reads the asset, and what to do."""
+        if self.reason is BlockReason.NOT_RUN:
+            return f"Check {self.check} has not run on the current {asset}; {how_to_materialize(asset)}"
+        return (
+            f"Check {self.check} of {asset} failed: {self.sentence}. "
+            f"Fix the cause, then {how_to_materialize(asset)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -116,31 +125,22 @@ class Project:
 
     def _raise_if_blocked(self, asset: str) -> None:
         for failure in self.blocking_failures(asset):
-            command = materialize_command(asset)
-            if failure.reason is BlockReason.NOT_RUN:
-                raise PipelineError(
-                    f"Check {failure.check} has not run on the current {asset}; run: {command}"
-                )
-            raise PipelineError(
-                f"Check {failure.check} of {asset} failed: {failure.sentence}. "
-                f"Fix the cause, then run: {command}"
-            )
+            raise PipelineError(failure.message(asset))
 
     def asset_handle(self, asset: str) -> AssetHandle:
         """Handle of an up-to-date asset; raises `PipelineError` if it is missing, changed or stale."""
         manifest, paths = self._manifest(asset), self.paths(asset)
         missing = next((path for path in paths.values() if not path.exists()), None)
         if missing is not None:
-            raise PipelineError(
-                f"{missing}, an output of {asset}, is missing; run: {materialize_command(asset)}"
-            )
+            raise PipelineError(f"{missing}, an output of {asset}, is missing; {how_to_materialize(asset)}")
         if not self.store.is_intact(manifest):
             raise PipelineError(
-                f"Files of asset {asset} changed after it was materialized; run: {materialize_command(asset)}"
+                f"Files of asset {asset} changed after it was materialized; {how_to_materialize(asset)}"
             )
         if not self._is_current(asset):
             raise StaleAssetError(
-                f"Asset {asset} is stale: its settings or inputs changed; run: {materialize_command(asset)}"
+                f"Asset {asset} is stale: its settings or inputs changed; {how_to_materialize(asset)}. "
+                "If the UI shows it as up to date, press 'Reload definitions' there."
             )
         return AssetHandle(asset, paths, manifest.data_version)
 
@@ -167,7 +167,7 @@ class Project:
     def _manifest(self, asset: str) -> Manifest:
         manifest = self.store.manifest(asset)
         if manifest is None:
-            raise PipelineError(f"Asset {asset} is not materialized; run: {materialize_command(asset)}")
+            raise PipelineError(f"Asset {asset} is not materialized; {how_to_materialize(asset)}")
         return manifest
 
     def _is_current(self, asset: str) -> bool:

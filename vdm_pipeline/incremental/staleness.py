@@ -4,17 +4,15 @@ An asset is up to date if its manifest has the current fingerprint (code version
 inputs) and its files have the recorded hashes. Otherwise it is stale.
 """
 
-import time
-
 from vdm_pipeline.graph import IGNORES_BLOCKING_CHECKS, STAGES, checks_of
 from vdm_pipeline.incremental.project import BlockingFailure, BlockReason, Project
 from vdm_pipeline.io.manifest import Manifest
+from vdm_pipeline.io.zip_copy import missing_part
 from vdm_pipeline.settings import fingerprint
 
 MAX_ATTEMPTS = 3
 """How often killed work is started. Without a limit, work that runs out of memory would start for ever."""
-SETTLED_S = 5.0
-"""If a file changed less than this long ago, it may still be growing, so the daemon waits."""
+RETRY = "failed or was stopped; the sensor retries once settings or inputs change, or run it by hand."
 
 
 def up_to_date_manifest(project: Project, asset: str) -> Manifest | None:
@@ -32,7 +30,7 @@ def stale_assets(project: Project) -> set[str]:
     """Assets to compute or check now, and everything downstream of them.
 
     Leaves out assets that failed in their current state, were cancelled by hand, or were killed
-    `MAX_ATTEMPTS` times; assets with a missing or blocked input; and an archive that is absent or growing.
+    `MAX_ATTEMPTS` times; assets with a missing or blocked input; and an archive that is absent or incomplete.
     """
     stale: set[str] = set()
     up_to_date = {asset for asset in STAGES if up_to_date_manifest(project, asset)}
@@ -54,7 +52,7 @@ def stale_assets(project: Project) -> set[str]:
 
 
 def _needs_computing(project: Project, asset: str, up_to_date: bool) -> bool:
-    if up_to_date or not _external_files_are_ready(project, asset):
+    if up_to_date or (asset == "raw_npz" and archive_obstacle(project)):
         return False
     return not _attempts_exhausted(project, asset, attempt_state(project, asset))
 
@@ -94,15 +92,38 @@ def _inputs_are_materialized(project: Project, asset: str) -> bool:
     return all(project.store.manifest(name) for name in STAGES[asset].inputs)
 
 
-def _external_files_are_ready(project: Project, asset: str) -> bool:
-    """Whether external files can be read: a user's archive exists, and nobody is writing to it."""
-    if STAGES[asset].inputs:
-        return True
-    paths = project.paths(asset).values()
-    if (
-        asset == "raw_npz"
-        and project.profile.data.source == "file"
-        and not all(path.exists() for path in paths)
-    ):
-        return False
-    return not any(abs(time.time() - path.stat().st_ctime) < SETTLED_S for path in paths if path.exists())
+def archive_obstacle(project: Project) -> str | None:
+    """Why a user's archive cannot be read now: it is absent, or not copied completely. None if it can.
+
+    Its content decides, not its age: a slow copy rests for any time.
+    """
+    source, path = project.profile.data.source, project.paths("raw_npz")["archive"]
+    if source == "phantom":
+        return None
+    if not path.exists():
+        return f"{path} is missing; put the archive there." if source == "file" else None
+    missing = missing_part(path) if path.is_file() else None
+    return (
+        f"{path} is not complete: {missing}. It is read once its copy has ended; if it has, copy it again."
+        if missing
+        else None
+    )
+
+
+def obstacles(project: Project) -> list[str]:
+    """Why stale assets are not requested, one sentence each; for a tick that requests nothing."""
+    return [sentence for asset in STAGES for sentence in _obstacles_of(project, asset)]
+
+
+def _obstacles_of(project: Project, asset: str) -> list[str]:
+    if up_to_date_manifest(project, asset):
+        failures = project.blocking_failures(asset)
+        failed = [failure for failure in failures if failure.reason is BlockReason.FAILED]
+        sentences = [failure.message(asset) for failure in failed]
+        return sentences + ([f"The checks of {asset} {RETRY}"] if len(failed) < len(failures) else [])
+    if asset == "raw_npz" and (obstacle := archive_obstacle(project)):
+        return [obstacle]
+    if not _inputs_are_materialized(project, asset):
+        return []
+    exhausted = _attempts_exhausted(project, asset, attempt_state(project, asset))
+    return [f"{asset} {RETRY}"] if exhausted else []

@@ -102,16 +102,26 @@ def image_grid(images: list[NDArray[np.uint8]], columns: int, gap: int = 2) -> N
 
 
 def data_uri(image: NDArray[np.uint8]) -> str:
-    """The image as a PNG in a ``data:`` URI, for HTML pages and Dagster's markdown."""
+    """The image as a PNG in a ``data:`` URI, for HTML pages."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", optimize=True)
-    return _png_uri(buffer.getvalue())
+    return _uri("png", buffer.getvalue())
+
+
+def webp_uri(image: NDArray[np.uint8], quality: int | None = None) -> str:
+    """The image as a WebP in a ``data:`` URI, for Dagster's markdown; without loss if no quality is given.
+
+    A plot takes a third of its PNG. More effort than this makes it 5% smaller and takes 50 times as long.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "WEBP", lossless=quality is None, quality=quality or 50, method=4)
+    return _uri("webp", buffer.getvalue())
 
 
 def file_uri(path: Path) -> str:
     """A PNG file as a ``data:`` URI."""
-    return _png_uri(path.read_bytes())
+    return _uri("png", path.read_bytes())
 
 
-def _png_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -46,9 +46,11 @@ class Manifest(BaseModel):
 
     @field_validator("metadata")
     @classmethod
-    def _preview_is_text(cls, metadata: dict[str, Any]) -> dict[str, Any]:
-        if not isinstance(metadata.get("preview", ""), str):
-            raise ValueError("the preview is not text")
+    def _previews_are_texts(cls, metadata: dict[str, Any]) -> dict[str, Any]:
+        inline = metadata.get("inline", {})
+        previews = [metadata.get("preview", ""), *(inline.values() if isinstance(inline, dict) else [None])]
+        if not all(isinstance(preview, str) for preview in previews):
+            raise ValueError("a preview is not text")
         return metadata
 
 

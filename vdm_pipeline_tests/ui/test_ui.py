@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from vdm_pipeline.graph import STAGES
+from vdm_pipeline.graph import STAGES, lineage, materialize_clicks
 from vdm_pipeline.settings import load_profile
 from vdm_pipeline_tests.browser import CHROMIUM, Page, browser
 from vdm_pipeline_tests.postgres import URL_VARIABLE
@@ -112,10 +112,33 @@ def test_page_of_an_asset_shows_its_images(server, page):
         "Hugging Face",
     ):
         assert page.value(f"document.body.innerText.includes({json.dumps(fact)})"), fact
+    shown = (
+        "[...document.querySelectorAll('img[src^=\"data:image/webp\"]')].filter(i => i.naturalWidth > 100)"
+    )
+    page.wait(f"{shown}.length == 2", 10)  # without a click: four images of each class
     page.click("[Show Markdown]")
-    page.wait("document.querySelector('img[src^=\"data:image/png\"]')?.naturalWidth > 100")
+    page.wait(f"{shown}.length == 3")
     time.sleep(1)
     page.screenshot(server.root / "images.png")
+
+
+@pytest.mark.parametrize(("asset", "pictures"), [("label_metrics", 4), ("lora_weights", 1)])
+def test_page_of_an_asset_shows_its_plots_without_a_click(server, page, asset, pictures):
+    show(page, server, f"/assets/{asset}", asset, "peak_memory_mb", 1400)
+    page.wait(f"document.querySelectorAll('img[src^=\"data:image/webp\"]').length == {pictures}", 10)
+
+
+@pytest.mark.parametrize("asset", ["raw_npz", "image_embeddings", "lora_subset"])
+def test_clicks_of_an_error_message_select_the_asset_and_its_ancestors(server, page, asset):
+    """The messages name the UI's own labels. The run itself finds everything up to date."""
+    before = len(server.runs())
+    page.open(f"{server.url}/assets/{asset}", 1600, 1000)
+    for text in materialize_clicks(asset)[1:]:
+        page.click(text)
+    wait_for_run(server, before)
+    selected = {key["path"][0] for key in server.runs()[0]["assetSelection"]}
+    assert selected == lineage(asset)
+    assert finish(page, server) == "SUCCESS"
 
 
 def test_failed_check_shows_the_reason(server, page):
@@ -148,6 +171,41 @@ def test_button_materializes_only_unsynced_assets(server, page):
         assert finish(page, server) == "SUCCESS"
     assert server.unsynced() == set()
     assert baseline.stat().st_ctime_ns == created
+
+
+def test_after_an_edit_the_tick_tells_to_reload(server, page):
+    """The label of the button, and the page that has it, are the UI's."""
+    write_profile(server.root / "small.toml", shrink(load_profile("demo"), subset={"per_class": 9}))
+    query = "mutation($s: SensorSelector!) { sensorDryRun(selectorData: $s, cursor: null) { %s } }"
+    fields = "... on DryRunInstigationTick { evaluationResult { skipReason } }"
+    selector = {
+        "repositoryName": "__repository__",
+        "repositoryLocationName": "vdm_pipeline.definitions",
+        "sensorName": "rematerialize_on_change",
+    }
+    reason = server.query(query % fields, s=selector)["sensorDryRun"]["evaluationResult"]["skipReason"]
+    assert "press 'Reload definitions' on the Lineage page" in reason
+    page.open(server.url, 1600, 1000)
+    page.click("Lineage")
+    page.click("Reload definitions")
+
+
+def test_blocking_check_shows_its_sentence_on_the_run_page(server, page):
+    strict = shrink(load_profile("demo"), checks={"max_class_share": 0.01})
+    write_profile(server.root / "small.toml", strict)
+    page.open(f"{server.url}/assets/labeled_dataset", 1600, 1000)
+    before = len(server.runs())
+    page.click("Materialize")
+    wait_for_run(server, before)
+    assert finish(page, server) == "FAILURE"
+    run = server.runs()[0]["runId"]
+    show(
+        page,
+        server,
+        f"/runs/{run}",
+        "blocked",
+        "Check labels_predict_every_class of labeled_dataset failed: ",
+    )
 
 
 def test_nothing_is_written_outside_the_project(server, page):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vdm_pipeline.defs.asset_factory import pipeline_asset
-from vdm_pipeline.defs.previews import COLUMNS, image_preview
+from vdm_pipeline.defs.previews import COLUMNS, image_preview, inline_images
 from vdm_pipeline.errors import ArchiveError
 from vdm_pipeline.incremental.project import Project, Upstream
 from vdm_pipeline.io.hashing import file_sha256
@@ -43,7 +43,7 @@ def raw_npz(
         for split, counts in class_counts.items()
     }
     return {
-        "preview": _preview(archive, names),
+        **_previews(archive, names),
         "n": archive.n,
         "sha256": archive.sha256,
         "md5": archive.md5,
@@ -52,11 +52,11 @@ def raw_npz(
     } | by_split
 
 
-def _preview(archive: "Archive", names: tuple[str, ...]) -> str:
+def _previews(archive: "Archive", names: tuple[str, ...]) -> dict[str, Any]:
     """The first train images of each class, one row per class."""
     train = archive.splits["train"]
-    rows: list[int] = []
-    for label in range(len(names)):
-        rows += (train.labels == label).nonzero()[0][:COLUMNS].tolist()
-    images = image_preview(list(train.take(rows)), "train images")
-    return f"train, one row per class: {', '.join(names)}\n\n{images}"
+    rows = [(train.labels == label).nonzero()[0][:COLUMNS].tolist() for label in range(len(names))]
+    images = {name: train.take(indices) for name, indices in zip(names, rows, strict=True)}
+    pictures = image_preview([image for group in images.values() for image in group], "train images")
+    preview = f"train, one row per class: {', '.join(names)}\n\n{pictures}"
+    return {"inline": inline_images(images), "preview": preview}

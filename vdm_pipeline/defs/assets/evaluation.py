@@ -1,13 +1,13 @@
 """`image_metrics` and `pipeline_summary`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from vdm_pipeline.defs.asset_factory import pipeline_asset
-from vdm_pipeline.defs.previews import table_preview
+from vdm_pipeline.defs.previews import file_preview, inline_plots, table_preview
 from vdm_pipeline.defs.progress import ProgressLogger
 from vdm_pipeline.incremental.project import Project, Upstream
 from vdm_pipeline.settings import Profile
@@ -16,6 +16,7 @@ from vdm_pipeline.stages.evaluation.spaces import INDEPENDENT, LABELLER
 
 if TYPE_CHECKING:
     import torch
+    from matplotlib.figure import Figure
 
     from vdm_pipeline.stages.evaluation.estimate import Estimate
     from vdm_pipeline.stages.evaluation.features import Space
@@ -35,6 +36,7 @@ def image_metrics(
     from vdm_pipeline.io.tables import write_json
     from vdm_pipeline.stages.evaluation.evaluate import evaluate
     from vdm_pipeline.stages.evaluation.to_json import image_metrics_json
+    from vdm_pipeline.stages.report.plots.images import image_figures
     from vdm_pipeline.stages.runtime.device import pick_device
 
     profile, device = project.profile, pick_device(project.profile.execution.device)
@@ -43,8 +45,9 @@ def image_metrics(
     metrics = evaluate(inputs, spaces, profile.evaluation, device, context.log.info)
     report = image_metrics_json(metrics)
     write_json(staging / "metrics/image_metrics.json", {"profile": profile.name, **report})
-    plots = _save_plots(report, profile.classes.names, staging / "metrics/image_plots")
-    return _metadata(metrics, plots)
+    figures = image_figures(report, profile.classes.names)
+    plots = _save_plots(figures, staging / "metrics/image_plots")
+    return _metadata(metrics, plots) | _main_figures(report) | {"inline": inline_plots(figures)}
 
 
 def _evaluation_inputs(profile: Profile, upstream: Upstream) -> "EvaluationInputs":
@@ -123,13 +126,12 @@ def _independent_space(
     )
 
 
-def _save_plots(report: dict[str, Any], class_names: Sequence[str], folder: Path) -> list[Path]:
+def _save_plots(figures: "Mapping[str, Figure]", folder: Path) -> list[Path]:
     """Save the plots as PNG; returns their paths by name."""
     from vdm_pipeline.stages.report.plots.figure import save_figure
-    from vdm_pipeline.stages.report.plots.images import image_figures
 
     folder.mkdir(exist_ok=True)
-    for name, figure in image_figures(report, class_names).items():
+    for name, figure in figures.items():
         save_figure(figure, folder / f"{name}.png")
     return sorted(folder.glob("*.png"))
 
@@ -138,16 +140,27 @@ def _metadata(metrics: "ImageMetrics", plots: Sequence[Path]) -> dict[str, Any]:
     """KID of the arms, the judge's accuracy, and a preview with a table and the plots."""
     import pandas as pd
 
-    from vdm_pipeline.io.images import file_uri
-
     arms = {REAL: metrics.real, BASELINE: metrics.arms[BASELINE], LORA: metrics.arms[LORA]}
     table = pd.DataFrame({name: _overall_values(arm) for name, arm in arms.items()})
-    pictures = [f"![{path.stem}]({file_uri(path)})" for path in plots]
+    pictures = map(file_preview, plots)
     return {
         **_labeller_kid(arms),
         "judge_accuracy": metrics.judge.accuracy,
         "preview": "\n\n".join([table_preview(table, index=True), *pictures]),
     }
+
+
+def _main_figures(report: dict[str, Any]) -> dict[str, float]:
+    """Means of each arm, and the gain of a classifier; the UI plots them over the materializations."""
+    from vdm_pipeline.stages.report.metric_values import lookup
+
+    figures = {
+        f"{metric}_{arm}": lookup(report, arm, "overall", metric, "value")
+        for metric in ("label_agreement", "sharpness")
+        for arm in (REAL, BASELINE, LORA)
+    }
+    figures["utility_gain"] = lookup(report, "utility", "gains", "real_twice", "value")
+    return {name: round(value, 4) for name, value in figures.items() if value is not None}
 
 
 def _labeller_kid(arms: "dict[str, ArmMetrics]") -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vdm_pipeline.defs.asset_factory import pipeline_asset, ray_device_metadata
-from vdm_pipeline.defs.previews import image_preview
+from vdm_pipeline.defs.previews import image_preview, inline_images
 from vdm_pipeline.defs.progress import ProgressLogger
 from vdm_pipeline.graph import has_current_stage_version
 from vdm_pipeline.incremental.project import Project, Upstream
@@ -73,15 +73,17 @@ def extra_images(
     base, lcm = _resolve_models(context, project)
     metadata: dict[str, Any] = {}
     previews: list[str] = []
+    inline: dict[str, str] = {}
     for settings in extra:
         name = settings.name
         arm = extra_arm(project.profile, settings, base, lcm, upstream["lora_weights"]["folder"])
         arm_metadata = _generate_arm(context, project, folder / name, arm, published / name)
         previews.append(f"{name}\n\n{arm_metadata.pop('preview')}")
+        inline |= {f"{key}_{name}": text for key, text in arm_metadata.pop("inline").items()}
         metadata |= {f"{key}_{name}": value for key, value in arm_metadata.items()}
     write_json(folder / "arms.json", [settings.name for settings in extra])
     preview = "\n\n".join(previews) or "no extra arm is configured"
-    return metadata | {"arms": len(extra), "preview": preview}
+    return metadata | {"arms": len(extra), "inline": inline, "preview": preview}
 
 
 def _generate_main_arm(
@@ -123,19 +125,21 @@ def _generate_arm(
     metadata = ray_device_metadata(devices) | {"n": len(rows)}
     if all_new:
         metadata["images_per_s"] = round(len(rows) / (time.perf_counter() - start), 1)
-    return metadata | {"preview": _preview(folder, rows, profile.classes.names)}
+    return metadata | _previews(folder, rows, profile.classes.names)
 
 
-def _preview(folder: Path, rows: list[dict[str, Any]], class_names: tuple[str, ...]) -> str:
+def _previews(folder: Path, rows: list[dict[str, Any]], class_names: tuple[str, ...]) -> dict[str, Any]:
     """The first images of each class."""
     from vdm_pipeline.io.images import read_folder
 
     per_class = max(1, PREVIEW_IMAGES // len(class_names))
-    first: list[dict[str, Any]] = []
-    for name in class_names:
-        first += [row for row in rows if row["label"] == name][:per_class]
+    images = {
+        name: read_folder(folder, [row for row in rows if row["label"] == name][:per_class])
+        for name in class_names
+    }
     title = f"{per_class} images each of {', '.join(class_names)}"
-    return image_preview(list(read_folder(folder, first)), title)
+    preview = image_preview([image for group in images.values() for image in group], title)
+    return {"inline": inline_images(images), "preview": preview}
 
 
 def _reuse_images(context: dg.AssetExecutionContext, project: Project, published: Path, job: "Job") -> None:

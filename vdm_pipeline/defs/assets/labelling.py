@@ -2,19 +2,21 @@
 
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from vdm_pipeline.defs.asset_factory import pipeline_asset, ray_device_metadata
-from vdm_pipeline.defs.previews import table_preview
+from vdm_pipeline.defs.previews import file_preview, inline_plots, table_preview
 from vdm_pipeline.defs.progress import ProgressLogger
 from vdm_pipeline.incremental.project import Project, Upstream
 from vdm_pipeline.io.hashing import file_sha256
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
     from vdm_pipeline.stages.labelling.calibration import Calibration
 
@@ -175,6 +177,7 @@ def label_metrics(
     from vdm_pipeline.io.tables import write_json
     from vdm_pipeline.stages.evaluation.metrics.labels import label_report, true_labels_for
     from vdm_pipeline.stages.labelling.labels import read_labels
+    from vdm_pipeline.stages.report.plots.labels import label_figures
 
     profile, names = project.profile, project.profile.classes.names
     table = read_labels(upstream["labeled_dataset"]["table"])
@@ -184,23 +187,21 @@ def label_metrics(
         staging / "metrics/auto_label_metrics.json",
         {split: {"true_labels": used[split]} | scores for split, scores in report.items()},
     )
-    plots = _write_label_plots(table, names, staging / "metrics/label_plots")
+    figures = label_figures(table, names)
+    plots = _save_plots(figures, staging / "metrics/label_plots")
     rows = {
         split: {key: value for key, value in scores.items() if not isinstance(value, dict | list)}
         for split, scores in report.items()
     }
     test = {f"test_{key}": round(value, 4) for key, value in rows["test"].items() if isinstance(value, float)}
-    return {"preview": f"{plots}\n\n{table_preview(pd.DataFrame(rows).T.round(3), index=True)}"} | test
+    scores = table_preview(pd.DataFrame(rows).T.round(3), index=True)
+    return {"inline": inline_plots(figures), "preview": f"{plots}\n\n{scores}"} | test
 
 
-def _write_label_plots(table: "pd.DataFrame", names: tuple[str, ...], folder: Path) -> str:
-    """Write the plots; return them as Markdown."""
-    from vdm_pipeline.io.images import file_uri
+def _save_plots(figures: "Mapping[str, Figure]", folder: Path) -> str:
+    """Write the plots as PNG; return them as Markdown."""
     from vdm_pipeline.stages.report.plots.figure import save_figure
-    from vdm_pipeline.stages.report.plots.labels import label_figures
 
-    plots = []
-    for name, figure in label_figures(table, names).items():
+    for name, figure in figures.items():
         save_figure(figure, folder / f"{name}.png")
-        plots.append(f"![{name}]({file_uri(folder / f'{name}.png')})")
-    return " ".join(plots)
+    return " ".join(file_preview(folder / f"{name}.png") for name in figures)

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from vdm_pipeline.defs.asset_factory import pipeline_asset
-from vdm_pipeline.defs.previews import image_preview, table_preview
+from vdm_pipeline.defs.previews import image_preview, inline_images, table_preview
 from vdm_pipeline.incremental.project import Project, Upstream
 
 PREVIEW_IMAGES = 16
@@ -69,14 +69,16 @@ def label_noise(
         context.log.warning(f"class {name} has fewer than {FOLDS} train labels, too few to check them")
     suspects = find_suspects(embeddings, train, column, names, profile.subset.seed)
     write_csv(staging / "metrics/label_suspects.csv", suspects)
-    preview = table_preview(suspects.head(PREVIEW_IMAGES))
+    preview, inline = table_preview(suspects.head(PREVIEW_IMAGES)), {}
     if len(suspects):
         archive = read_archive(upstream["raw_npz"]["archive"], profile.data, names)
         images = archive.images_by_id("train", suspects["image_id"].head(PREVIEW_IMAGES))
         preview = f"{image_preview(list(images), 'most suspect first')}\n\n{preview}"
+        inline = inline_images({"most_suspect": images})
     return {
         "suspects": len(suspects),
         "suspect_share": round(len(suspects) / len(train), 4),
         "label_column": column,
+        "inline": inline,
         "preview": preview,
     }

@@ -1,11 +1,13 @@
 """`report`: the HTML page."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from vdm_pipeline.defs.asset_factory import pipeline_asset
+from vdm_pipeline.defs.previews import file_preview, table_preview
 from vdm_pipeline.graph import REPORTED_ASSETS
 from vdm_pipeline.incremental.project import Project, Upstream
 
@@ -26,18 +28,25 @@ def report(
     It shows verdicts, images side by side, metrics with their intervals, copies, suspect labels, lineage,
     cost, licences and limits.
     """
-    from vdm_pipeline.io.images import file_uri
+    from pandas import DataFrame
+
     from vdm_pipeline.stages.report.contact_sheet import contact_sheet
     from vdm_pipeline.stages.report.page import render_report
 
     inputs = report_inputs(project, upstream)
     page, sheet = staging / "report/index.html", staging / "report/contact_sheet.png"
-    render_report(page, inputs)
+    verdicts = render_report(page, inputs)
     contact_sheet(inputs.real_images, inputs.baseline, inputs.generated, sheet)
     return {
         "page": str(project.paths("report")["folder"] / "index.html"),
         "megabytes": round(page.stat().st_size / 1e6, 2),
-        "preview": f"![real, baseline and LoRA]({file_uri(sheet)})",
+        **{f"cards_{outcome}": count for outcome, count in Counter(v.outcome for v in verdicts).items()},
+        "inline": {
+            "at_a_glance": table_preview(
+                DataFrame({"topic": [v.topic for v in verdicts], "outcome": [v.outcome for v in verdicts]})
+            )
+        },
+        "preview": file_preview(sheet, "real, baseline and LoRA"),
     }
 
 

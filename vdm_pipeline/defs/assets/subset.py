@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from vdm_pipeline.defs.asset_factory import pipeline_asset
-from vdm_pipeline.defs.previews import image_preview, table_preview
+from vdm_pipeline.defs.previews import image_preview, inline_images, table_preview
 from vdm_pipeline.incremental.project import Project, Upstream
 
 PREVIEW_IMAGES = 16
@@ -45,11 +45,16 @@ def lora_subset(
     purity = sum(row["label"] == row["ground_truth"] for row in rows) / len(rows)
     context.log.info(f"{len(rows)} images; purity {purity:.1%} (measured only)")
     shown = rows[:: max(1, len(rows) // PREVIEW_IMAGES)][:PREVIEW_IMAGES]
-    images = image_preview(list(read_folder(staging / "subset", shown)), "subset")
+    images = read_folder(staging / "subset", shown)
+    by_class = {
+        name: [image for image, row in zip(images, shown, strict=True) if row["label"] == name]
+        for name in classes.names
+    }
     return {
         "n": len(rows),
         "n_held_out": len(held_out),
         "excluded": len(excluded),
         "purity": round(purity, 4),
-        "preview": f"{images}\n\n{table_preview(pd.DataFrame(rows[:5]))}",
+        "inline": inline_images(by_class),
+        "preview": f"{image_preview(list(images), 'subset')}\n\n{table_preview(pd.DataFrame(rows[:5]))}",
     }

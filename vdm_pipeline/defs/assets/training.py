@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from vdm_pipeline.defs.asset_factory import pipeline_asset
+from vdm_pipeline.defs.previews import file_preview, inline_plots
 from vdm_pipeline.graph import STAGES, code_version
 from vdm_pipeline.incremental.project import AssetHandle, Project, Upstream
 
@@ -37,8 +38,9 @@ def lora_weights(
         shutil.rmtree(state)
     run_training(_job(context, project, upstream["lora_subset"], state, folder), context.log.info)
     _remove_other_trainings(state)
-    save_figure(loss_figure(folder / "training_log.csv"), folder / "loss.png")
-    return _metadata(folder)
+    loss = loss_figure(folder / "training_log.csv")
+    save_figure(loss, folder / "loss.png")
+    return _metadata(folder) | {"inline": inline_plots({"loss": loss})}
 
 
 def _state_folder(project: Project, subset: AssetHandle) -> Path:
@@ -87,13 +89,11 @@ def _metadata(folder: Path) -> dict[str, Any]:
     """The last row of the training log, the loss curve, and the sample sheets."""
     import pandas as pd
 
-    from vdm_pipeline.io.images import file_uri
-
     last = pd.read_csv(folder / "training_log.csv").iloc[-1]
     sheets = sorted((folder / "samples").glob("*.png"))
     pictures = [
-        f"![loss]({file_uri(folder / 'loss.png')})",
-        *(f"{path.stem}\n\n![{path.stem}]({file_uri(path)})" for path in sheets),
+        file_preview(folder / "loss.png"),
+        *(f"{path.stem}\n\n{file_preview(path)}" for path in sheets),
     ]
     values = {key: float(value) for key, value in last.items() if pd.notna(value)}
     return values | {"preview": "\n\n".join(pictures)}

@@ -85,8 +85,16 @@ def build_asset_checks(asset: str, checks: Sequence[Check]) -> dg.AssetChecksDef
                 yield from _results(project, [check for check in checks if check.name in selected], forced)
         except PipelineError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
+        _fail_if_blocked(project, asset, selected)
 
     return run_checks
+
+
+def _fail_if_blocked(project: Project, asset: str, selected: set[str]) -> None:
+    """Fail the step with the checks' sentences. Dagster would only say how many blocking checks failed."""
+    failures = [one for one in project.blocking_failures(asset) if one.check in selected]
+    if failures:
+        raise dg.Failure("; ".join(one.message(asset) for one in failures), allow_retries=False)
 
 
 def _results(project: Project, checks: Sequence[Check], forced: bool) -> Iterator[dg.AssetCheckResult]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from vdm_pipeline.errors import ArchiveError
 from vdm_pipeline.io.atomic import atomic_file
+from vdm_pipeline.io.zip_copy import may_become_zip
 
 MAX_BYTES = 4 * 2**30
 """Limit for the arrays of one file in memory."""
@@ -241,9 +242,13 @@ def _describe(path: Path, error: Exception) -> str:
     if isinstance(error, OSError | MemoryError):
         return f"it cannot be read ({error.__class__.__name__}: {error})"
     if zipfile.is_zipfile(path):
-        return f"it is damaged ({error})"
+        return f"it is damaged ({error}), or still being copied"
     with path.open("rb") as file:
         start = file.read(4)
     if not start:
         return "it is an empty file"
-    return "it is truncated" if start == b"PK\x03\x04" else "it is not an .npz file (a zip)"
+    return (
+        "it is cut short, or still being copied"
+        if may_become_zip(start)
+        else "it is not an .npz file (a zip)"
+    )

@@ -22,7 +22,9 @@ from vdm_pipeline.stages.report.image_tables import copies_table, metrics_table,
 from vdm_pipeline.stages.report.label_tables import fault_table, is_calibrated, label_table
 from vdm_pipeline.stages.report.lineage import cost_table, lineage_table
 from vdm_pipeline.stages.report.titles import OVERALL, SPACE_TITLES, group_title
+from vdm_pipeline.stages.report.verdicts.colours import explain_colours
 from vdm_pipeline.stages.report.verdicts.glance import all_verdicts
+from vdm_pipeline.stages.report.verdicts.verdict import Verdict
 
 TEMPLATES = Path(__file__).parent / "templates"
 MARKS = {"good": "✓", "bad": "✗", "mixed": "±", "unclear": "≈", "absent": "–"}
@@ -74,8 +76,8 @@ class ReportInputs:
         return {"baseline": self.baseline, "lora": self.generated, **extra}
 
 
-def render_report(path: Path, inputs: ReportInputs) -> None:
-    """Write the page. It embeds every picture and loads nothing when it is opened."""
+def render_report(path: Path, inputs: ReportInputs) -> list[Verdict]:
+    """Write the page, which embeds every picture and loads nothing; returns its verdicts."""
     from jinja2 import Environment, FileSystemLoader
 
     environment = Environment(
@@ -86,8 +88,9 @@ def render_report(path: Path, inputs: ReportInputs) -> None:
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
-    page = environment.get_template("report.html.j2").render(**_context(inputs))
-    write_text(path, page.lstrip())
+    context = _context(inputs)
+    write_text(path, environment.get_template("report.html.j2").render(**context).lstrip())
+    return context["verdicts"]
 
 
 def data_title(data: Data) -> str:
@@ -101,12 +104,14 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
     profile, names = inputs.profile, inputs.profile.classes.names
     labels, images = read_json(inputs.label_metrics), read_json(inputs.image_metrics)
     faults = read_json(inputs.faults)
+    verdicts = all_verdicts(labels, images, names, profile.checks.max_copied)
     return {
         "profile": profile,
         "data_title": data_title(profile.data),
         "phantom": profile.data.source == "phantom",
         "summary": read_json(inputs.summary),
-        "verdicts": all_verdicts(labels, images, names, profile.checks.max_copied),
+        "verdicts": verdicts,
+        "colours": explain_colours(verdicts, profile),
         "marks": MARKS,
         "tags": TAGS,
         "gallery": gallery(names, inputs.real_images, inputs.baseline, inputs.generated, inputs.extra),

@@ -12,7 +12,7 @@ from PIL import Image
 
 from vdm_pipeline.defs.build import build_definitions
 from vdm_pipeline.errors import PipelineError
-from vdm_pipeline.graph import STAGES, materialize_command
+from vdm_pipeline.graph import STAGES, how_to_materialize
 from vdm_pipeline.incremental.store import Store
 from vdm_pipeline.io.hashing import file_sha256
 from vdm_pipeline.settings import Profile, load_profile
@@ -221,7 +221,7 @@ def test_an_edited_upstream_file_is_not_read(finished):
     result = materialize(profile, root, ["label_metrics"])
     path.write_bytes(good)
     assert error_message(result).startswith("Files of asset labeled_dataset changed")
-    assert error_message(result).endswith("run: " + materialize_command("labeled_dataset"))
+    assert error_message(result).endswith(how_to_materialize("labeled_dataset"))
 
 
 def test_an_asset_of_other_settings_is_not_read(finished):
@@ -284,7 +284,7 @@ def test_a_missing_input_is_an_error_with_the_command(tiny, project):
     result = materialize(tiny, project, ["generated_images"])
     assert not result.success
     assert error_message(result).startswith("Asset lora_weights is not materialized")
-    assert error_message(result).endswith("run: " + materialize_command("lora_weights"))
+    assert error_message(result).endswith(how_to_materialize("lora_weights"))
     assert not list((project / "results").glob("generated*"))
 
 

@@ -86,5 +86,5 @@ def test_the_adapter_has_its_provenance_in_the_header(upstream):
     metadata = next(
         iter(result.get_asset_materialization_events())
     ).step_materialization_data.materialization.metadata
-    assert metadata["preview"].value.count("data:image/png;base64,") == 2
+    assert metadata["preview"].value.count("data:image/webp;base64,") == 2
     assert metadata["step"].value == 6 and metadata["validation_loss"].value > 0

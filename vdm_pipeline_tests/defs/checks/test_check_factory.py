@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 
 from vdm_pipeline.definitions import defs
-from vdm_pipeline.graph import CHECKS
+from vdm_pipeline.graph import CHECKS, how_to_materialize
 from vdm_pipeline.incremental.project import Project
 from vdm_pipeline.incremental.store import Store
 from vdm_pipeline.stages.subset import check_outcomes
-from vdm_pipeline_tests.defs.assets.graph import computed, materialize
+from vdm_pipeline_tests.defs.assets.graph import computed, error_message, materialize
 
 IMAGES = ("images_are_complete", "images_are_not_blank", "images_are_different")
 BLOCKING = {
@@ -43,6 +43,18 @@ def test_the_blocking_checks_block():
         (spec.asset_key.to_user_string(), spec.name) for spec in specs if not spec.blocking
     } == NOT_BLOCKING
     assert all(spec.description for spec in specs)
+
+
+def test_the_run_fails_with_the_sentence_of_the_blocking_check(finished):
+    finished.change(checks={"max_class_share": 0.4})
+    result = materialize(finished.profile, finished.root, ["labeled_dataset"])
+    recorded = Store(finished.root).check_results("labeled_dataset")["labels_predict_every_class"]
+    assert "checks.max_class_share" in recorded.sentence
+    assert error_message(result) == (
+        f"Check labels_predict_every_class of labeled_dataset failed: {recorded.sentence}. "
+        f"Fix the cause, then {how_to_materialize('labeled_dataset')}"
+    )
+    assert len(result.get_asset_check_evaluations()) == 4, "the results of the other checks are kept"
 
 
 def test_a_check_runs_again_when_its_version_or_an_asset_that_it_reads_changes(finished):

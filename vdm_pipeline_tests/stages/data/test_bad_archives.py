@@ -69,7 +69,7 @@ def renamed() -> bytes:
 VAL_IMAGES, VAL_LABELS = GOOD["val_images"], GOOD["val_labels"]
 TEST_IMAGES, TEST_LABELS = GOOD["test_images"], GOOD["test_labels"]
 BAD = {
-    "truncated": (lambda: BODY[:-200], "is truncated"),
+    "truncated": (lambda: BODY[:-200], "is cut short, or still being copied"),
     "damaged": (lambda: BODY[:200] + bytes(50) + BODY[250:], "is damaged"),
     "no bytes": (lambda: b"", "is an empty file"),
     "not a zip": (lambda: b"<html>404</html>", r"is not an \.npz file"),

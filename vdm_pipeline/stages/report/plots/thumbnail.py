@@ -1,0 +1,32 @@
+"""Plots as small pictures of few colours."""
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def remove_texts(figure: "Figure") -> None:
+    """Remove titles, axis labels, legends and grids. The numbers on the axes stay."""
+    figure.suptitle("")
+    for legend in [*figure.legends, *(axes.get_legend() for axes in figure.axes)]:
+        if legend:
+            legend.remove()
+    for axes in figure.axes:
+        axes.set(title="", xlabel="", ylabel="")
+        axes.grid(False)
+
+
+def draw_small(figure: "Figure", dpi: int, colours: int) -> NDArray[np.uint8]:
+    """The figure as ``[h, w, 3]``, uint8, reduced to the most important ``colours``."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    with Image.open(buffer) as image:
+        few = image.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+        return np.asarray(few.convert("RGB"))
