@@ -34,11 +34,12 @@ install-dev: .venv/.installed-dev
 	$(BIN)/python -m pip install -c constraints.txt -e '.$(EXTRAS)'
 	@touch .venv/.installed $@
 
-# For the container image: no test tools, no pip, no editable install.
+# For the container image: not editable, without tools, pip, and Triton, which is for execution.compile and
+# takes .9 GB. Python's byte code stays: no process could write it to a read-only file system.
 install-services:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --no-cache-dir -c constraints.txt '.[k8s,postgres,ray]'
-	$(BIN)/python -m pip uninstall --yes pip
+	$(BIN)/python -m pip uninstall --yes pip triton
 
 demo: .venv/.installed
 	VDM_PROFILE=demo $(DAGSTER) asset materialize -m $(MODULE) --select '*report'
