@@ -13,7 +13,7 @@ unexport DAGSTER_MODULE_NAME
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-services demo run ui test check lint types imports clean
+.PHONY: help install install-dev install-services demo run ui test check lint types imports clean
 
 help:
 	@echo 'make demo    install, run offline on rendered phantoms, write results/report/index.html'
@@ -24,18 +24,22 @@ help:
 	@echo 'make clean   remove caches; data/, results/ and .venv/ stay'
 
 install: .venv/.installed
+install-dev: .venv/.installed-dev
 
-.venv/.installed: pyproject.toml constraints.txt
+# The first is what a run needs; the second also has the tools and what the tests cover, so it includes the first.
+.venv/.installed-dev: EXTRAS = [dev]
+.venv/.installed .venv/.installed-dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
-	@touch $@
+	$(BIN)/python -m pip install -c constraints.txt -e '.$(EXTRAS)'
+	@touch .venv/.installed $@
 
-# For the container image: no test tools, no pip, no editable install.
+# For the container image: not editable, without tools, pip, and Triton, which is for execution.compile and
+# takes .9 GB. Python's byte code stays: no process could write it to a read-only file system.
 install-services:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --no-cache-dir -c constraints.txt '.[k8s,postgres,ray]'
-	$(BIN)/python -m pip uninstall --yes pip
+	$(BIN)/python -m pip uninstall --yes pip triton
 
 demo: .venv/.installed
 	VDM_PROFILE=demo $(DAGSTER) asset materialize -m $(MODULE) --select '*report'
@@ -50,19 +54,19 @@ ui: export DAGSTER_HOME = $(CURDIR)
 ui: .venv/.installed
 	$(DAGSTER) dev -m $(MODULE) -h 127.0.0.1 -p $(PORT)
 
-test: .venv/.installed
+test: .venv/.installed-dev
 	$(BIN)/python -m pytest -q --cov $(PYTEST_ARGS)
 
 check: lint types imports
 
-lint: .venv/.installed
+lint: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: .venv/.installed
+types: .venv/.installed-dev
 	$(BIN)/mypy
 
-imports: .venv/.installed
+imports: .venv/.installed-dev
 	$(BIN)/lint-imports --no-logo
 
 clean:

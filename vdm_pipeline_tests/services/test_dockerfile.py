@@ -41,19 +41,11 @@ def test_hadolint_finds_nothing():
 
 def test_every_stage_uses_one_pinned_base(stages):
     (base,) = arguments(stages[0], "ARG")
-    assert re.fullmatch(r"BASE=nvidia/cuda:[\w.-]+@sha256:[0-9a-f]{64}", base)
+    assert re.fullmatch(r"BASE=debian:[\w.-]+-slim@sha256:[0-9a-f]{64}", base)
     assert [rest.split()[0] for stage in stages[1:] for rest in arguments(stage, "FROM")] == [
         "${BASE}",
         "${BASE}",
     ]
-
-
-def test_base_has_the_cuda_version_of_torch():
-    import torch
-
-    if torch.version.cuda is None:
-        pytest.skip("this torch is built without CUDA")
-    assert f"nvidia/cuda:{torch.version.cuda}." in FILE.read_text()
 
 
 def test_image_does_not_run_as_root(stages):
@@ -65,7 +57,9 @@ def test_image_does_not_run_as_root(stages):
 
 def test_image_contains_no_build_tool(stages):
     installed = " ".join(arguments(stages[-1], "RUN"))
-    assert re.findall(r"apt-get install -y --no-install-recommends ([\w -]+?) +&&", installed) == ["python3"]
+    assert re.findall(r"apt-get install -y --no-install-recommends ([\w -]+?) +&&", installed) == [
+        "ca-certificates python3"
+    ]
     assert "rm -rf /var/lib/apt/lists/*" in installed
 
 
@@ -100,6 +94,7 @@ def test_python_packages_are_installed_by_the_makefile(stages):
         ".venv/bin/python -m pip install --no-cache-dir -c constraints.txt '.[k8s,postgres,ray]'"
         in dry_run.stdout
     )
+    assert ".venv/bin/python -m pip uninstall --yes pip triton" in dry_run.stdout
     assert not any("pip install" in rest for stage in stages for rest in arguments(stage, "RUN"))
 
 
