@@ -23,7 +23,7 @@ build_base() {
   container=$(buildah from scratch)
   root=$(buildah mount "$container")
   debootstrap --variant=minbase "$release" "$root" "$mirror"
-  echo "deb http://deb.debian.org/debian $release main" >"$root/etc/apt/sources.list"
+  rm "$root/etc/apt/sources.list" # names the mirror of this machine
   rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root"/var/log/*
   buildah umount "$container" >/dev/null
   buildah commit --quiet --rm "$container" "$base"
