@@ -54,8 +54,7 @@ def test_image_is_small(image):
 
 def test_image_contains_nothing_of_the_machine_that_built_it(image):
     assert inside(image, PIP) == ""
-    sources = inside(image, APT).splitlines()
-    assert sources and all(line.startswith("deb http://deb.debian.org/debian ") for line in sources)
+    assert inside(image, APT) == "", "the mirror of the machine that built the image"
     assert not re.search("PIP_|PASSWORD|PROXY", inside(image, "env"), re.IGNORECASE)
 
 
