@@ -68,7 +68,8 @@ def _training(profile: Profile) -> list:
 def _generation(profile: Profile) -> list:
     """What all arms share. The LoRA's weight and the extra arms are fingerprinted by their own assets."""
     base, lcm_lora = profile.training.base, profile.generation.lcm_lora
-    generation = profile.generation.fingerprint_values(exclude={"adapter_weight", "extra"})
+    generation = profile.generation.fingerprint_values(exclude={"adapter_weight", "extra", "grey"})
+    generation |= {"grey": profile.saves_grey}
     return [generation, profile.classes, base, base.digest, lcm_lora.digest, profile.training.resolution]
 
 
@@ -212,7 +213,7 @@ def _arm_checks(asset: str) -> tuple[CheckSpec, ...]:
         CheckSpec(asset, "images_are_complete", _plan, blocking=True),
         CheckSpec(asset, "images_are_not_blank", lambda p: [p.faults], blocking=True),
         CheckSpec(asset, "images_are_different", lambda p: [], blocking=True),
-        CheckSpec(asset, "images_are_grey", lambda p: [p.checks.max_chroma]),
+        CheckSpec(asset, "images_are_grey", lambda p: [p.checks.max_chroma, p.data.in_colour]),
     )
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from vdm_pipeline.settings import Profile, load_profile
 from vdm_pipeline.stages.data.npz import write_npz
 from vdm_pipeline.stages.data.phantom.film import render
+from vdm_pipeline.stages.training import sample_sheet
 from vdm_pipeline_tests.defs.assets.graph import TO_THE_SUBSET, error_message, materialize
 
 COUNTS = {"train": 140, "val": 70, "test": 70}
@@ -26,7 +28,7 @@ def films(first: int, labels: np.ndarray, n_classes: int, channels: int) -> np.n
     strength = np.linspace(1, 0.4, n_classes)[labels][:, None, None]
     if channels == 1:
         return (drawn * strength).astype(np.uint8)
-    hue = np.stack([np.ones_like(strength), strength, strength[::-1]], axis=-1)
+    hue = np.stack([np.ones_like(strength), strength, 1.4 - strength], axis=-1)
     return (drawn[..., None] * hue).astype(np.uint8)
 
 
@@ -59,6 +61,7 @@ decision = "{decision}"
 [subset]
 per_class = 5
 captions_from = "{captions_from}"
+validation_per_class = 2
 [training]
 base = {{ id = "embedded:sd", licence = "MIT" }}
 resolution = 64
@@ -69,6 +72,9 @@ lcm_lora = {{ id = "embedded:lcm_lora", licence = "MIT" }}
 per_class = 2
 [evaluation]
 bootstrap = 100
+judge_epochs = 1
+utility_epochs = 1
+utility_seeds = 1
 [checks]
 min_purity = 0.3  # the embedded labeller knows two of these words
 """
@@ -124,3 +130,30 @@ def test_labels_and_subset_of_another_archive(project, names, channels, captions
     rows = [json.loads(line) for line in (project / "data/subset/metadata.jsonl").read_text().splitlines()]
     assert [sum(row["label"] == name for row in rows) for name in names] == [5] * len(names)
     assert Image.open(project / "data/subset" / rows[0]["file_name"]).mode == {1: "L", 3: "RGB"}[channels]
+
+
+def test_seven_classes_in_colour_from_archive_to_report(project, monkeypatch):
+    """True labels are the captions, so a labeller that never predicts a class only causes a warning."""
+    monkeypatch.setattr(sample_sheet, "STEPS", 2)
+    profile = profile_of(project, DERMA, 3, "ground_truth")
+    result = materialize(profile, project)
+    assert result.success, error_message(result)
+    check = {
+        evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()
+    }
+    assert not check["labels_predict_every_class"].passed
+    assert check["labels_predict_every_class"].severity == dg.AssetCheckSeverity.WARN
+    assert check["images_are_grey"].passed
+    metrics = json.loads((project / "results/metrics/image_metrics.json").read_text())
+    for arm in ("real", "baseline", "lora"):
+        assert metrics[arm]["overall"]["chroma"] > 5
+    for folder in ("generated_images", "generated_images_no_fine_tuning"):
+        paths = sorted((project / "results" / folder).glob("*.png"))
+        assert {Image.open(path).mode for path in paths} == {"RGB"}
+        assert len(paths) == 2 * len(DERMA)
+        rows = [json.loads(line) for line in (paths[0].parent / "metadata.jsonl").read_text().splitlines()]
+        values = np.array([np.asarray(Image.open(path), int) for path in paths])
+        measured = (values.max(-1) - values.min(-1)).mean((1, 2))
+        np.testing.assert_allclose([row["chroma"] for row in rows], measured, atol=1e-3)
+        assert {row["grey"] for row in rows} == {False}
+    assert "light and colour" in (project / "results/report/index.html").read_text()
