@@ -121,7 +121,7 @@ _REPORTED_STAGES = (
         ("raw_npz", "image_embeddings", "labeled_dataset", "data_faults", "label_noise"),
         {"folder": "data/subset", "held_out": "data/subset_held_out"},
         lambda p: [p.subset, p.classes],
-        version=3,
+        version=4,
     ),
     StageSpec(
         "lora_weights",

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_pipeline.io.images import data_uri, read_png
+from vdm_pipeline.io.tables import read_rows
 from vdm_pipeline.stages.report.formatting import number
 from vdm_pipeline.stages.report.metric_values import lookup
 from vdm_pipeline.stages.report.pictures import thumbnail
@@ -29,15 +30,24 @@ def closest_pairs(
     ``images`` is image_metrics.json, ``arms`` are folders, and ``held_out`` holds images ``[h, w]`` by id.
     """
 
+    pairs = _pairs(images)
+    train_files = _file_names(subset) if pairs else {}
+
     def with_pictures(pair: dict[str, Any]) -> dict[str, Any]:
         return pair | {
             "nearness": number(pair["nearness"]),
             "generated": data_uri(thumbnail(read_png(arms[pair["arm"]], pair["file_name"]))),
-            "train": data_uri(thumbnail(read_png(subset, f"images/{pair['train_image']}.png"))),
+            "train": data_uri(thumbnail(read_png(subset, train_files[pair["train_image"]]))),
             "held_out": data_uri(thumbnail(held_out[pair["held_out_image"]])),
         }
 
-    return {space: [with_pictures(pair) for pair in pairs] for space, pairs in _pairs(images).items()}
+    return {space: [with_pictures(pair) for pair in found] for space, found in pairs.items()}
+
+
+def _file_names(subset: Path) -> dict[str, str]:
+    """File names of the subset's images by id."""
+    rows = read_rows(subset / "metadata.jsonl", ("file_name", "image_id"))
+    return {row["image_id"]: row["file_name"] for row in rows}
 
 
 def _pairs(images: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
