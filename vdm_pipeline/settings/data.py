@@ -6,9 +6,8 @@ from pydantic import Field, field_validator, model_validator
 
 from vdm_pipeline.settings.base import Count, Name, Section, Seed, Sha256, Share, Text
 
-
 MEDMNIST_IN_COLOUR = ("bloodmnist", "dermamnist", "pathmnist", "retinamnist")
-"""MedMNIST's 2-D data sets of one label each with three channels. `medmnist`, which lists them, loads torch."""
+"""Data sets of MedMNIST whose images have three channels. `medmnist` lists them, but it loads torch."""
 
 
 class OwnArchive(Section):

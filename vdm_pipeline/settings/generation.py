@@ -58,7 +58,7 @@ class Generation(Section):
     seed: Seed = Field(0, description="image i uses seed + i")
     grey: bool | None = Field(
         None,
-        description="true: save grey images; false: keep the three channels; default: as the archive's images",
+        description="true: save grey images; false: keep the three channels; default: as in the archive",
     )
     extra: tuple[ExtraArm, ...] = Field(
         (), description="extra arms, such as another scheduler or a sweep of the LoRA's weight"

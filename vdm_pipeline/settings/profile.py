@@ -47,8 +47,8 @@ class Profile(Section):
             raise ValueError("phantoms have two classes, normal and pneumonia; classes.names must have two")
         if self.generation.grey and self.data.in_colour:
             raise ValueError(
-                f"generation.grey = true, but the images of {self.data.dataset} are in colour, and grey images "
-                "cannot be compared with them; remove generation.grey"
+                f"generation.grey = true, but the images of {self.data.dataset} are in colour, and grey "
+                "images cannot be compared with them; remove generation.grey"
             )
         return self
 

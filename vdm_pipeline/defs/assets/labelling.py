@@ -61,8 +61,9 @@ def labeled_dataset(
     """A zero-shot label for every image. A prompt's position defines its class; its words do not.
 
     Settings: `[labelling]`. The embeddings of a class's prompts are averaged. `calibration` turns scores into
-    probabilities, and `decision` sets the thresholds. The run stops here if captions would lack a class, or labels are
-    no better than chance. `labels_changed` counts the changes since the previous labels; `relabel_diff.csv` lists them.
+    probabilities, and `decision` sets the thresholds. The run stops here if captions would lack a
+    class, or be no better than chance. `labels_changed` counts the changes since the previous labels;
+    `relabel_diff.csv` lists them.
     """
     from vdm_pipeline.io.tables import write_csv, write_json
     from vdm_pipeline.stages.labelling.labels import check_every_class_predicted

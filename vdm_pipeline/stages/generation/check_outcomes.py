@@ -56,7 +56,9 @@ def grey_enough(chroma: Sequence[float], limit: float, in_colour: bool) -> Check
     )
     if in_colour:
         sentence += ", as they may: the archive is in colour"
-    return CheckOutcome(in_colour or not tinted, sentence, {"tinted": tinted, "largest": max(chroma, default=0.0)})
+    return CheckOutcome(
+        in_colour or not tinted, sentence, {"tinted": tinted, "largest": max(chroma, default=0.0)}
+    )
 
 
 def prompts_fit(

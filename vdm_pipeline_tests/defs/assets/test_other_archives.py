@@ -138,9 +138,7 @@ def test_seven_classes_in_colour_from_archive_to_report(project, monkeypatch):
     profile = profile_of(project, DERMA, 3, "ground_truth")
     result = materialize(profile, project)
     assert result.success, error_message(result)
-    check = {
-        evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()
-    }
+    check = {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
     assert not check["labels_predict_every_class"].passed
     assert check["labels_predict_every_class"].severity == dg.AssetCheckSeverity.WARN
     assert check["images_are_grey"].passed

@@ -1,4 +1,4 @@
-"""Image folders of the pipeline in other programs: Hugging Face datasets, diffusers' script, kohya's trainer."""
+"""Our image folders in other programs: Hugging Face datasets, diffusers' script and kohya's trainer."""
 
 import os
 from collections.abc import Callable
@@ -46,7 +46,9 @@ def only_split(splits: dict[str, Dataset]) -> Dataset:
 
 def check_complete(folder: Path, dataset: Dataset) -> None:
     """Every row has its image and all of its values."""
-    expected = {read_png(folder, row["file_name"]).tobytes(): row for row in read_rows(folder / "metadata.jsonl")}
+    expected = {
+        read_png(folder, row["file_name"]).tobytes(): row for row in read_rows(folder / "metadata.jsonl")
+    }
     assert len(dataset) == len(expected)
     for row in dataset:
         written = expected[np.asarray(row.pop("image")).tobytes()]
