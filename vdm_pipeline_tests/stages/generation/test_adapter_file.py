@@ -240,7 +240,12 @@ REFUSED = {
     "alpha of two numbers": (with_tensor(f"{KEY}.alpha", torch.ones(2)), r"has 2 numbers as alpha of layer"),
     "alpha NaN": (with_tensor(f"{KEY}.alpha", torch.tensor(torch.nan)), r"has alpha = nan for layer"),
     "alpha infinite": (with_tensor(f"{KEY}.alpha", torch.tensor(torch.inf)), r"has alpha = inf for layer"),
-    "NaN": (with_tensor(f"{KEY}.lora_up.weight", torch.full((128, 1), torch.nan)), r"not finite"),
+    "NaN": (
+        lambda tensors: {
+            name: value if "alpha" in name else value * torch.nan for name, value in tensors.items()
+        },
+        r"not finite",
+    ),
     "some magnitudes": (
         with_tensor(f"unet.{ATTENTION}.lora_magnitude_vector", torch.ones(128)),
         r"magnitudes of DoRA in 1 of \d+ layers",
