@@ -23,9 +23,9 @@ THREE = ("none", "some", "much")
 ELEVEN = (*DERMA, "train", "val", "test", "eval")
 
 
-def films(first: int, labels: np.ndarray, n_classes: int, channels: int) -> np.ndarray:
-    """Phantoms of 28 pixels. Every second class has opaque lungs, and each its own brightness or hue."""
-    drawn = render(first, np.arange(len(labels)), labels % 2 == 1, 28)
+def films(first: int, labels: np.ndarray, n_classes: int, channels: int, size: int) -> np.ndarray:
+    """Phantoms. Every second class has opaque lungs, and each its own brightness or hue."""
+    drawn = render(first, np.arange(len(labels)), labels % 2 == 1, size)
     strength = np.linspace(1, 0.4, n_classes)[labels][:, None, None]
     if channels == 1:
         return (drawn * strength).astype(np.uint8)
@@ -51,7 +51,7 @@ name = "mine"
 [data]
 dataset = "mine"
 source = "file"
-size = 28
+size = {size}
 own = {{ channels = {channels}, sha256 = "{sha256}", licence = "CC0" }}
 [classes]
 names = {names}
@@ -85,23 +85,27 @@ min_purity = 0.3  # the embedded labeller knows two of these words
 """
 
 
-def write_archive(path: Path, n_classes: int, channels: int) -> str:
+def write_archive(path: Path, n_classes: int, channels: int, size: int) -> str:
     """Write the archive; returns its sha256."""
     arrays = {}
     for index, (split, count) in enumerate(COUNTS.items()):
         labels = np.arange(count) % n_classes
-        arrays[f"{split}_images"] = films(1000 * index, labels, n_classes, channels)
+        arrays[f"{split}_images"] = films(1000 * index, labels, n_classes, channels, size)
         arrays[f"{split}_labels"] = labels.astype(np.uint8)[:, None]
     write_npz(path, arrays)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def profile_of(project: Path, names: tuple[str, ...], channels: int, captions_from: str) -> Profile:
+def profile_of(
+    project: Path, names: tuple[str, ...], channels: int, captions_from: str, size: int = 28
+) -> Profile:
     """Write the archive and the profile as a user would, and load it."""
     automatic = captions_from == "auto_label"
+    file_name = "data/mine.npz" if size == 28 else f"data/mine_{size}.npz"
     text = PROFILE.format(
         channels=channels,
-        sha256=write_archive(project / "data/mine.npz", len(names), channels),
+        size=size,
+        sha256=write_archive(project / file_name, len(names), channels, size),
         names=json.dumps(names),
         phrases=json.dumps([[word] for word in WORDS[: len(names)]]),
         calibration="platt" if automatic else "none",
@@ -113,17 +117,17 @@ def profile_of(project: Path, names: tuple[str, ...], channels: int, captions_fr
 
 
 @pytest.mark.parametrize(
-    ("names", "channels", "captions_from"),
+    ("names", "channels", "captions_from", "size"),
     [
-        (BREAST, 1, "auto_label"),
-        (DERMA, 3, "ground_truth"),
-        (THREE, 1, "auto_label"),
-        (ELEVEN, 3, "ground_truth"),
+        (BREAST, 1, "auto_label", 28),
+        (DERMA, 3, "ground_truth", 28),
+        (THREE, 1, "auto_label", 64),
+        (ELEVEN, 3, "ground_truth", 128),
     ],
     ids=["two classes", "seven classes in colour", "three classes", "eleven classes in colour"],
 )
-def test_labels_and_subset_of_another_archive(project, names, channels, captions_from):
-    profile = profile_of(project, names, channels, captions_from)
+def test_labels_and_subset_of_another_archive(project, names, channels, captions_from, size):
+    profile = profile_of(project, names, channels, captions_from, size)
     result = materialize(profile, project, TO_THE_SUBSET)
     assert result.success, error_message(result)
     table = pd.read_csv(project / "results/labeled_dataset.csv", keep_default_na=False)
@@ -140,6 +144,21 @@ def test_labels_and_subset_of_another_archive(project, names, channels, captions
     rows = [json.loads(line) for line in (project / "data/subset/metadata.jsonl").read_text().splitlines()]
     assert [sum(row["label"] == name for row in rows) for name in names] == [5] * len(names)
     assert Image.open(project / "data/subset" / rows[0]["file_name"]).mode == {1: "L", 3: "RGB"}[channels]
+
+
+def test_a_constant_labeller_only_causes_warnings_if_captions_are_true_labels(project):
+    profile = profile_of(project, THREE, 1, "ground_truth")
+    labelling = profile.labelling.model_dump() | {"calibration": "prior", "prior": (0.998, 0.001, 0.001)}
+    profile = Profile.model_validate(profile.model_dump() | {"labelling": labelling})
+    result = materialize(profile, project, TO_THE_SUBSET)
+    assert result.success, error_message(result)
+    table = pd.read_csv(project / "results/labeled_dataset.csv")
+    assert set(table["auto_label"]) == {"none"}
+    failed = {
+        check.check_name: check.severity for check in result.get_asset_check_evaluations() if not check.passed
+    }
+    assert {"labels_predict_every_class", "labels_beat_chance"} <= set(failed)
+    assert set(failed.values()) == {dg.AssetCheckSeverity.WARN}
 
 
 def test_seven_classes_in_colour_from_archive_to_report(project, monkeypatch):
