@@ -158,7 +158,7 @@ class Archive:
 
 
 def _batches(file: Npz, key: str, size: int) -> Iterator[NDArray[np.uint8]]:
-    """The images in batches; a single channel is no axis."""
+    """The images in batches; a single channel gets no axis of its own."""
     for batch in file.rows(key, size):
         yield batch[..., 0] if batch.shape[-1] == 1 and batch.ndim == 4 else batch
 

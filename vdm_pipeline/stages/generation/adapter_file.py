@@ -5,6 +5,7 @@ used as it was trained, or the file is refused.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,7 @@ def _group(
         name = names.get(layer.removeprefix(PEFT_PREFIX).removeprefix(DIFFUSERS_PREFIX))
         if part is None:
             raise ModelError(
-                f"{file} has the tensor '{key}', which is no part of a LoRA; use another adapter."
+                f"{file} has the tensor '{key}', which does not belong to a LoRA; use another adapter."
             )
         if name is None:
             foreign.add(layer)
@@ -188,8 +189,10 @@ def _layer(
     alpha = len(down) if configured_alpha is None else configured_alpha
     if "alpha" in parts:
         alpha = _single_number(file, name, parts["alpha"])
-    if not torch.isfinite(torch.tensor(alpha)):
+    if not math.isfinite(alpha):
         raise ModelError(f"{file} has alpha = {alpha} for layer {name}; use an intact file.")
+    if not all(value.isfinite().all() for value in parts.values()):
+        raise ModelError(f"{file} has values in layer {name} that are not finite; use an intact file.")
     magnitude = parts["magnitude"].float() if "magnitude" in parts else None
     return LoraLayer(down, up, alpha, magnitude)
 

@@ -49,7 +49,7 @@ def weight_shapes(unet: Any) -> dict[str, torch.Size]:
 
 def _load_layers(unet: Any, adapter: Adapter, layers: Mapping[str, LoraLayer]) -> None:
     """Add the layers to the UNet, and prove that each has its matrices and its scale."""
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for name, layer in layers.items():
         tensors |= {f"{name}.lora_A.weight": layer.down, f"{name}.lora_B.weight": layer.up}
         if layer.magnitude is not None:

@@ -228,7 +228,10 @@ REFUSED = {
     "LoKr": (with_tensor(f"{KEY}.lokr_w1", A), r"has LoKr"),
     "only LoKr": (lambda _: {f"{KEY}.lokr_w1": A, f"{KEY}.lokr_w2": B}, r"for a UNet; it is LoKr; use"),
     "Tucker": (with_tensor(f"{KEY}.lora_mid.weight", A), r"has a Tucker decomposition"),
-    "whole weights": (with_tensor(f"{KEY}.diff", A), r"the tensor '.*\.diff', which is no part of a LoRA"),
+    "whole weights": (
+        with_tensor(f"{KEY}.diff", A),
+        r"the tensor '.*\.diff', which does not belong to a LoRA",
+    ),
     "no second matrix": (without(f"{KEY}.lora_up.weight"), rf"lacks the matrix 'up' of layer {ATTENTION}"),
     "no first matrix": (without(f"{KEY}.lora_down.weight"), rf"lacks the matrix 'down' of layer {ATTENTION}"),
     "ranks differ": (
