@@ -30,25 +30,21 @@ def closest_pairs(
     ``images`` is image_metrics.json, ``arms`` are folders, and ``held_out`` holds images ``[h, w]`` by id.
     """
 
-    pairs = _pairs(images)
-    train_files = _file_names(subset) if pairs else {}
-
     def with_pictures(pair: dict[str, Any]) -> dict[str, Any]:
         return pair | {
             "nearness": number(pair["nearness"]),
             "generated": data_uri(thumbnail(read_png(arms[pair["arm"]], pair["file_name"]))),
-            "train": data_uri(thumbnail(read_png(subset, train_files[pair["train_image"]]))),
+            "train": data_uri(thumbnail(_train_image(subset, pair["train_image"]))),
             "held_out": data_uri(thumbnail(held_out[pair["held_out_image"]])),
         }
 
-    return {space: [with_pictures(pair) for pair in found] for space, found in pairs.items()}
-
-
-def _file_names(subset: Path) -> dict[str, str]:
-    """File names of the subset's images by id."""
-    rows = read_rows(subset / "metadata.jsonl", ("file_name", "image_id"))
-    return {row["image_id"]: row["file_name"] for row in rows}
+    return {space: [with_pictures(pair) for pair in pairs] for space, pairs in _pairs(images).items()}
 
 
 def _pairs(images: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return lookup(images, "memorization", "closest") or {}
+
+
+def _train_image(subset: Path, image_id: str) -> NDArray[np.uint8]:
+    rows = read_rows(subset / "metadata.jsonl", ("file_name", "image_id"))
+    return read_png(subset, next(row["file_name"] for row in rows if row["image_id"] == image_id))
