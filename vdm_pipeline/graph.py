@@ -68,7 +68,8 @@ def _training(profile: Profile) -> list:
 def _generation(profile: Profile) -> list:
     """What all arms share. The LoRA's weight and the extra arms are fingerprinted by their own assets."""
     base, lcm_lora = profile.training.base, profile.generation.lcm_lora
-    generation = profile.generation.fingerprint_values(exclude={"adapter_weight", "extra"})
+    generation = profile.generation.fingerprint_values(exclude={"adapter_weight", "extra", "grey"})
+    generation |= {"grey": profile.saves_grey}
     return [generation, profile.classes, base, base.digest, lcm_lora.digest, profile.training.resolution]
 
 
@@ -120,7 +121,7 @@ _REPORTED_STAGES = (
         ("raw_npz", "image_embeddings", "labeled_dataset", "data_faults", "label_noise"),
         {"folder": "data/subset", "held_out": "data/subset_held_out"},
         lambda p: [p.subset, p.classes],
-        version=3,
+        version=4,
     ),
     StageSpec(
         "lora_weights",
@@ -136,21 +137,21 @@ _REPORTED_STAGES = (
         ("lora_weights",),
         {"folder": "results/generated_images"},
         lambda p: [*_generation(p), p.generation.adapter_weight],
-        version=5,
+        version=6,
     ),
     StageSpec(
         "baseline_images",
         (),
         {"folder": "results/generated_images_no_fine_tuning"},
         _generation,
-        version=5,
+        version=6,
     ),
     StageSpec(
         "extra_images",
         ("lora_weights",),
         {"folder": "results/generated_images_extra"},
         lambda p: [*_generation(p), p.generation.fingerprint_values(include={"extra"})],
-        version=4,
+        version=5,
     ),
     StageSpec(
         "image_metrics",
@@ -212,7 +213,7 @@ def _arm_checks(asset: str) -> tuple[CheckSpec, ...]:
         CheckSpec(asset, "images_are_complete", _plan, blocking=True),
         CheckSpec(asset, "images_are_not_blank", lambda p: [p.faults], blocking=True),
         CheckSpec(asset, "images_are_different", lambda p: [], blocking=True),
-        CheckSpec(asset, "images_are_grey", lambda p: [p.checks.max_chroma]),
+        CheckSpec(asset, "images_are_grey", lambda p: [p.checks.max_chroma, p.data.in_colour]),
     )
 
 

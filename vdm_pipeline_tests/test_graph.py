@@ -52,6 +52,7 @@ def changed(before: Profile, after: Profile) -> set[str]:
         ("generation", "num_inference_steps", 3, ARMS),
         ("generation", "guidance_scale", 2.0, ARMS),
         ("generation", "grey", False, ARMS),
+        ("generation", "grey", True, set()),  # the archive is grey
         ("evaluation", "judge_epochs", 2, {"image_metrics"}),
         ("evaluation", "utility_epochs", 2, {"image_metrics"}),
         ("evaluation", "utility_seeds", 2, {"image_metrics"}),

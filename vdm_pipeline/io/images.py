@@ -46,11 +46,17 @@ def read_png(folder: Path, name: str) -> NDArray[np.uint8]:
             raise OSError
         with Image.open(path, formats=["PNG"]) as image:
             _check_format(path, image)
-            return np.asarray(image if image.mode in ("L", "RGB") else image.convert("L"))
+            return np.asarray(image) if image.mode in ("L", "RGB") else _to_grey_or_rgb(image)
     except (Image.DecompressionBombError, UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise PipelineError(
             f"{path} cannot be read as an image ({type(error).__name__}); materialize its asset again."
         ) from None
+
+
+def _to_grey_or_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """An image of another mode, such as one with a palette or transparency: RGB if it has colours."""
+    rgb = np.asarray(image.convert("RGB"))
+    return rgb[..., 0] if (rgb == rgb[..., :1]).all() else rgb
 
 
 def _check_format(path: Path, image: Image.Image) -> None:

@@ -6,6 +6,9 @@ from pydantic import Field, field_validator, model_validator
 
 from vdm_pipeline.settings.base import Count, Name, Section, Seed, Sha256, Share, Text
 
+MEDMNIST_IN_COLOUR = ("bloodmnist", "dermamnist", "pathmnist", "retinamnist")
+"""Data sets of MedMNIST whose images have three channels. `medmnist` lists them, but it loads torch."""
+
 
 class OwnArchive(Section):
     """An archive in MedMNIST's format that MedMNIST does not list, so the profile describes it."""
@@ -50,6 +53,11 @@ class Data(Section):
                 f'own describes a file in data/, but source is "{self.source}"; set source = "file"'
             )
         return self
+
+    @property
+    def in_colour(self) -> bool:
+        """Whether the archive's images have three channels."""
+        return self.own.channels == 3 if self.own else self.dataset in MEDMNIST_IN_COLOUR
 
     @property
     def file_name(self) -> str:

@@ -56,7 +56,10 @@ class Generation(Section):
         1.0, description="weight of the LoRA, in its arm only"
     )
     seed: Seed = Field(0, description="image i uses seed + i")
-    grey: bool = Field(True, description="save grey images; false keeps the three channels")
+    grey: bool | None = Field(
+        None,
+        description="true: save grey images; false: keep the three channels; default: as in the archive",
+    )
     extra: tuple[ExtraArm, ...] = Field(
         (), description="extra arms, such as another scheduler or a sweep of the LoRA's weight"
     )

@@ -45,7 +45,17 @@ class Profile(Section):
             )
         if self.data.source == "phantom" and classes != 2:
             raise ValueError("phantoms have two classes, normal and pneumonia; classes.names must have two")
+        if self.generation.grey and self.data.in_colour:
+            raise ValueError(
+                f"generation.grey = true, but the images of {self.data.dataset} are in colour, and grey "
+                "images cannot be compared with them; remove generation.grey"
+            )
         return self
+
+    @property
+    def saves_grey(self) -> bool:
+        """Whether generated images are saved in grey: as configured, else as the archive's images are."""
+        return not self.data.in_colour if self.generation.grey is None else self.generation.grey
 
     def models(self) -> dict[str, ModelPin]:
         """Every model of the run, by its role."""

@@ -97,7 +97,7 @@ ACCEPTED = (
     "Markup in the profile's name, captions and licences. The report and Dagster show it as text.",
     "A profile with a byte order mark at its start, as some editors write it.",
     "A link in `data/` to an archive elsewhere. The archive is read where it is; link and archive stay.",
-    "An image with transparency. It is read as grey, without the transparency.",
+    "An image with transparency. It is read without the transparency.",
     "A file `data/phantom_<size>.npz` that was not rendered from the profile's settings. It is replaced.",
 )
 

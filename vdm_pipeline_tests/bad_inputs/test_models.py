@@ -20,6 +20,7 @@ from vdm_pipeline_tests.profiles import shrink
 CLIP = "open_clip_model.safetensors"
 UNET = "unet/diffusion_pytorch_model.safetensors"
 LORA = "pytorch_lora_weights.safetensors"
+LAYER = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 HUGE_HEADER = struct.pack("<Q", 2**62) + b"{}"
 REMOTE_CODE = b'{"auto_map": {"AutoTokenizer": ["code.Tokenizer", null]}}'
 Change = Callable[[Path], object]
@@ -74,6 +75,24 @@ def tensors(name: str, change: Callable[[str, torch.Tensor], tuple[str, torch.Te
         save_file({key: value.contiguous() for key, value in changed.items()}, folder / name)
 
     return make
+
+
+def with_tensor(key: str, value: torch.Tensor) -> Change:
+    """Add a tensor to the adapter, or replace one."""
+
+    def make(folder: Path) -> None:
+        save_file({**load_file(folder / LORA), key: value}, folder / LORA)
+
+    return make
+
+
+def pefts_names(folder: Path) -> None:
+    """Rename the adapter's layers as peft does, without its configuration."""
+    names = {
+        f"base_model.model.{key.removeprefix('unet.')}": value
+        for key, value in load_file(folder / LORA).items()
+    }
+    save_file(names, folder / LORA)
 
 
 def times(factor: float) -> Callable[[str, torch.Tensor], tuple[str, torch.Tensor]]:
@@ -135,9 +154,27 @@ ADAPTER = [
     Case("adapter with matrices of two ranks", LORA, tensors(LORA, halve_rank)),
     Case("adapter of a narrower base", LORA, tensors(LORA, halve_inputs)),
     Case("adapter of a deeper base", LORA, tensors(LORA, rename_block)),
-    Case("adapter with NaN", "'lcm'", tensors(LORA, times(torch.nan))),
+    Case("adapter with NaN", LORA, tensors(LORA, times(torch.nan))),
     Case("adapter of zeros", "'lcm'", tensors(LORA, times(0))),
     Case("adapter without layers", LORA, tensors(LORA, rename_all)),
+    Case(
+        "adapter with layers for the text encoder",
+        LORA,
+        with_tensor("text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_A.weight", torch.ones(2, 2)),
+    ),
+    *(
+        Case(title, LORA, with_tensor(f"{LAYER}.{end}", torch.ones(2)))
+        for title, end in {
+            "adapter with biases": "lora_B.bias",
+            "adapter with DoRA in kohya's format": "dora_scale",
+            "adapter with LoHa": "hada_w1_a",
+            "adapter with whole weights": "diff",
+            "adapter with magnitudes in one layer": "lora_magnitude_vector",
+            "adapter with two numbers as alpha": "alpha",
+        }.items()
+    ),
+    Case("adapter with alpha NaN", LORA, with_tensor(f"{LAYER}.alpha", torch.tensor(torch.nan))),
+    Case("adapter with peft's names, without `adapter_config.json`", "adapter_config.json", pefts_names),
 ]
 PINS = {
     "labelling.model": Case(

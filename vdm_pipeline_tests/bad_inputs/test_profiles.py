@@ -110,6 +110,13 @@ CLASS_NAMES = [
         replace(CLASSES, f'names = ["normal", "{"x" * 400}"]'),
     ),
     Case("`dataset` with `../`", "data.dataset", replace(PHANTOM, 'dataset = "../x"\nsource = "file"')),
+    Case(
+        "grey images of a colour archive",
+        "generation.grey",
+        lambda: DEMO.replace(PHANTOM, 'dataset = "dermamnist"\nsource = "file"').replace(
+            "seed = 42", "seed = 42\ngrey = true"
+        ),
+    ),
     Case("arm with a line break in its name", "generation.extra.0.name", replace('"dpm25"', '"dpm25\\n"')),
 ]
 MODELS = [

@@ -43,6 +43,14 @@ def test_other_modes_are_read_grey(tmp_path, mode):
         assert np.abs(image.astype(int) - GREY).max() <= 1
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "P"])
+def test_colours_of_other_modes_stay(tmp_path, mode):
+    pixels = np.repeat(np.repeat(np.uint8([[[200, 0, 0], [0, 90, 255]]]), 4, axis=0), 4, axis=1)
+    image = Image.fromarray(pixels)
+    (image.quantize(2) if mode == "P" else image.convert(mode)).save(tmp_path / "x.png")
+    np.testing.assert_array_equal(read_png(tmp_path, "x.png"), pixels)
+
+
 @pytest.mark.parametrize("name", ["../x.png", "a/../../x.png", "/etc/hostname"])
 def test_name_outside_the_folder_is_an_error(tmp_path, name):
     (tmp_path / "in/a").mkdir(parents=True)

@@ -253,6 +253,13 @@ def test_the_archive_has_the_file_name_that_medmnist_uses(dataset, source, size,
     assert Data(dataset=dataset, source=source, size=size).file_name == name
 
 
+def test_the_data_sets_in_colour_are_those_of_medmnist():
+    from medmnist import INFO
+
+    in_colour = {name for name, info in INFO.items() if info["n_channels"] == 3 and not name.endswith("3d")}
+    assert {name for name in INFO if Data(dataset=name, source="file", size=28).in_colour} == in_colour
+
+
 @pytest.mark.parametrize(
     ("id_", "source"),
     [

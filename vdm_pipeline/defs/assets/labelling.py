@@ -63,16 +63,18 @@ def labeled_dataset(
     """A zero-shot label for every image. A prompt's position defines its class; its words do not.
 
     Settings: `[labelling]`. The embeddings of a class's prompts are averaged. `calibration` turns scores into
-    probabilities, and `decision` sets the thresholds. The run stops here if all labels are equal or no better
-    than chance. `labels_changed` counts the changes since the previous labels; `relabel_diff.csv` lists them.
+    probabilities, and `decision` sets the thresholds. The run stops here if captions would lack a
+    class, or be no better than chance. `labels_changed` counts the changes since the previous labels;
+    `relabel_diff.csv` lists them.
     """
     from vdm_pipeline.io.tables import write_csv, write_json
-    from vdm_pipeline.stages.labelling.labels import check_not_degenerate
+    from vdm_pipeline.stages.labelling.labels import check_every_class_predicted
 
     profile, names = project.profile, project.profile.classes.names
     _warn_about_negations(context, profile.labelling.prompts)
     table, calibration = _label_images(context, project, upstream)
-    check_not_degenerate(table, names, as_captions=profile.subset.captions_from == "auto_label")
+    if profile.subset.captions_from == "auto_label":  # else a check warns
+        check_every_class_predicted(table, names)
     write_csv(staging / "labeled_dataset.csv", table)
     write_json(staging / "metrics/calibration.json", calibration.as_dict())
     comparison = _compare_with_previous_labels(context, project, staging, upstream, table)

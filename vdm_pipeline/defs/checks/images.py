@@ -63,10 +63,11 @@ def images_are_different(project: Project, folder: Path, rows: Rows) -> "CheckOu
 
 
 def images_are_grey(project: Project, folder: Path, rows: Rows) -> "CheckOutcome":
-    """Warns of images that the model generated in colour."""
+    """Warns of images that the model generated in colour, unless the archive is in colour."""
     from vdm_pipeline.stages.generation.check_outcomes import grey_enough
 
-    return grey_enough([row["chroma"] for row in rows], project.profile.checks.max_chroma)
+    profile = project.profile
+    return grey_enough([row["chroma"] for row in rows], profile.checks.max_chroma, profile.data.in_colour)
 
 
 def prompts_are_captions(project: Project, upstream: Upstream) -> "CheckOutcome":

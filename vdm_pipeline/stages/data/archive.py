@@ -18,7 +18,7 @@ from vdm_pipeline.io.progress import Log
 from vdm_pipeline.settings import Data
 from vdm_pipeline.stages.data.archive_checks import Status, archive_status, hint, label_error, schema_error
 from vdm_pipeline.stages.data.medmnist_info import dataset_info
-from vdm_pipeline.stages.data.npz import open_npz
+from vdm_pipeline.stages.data.npz import Npz, open_npz
 from vdm_pipeline.stages.data.phantom.series import SPLITS, is_rendered_from, render_archive
 
 if TYPE_CHECKING:
@@ -157,6 +157,12 @@ class Archive:
         )
 
 
+def _batches(file: Npz, key: str, size: int) -> Iterator[NDArray[np.uint8]]:
+    """The images in batches; a single channel gets no axis of its own."""
+    for batch in file.rows(key, size):
+        yield batch[..., 0] if batch.shape[-1] == 1 and batch.ndim == 4 else batch
+
+
 def obtain_archive(data: Data, folder: Path, log: Log, mirror: str | None = None) -> Path:
     """Render, download or find the archive in ``folder``, and return its path.
 
@@ -230,7 +236,7 @@ def read_archive(path: Path, data: Data, class_names: Sequence[str]) -> Archive:
     if error:
         raise ArchiveError(f"{path}: {error}; {hint(data)}.")
     splits = {
-        split: Split(labels[split].astype(np.int64), partial(file.rows, f"{split}_images"))
+        split: Split(labels[split].astype(np.int64), partial(_batches, file, f"{split}_images"))
         for split in SPLITS
     }
     counts = {name: len(split) for name, split in splits.items()}

@@ -19,15 +19,16 @@ Status = Literal["official", "own", "unverified", "phantom"]
 
 def schema_error(headers: Mapping[str, Header], size: int, channels: int) -> str | None:
     """What is wrong with dtypes, shapes and counts, or None."""
-    expected = (size, size) if channels == 1 else (size, size, channels)
+    accepted = ((size, size), (size, size, 1)) if channels == 1 else ((size, size, channels),)
     for split in SPLITS:
         images, labels = headers[f"{split}_images"], headers[f"{split}_labels"]
         if images.dtype != np.uint8:
             return f"{split}_images is {images.dtype}, not uint8"
         if labels.dtype.kind not in "iu":
             return f"{split}_labels is {labels.dtype}, not an integer type"
-        if images.shape[1:] != expected:
-            return f"{split}_images has shape {list(images.shape)}, not [n, {', '.join(map(str, expected))}]"
+        if images.shape[1:] not in accepted:
+            expected = ", ".join(map(str, accepted[0]))
+            return f"{split}_images has shape {list(images.shape)}, not [n, {expected}]"
         n_images = images.shape[0]
         if n_images == 0:
             return f"the split {split} is empty"

@@ -7,7 +7,7 @@ import numpy as np
 
 from vdm_pipeline.io.progress import Log
 from vdm_pipeline.settings import Evaluation
-from vdm_pipeline.stages.data.grey import to_grey
+from vdm_pipeline.stages.data.grey import channels_of, with_channels
 from vdm_pipeline.stages.evaluation.arms import BASELINE, LORA, REAL
 from vdm_pipeline.stages.evaluation.comparison import compare
 from vdm_pipeline.stages.evaluation.copy_search import ImageNames, search_copies
@@ -146,8 +146,14 @@ def _measure_utility(
     evaluation: Evaluation,
     device: "torch.device",
 ) -> Utility:
-    """Real training images have the classes of their captions, as the adapter learned them."""
-    subset = to_grey(images.subset.images), real.caption_labels
-    arms = {name: (to_grey(images.arms[name].images), images.arms[name].labels) for name in (BASELINE, LORA)}
+    """Real training images have the classes of their captions, as the adapter learned them.
+
+    All images have the channels of the real ones.
+    """
+    subset, channels = real.subset.images, channels_of(real.subset.images)
+    arms = {
+        name: (with_channels(images.arms[name].images, channels), images.arms[name].labels)
+        for name in (BASELINE, LORA)
+    }
     test = real.unseen.images, real.unseen.labels
-    return utility(training_sets(subset, arms), test, class_names, evaluation, device)
+    return utility(training_sets((subset, real.caption_labels), arms), test, class_names, evaluation, device)

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vdm_pipeline.io.images import resize
 from vdm_pipeline.io.progress import Progress
-from vdm_pipeline.stages.data.grey import to_grey
+from vdm_pipeline.stages.data.grey import channels_of, to_grey, with_channels
 from vdm_pipeline.stages.models.loading import loading, reject_remote_code
 
 Floats = NDArray[np.float64]
@@ -23,6 +23,8 @@ HOG_CELLS, ORIENTATIONS = 8, 8
 PATTERN_REGIONS = 4
 LIGHT_CELLS = 8
 COMPONENTS = 128
+GREY_TITLE = "handcrafted: oriented gradients, local binary patterns and light"
+COLOUR_TITLE = "handcrafted: oriented gradients, local binary patterns, light and colour"
 MAX_FIT_IMAGES = 1000
 """Images to which the handcrafted space is fitted; more change little."""
 
@@ -42,39 +44,41 @@ class Space:
 
 
 def handcrafted(real: Images, seed: int) -> Space:
-    """Shape, texture and light of grey images, without a network, fitted to ``real``.
+    """Shape, texture and light, and colour if ``real`` is in colour, without a network, fitted to ``real``.
 
     Each block of features is standardized over ``real`` and has the same weight, whatever its length. The
     result is projected to at most 128 principal components, as in radiomics distances (Konz et al., 2024).
     """
     rows = np.random.default_rng(seed).permutation(len(real))[:MAX_FIT_IMAGES]
-    blocks = feature_blocks(real[rows])
+    channels = channels_of(real)
+    blocks = feature_blocks(real[rows], channels)
     means = [block.mean(0) for block in blocks]
     stds = [np.maximum(block.std(0), 0.05 * block.std() + 1e-9) for block in blocks]
 
     def standardize(images: Images) -> Floats:
-        parts = zip(feature_blocks(images), means, stds, strict=True)
+        parts = zip(feature_blocks(images, channels), means, stds, strict=True)
         scaled = [(block - mean) / std / np.sqrt(block.shape[1]) for block, mean, std in parts]
         return np.concatenate(scaled, axis=1)
 
     _, _, directions = np.linalg.svd(standardize(real[rows]), full_matrices=False)
     projection = directions[:COMPONENTS].T
     return Space(
-        "handcrafted: oriented gradients, local binary patterns and light",
+        GREY_TITLE if channels == 1 else COLOUR_TITLE,
         lambda images: standardize(images) @ projection,
     )
 
 
-def feature_blocks(images: Images) -> list[Floats]:
+def feature_blocks(images: Images, channels: Literal[1, 3] = 1) -> list[Floats]:
     """Handcrafted features of images resized to 64 pixels.
 
     Oriented gradients (Dalal and Triggs, 2005) ``[n, 512]``, local binary patterns by region (Ojala et al.,
-    2002) ``[n, 160]``, and light ``[n, 64]``.
+    2002) ``[n, 160]``, and light ``[n, 64]``; with three channels also colour ``[n, 128]``.
     """
     grey = resize(to_grey(images), SIDE)
     gradients = np.stack([_gradients(image) for image in grey])
     patterns = np.stack([_patterns(image) for image in grey])
-    return [gradients, patterns, _light(grey)]
+    blocks = [gradients, patterns, _light(grey)]
+    return blocks if channels == 1 else [*blocks, _colour(resize(with_channels(images, 3), SIDE))]
 
 
 def _gradients(image: Images) -> Floats:
@@ -101,6 +105,12 @@ def _light(grey: Images) -> Floats:
     side = SIDE // LIGHT_CELLS
     cells = grey.reshape(len(grey), LIGHT_CELLS, side, LIGHT_CELLS, side)
     return cells.mean((2, 4)).reshape(len(grey), -1)
+
+
+def _colour(images: Images) -> Floats:
+    """Mean differences of red and blue from green in 8 x 8 cells, ``[n, 128]``."""
+    red, green, blue = (_light(images[..., channel]) for channel in range(3))
+    return np.concatenate([red - green, blue - green], axis=1)
 
 
 class VisionTransformer:

@@ -1,6 +1,7 @@
 """The judge: a small CNN trained on the true labels of the real train split, independent of the labeller."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from vdm_pipeline.stages.data.grey import to_grey
+from vdm_pipeline.stages.data.grey import channels_of, with_channels
 
 SIZE = 64
 TRAIN_BATCH_SIZE = 32
@@ -21,15 +22,16 @@ MAX_SHIFT = 3
 
 @dataclass(frozen=True)
 class Judge:
-    """A trained network for images of any size, in grey."""
+    """A trained network for images of any size, which it sees with the channels of its training images."""
 
     network: nn.Module
     device: torch.device
+    channels: Literal[1, 3]
 
     @torch.inference_mode()
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Probability of each class, ``[n, classes]``, for uint8 ``[n, h, w]`` or ``[n, h, w, 3]``."""
-        batches = _inputs(images).split(BATCH_SIZE)
+        batches = _inputs(images, self.channels).split(BATCH_SIZE)
         parts = [self.network(x.to(self.device)).softmax(1).cpu().double().numpy() for x in batches]
         return np.concatenate(parts)
 
@@ -45,7 +47,9 @@ def train_judge(
 ) -> Judge:
     """Train on images and true labels. All classes have the same weight, whatever their number of images."""
     torch.manual_seed(seed)
-    network, x, y = _small_cnn(classes).to(device), _inputs(images), torch.from_numpy(labels)
+    channels = channels_of(images)
+    network, x = _small_cnn(channels, classes).to(device), _inputs(images, channels)
+    y = torch.from_numpy(labels)
     class_weights = len(y) / (classes * torch.bincount(y, minlength=classes).clamp_min(1)).float()
     loss_function = nn.CrossEntropyLoss(class_weights.to(device))
     steps = epochs * -(-len(y) // TRAIN_BATCH_SIZE)
@@ -60,16 +64,16 @@ def train_judge(
             loss.backward()
             optimizer.step()
             scheduler.step()
-    return Judge(network.eval(), device)
+    return Judge(network.eval(), device, channels)
 
 
-def _small_cnn(classes: int) -> nn.Sequential:
+def _small_cnn(channels: int, classes: int) -> nn.Sequential:
     """A stem as in a ResNet, three convolution blocks, and a linear head.
 
     The stem reduces the side to a quarter, which makes the network about five times as fast.
     """
     stem = [
-        nn.Conv2d(1, 16, 5, stride=2, padding=2, bias=False),
+        nn.Conv2d(channels, 16, 5, stride=2, padding=2, bias=False),
         nn.BatchNorm2d(16),
         nn.ReLU(),
         nn.MaxPool2d(2),
@@ -86,11 +90,15 @@ def _small_cnn(classes: int) -> nn.Sequential:
     return nn.Sequential(*stem, *blocks, *head)
 
 
-def _inputs(images: NDArray[np.uint8]) -> torch.Tensor:
-    """Grey, 64 x 64, each image with mean 0 and standard deviation 1, so that exposure does not matter."""
-    x = torch.from_numpy(np.ascontiguousarray(to_grey(images))).float()[:, None]
+def _inputs(images: NDArray[np.uint8], channels: Literal[1, 3]) -> torch.Tensor:
+    """64 x 64, each image with mean 0 and standard deviation 1, so that exposure does not matter.
+
+    The channels of an image are standardized together, so that its colours stay.
+    """
+    pixels = torch.from_numpy(np.ascontiguousarray(with_channels(images, channels))).float()
+    x = pixels[:, None] if channels == 1 else pixels.permute(0, 3, 1, 2).contiguous()
     x = F.interpolate(x, (SIZE, SIZE), mode="bicubic", align_corners=False, antialias=True)
-    return (x - x.mean((2, 3), keepdim=True)) / (x.std((2, 3), keepdim=True) + 1)
+    return (x - x.mean((1, 2, 3), keepdim=True)) / (x.std((1, 2, 3), keepdim=True) + 1)
 
 
 def _augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -1,22 +1,22 @@
 """LoRA adapters in a UNet: load them, check that they act, and fuse them into the weights."""
 
 import math
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vdm_pipeline.errors import ModelError
+from vdm_pipeline.stages.generation.adapter_file import LoraLayer, read_lora
 from vdm_pipeline.stages.generation.plan import Adapter
 from vdm_pipeline.stages.models.diffusion import load_component, quiet_hf_logging
 from vdm_pipeline.stages.models.loading import loading
 
 MIN_RELATIVE_UPDATE = 1e-5
 """An adapter with smaller updates in every layer, relative to the layer's weights, changes no pixel."""
-LORA_A_SUFFIXES = ("lora_A.weight", "lora_down.weight", "lora.down.weight")
-"""Names of a LoRA's first matrix in the formats of peft, kohya and diffusers."""
-OTHER_PARTS = ("vae", "text_encoder", "tokenizer", "scheduler", "safety_checker", "feature_extractor")
 
 
 def load_unet_with_adapters(base: Path, adapters: Sequence[Adapter]) -> Any:
@@ -25,53 +25,79 @@ def load_unet_with_adapters(base: Path, adapters: Sequence[Adapter]) -> Any:
     fp32 on any device, because in half precision the sum of weight and update loses most of a small update.
     Raises `ModelError` if an adapter is damaged, belongs to another base, or changes nothing.
     """
-    from diffusers import StableDiffusionPipeline
-
     unet = load_component(base, "unet")
     if unet.config.time_cond_proj_dim is not None:
         raise ModelError(
             f"The UNet in {base} takes guidance as an input; set training.base to a plain Stable Diffusion."
         )
-    parts = dict.fromkeys(OTHER_PARTS)
-    pipeline = StableDiffusionPipeline(unet=unet, **parts, requires_safety_checker=False)
+    shapes = weight_shapes(unet)
     for adapter in adapters:
-        _load_adapter(pipeline, adapter, base)
+        with loading(adapter.file):
+            layers = read_lora(adapter.file, shapes)
+        _load_layers(unet, adapter, layers)
     if adapters:
-        pipeline.set_adapters(
-            [adapter.name for adapter in adapters], [adapter.weight for adapter in adapters]
-        )
+        unet.set_adapters([adapter.name for adapter in adapters], [adapter.weight for adapter in adapters])
     check_adapter_active(unet, adapters)
     return unet
 
 
-def _load_adapter(pipeline: Any, adapter: Adapter, base: Path) -> None:
-    """Load one adapter; raises `ModelError` if the UNet lacks layers of it."""
+def weight_shapes(unet: Any) -> dict[str, torch.Size]:
+    """Shapes of the weights that a LoRA may update, by layer, of a UNet without adapters."""
+    kinds = (torch.nn.Linear, torch.nn.Conv2d)
+    return {name: module.weight.shape for name, module in unet.named_modules() if isinstance(module, kinds)}
+
+
+def _load_layers(unet: Any, adapter: Adapter, layers: Mapping[str, LoraLayer]) -> None:
+    """Add the layers to the UNet, and prove that each has its matrices and its scale."""
+    tensors: dict[str, torch.Tensor] = {}
+    for name, layer in layers.items():
+        tensors |= {f"{name}.lora_A.weight": layer.down, f"{name}.lora_B.weight": layer.up}
+        if layer.magnitude is not None:
+            tensors[f"{name}.lora_magnitude_vector"] = layer.magnitude
     with loading(adapter.file), quiet_hf_logging():
-        expected = count_unet_layers(adapter.file)
-        pipeline.load_lora_weights(
-            adapter.file.parent,
-            weight_name=adapter.file.name,
-            adapter_name=adapter.name,
-            use_safetensors=True,
-        )
-    loaded = sum(adapter.name in getattr(module, "lora_A", {}) for module in pipeline.unet.modules())
-    if loaded < expected:
+        unet.load_lora_adapter(tensors, prefix=None, adapter_name=adapter.name, metadata=_lora_config(layers))
+    loaded = {name for name, module in unet.named_modules() if adapter.name in getattr(module, "lora_A", {})}
+    wrong = [
+        name
+        for name in sorted(loaded | set(layers))
+        if name not in layers or not _equals(unet.get_submodule(name), adapter.name, layers[name])
+    ]
+    if wrong:
         raise ModelError(
-            f"{adapter.file} has {expected} layers, of which the UNet in {base} has {loaded}; "
-            "use an adapter that was trained on this base."
+            f"{adapter.file} is not loaded as it was trained: {len(wrong)} layers, the first {wrong[0]}, "
+            "differ in scale or weights; install the versions of peft and diffusers in constraints.txt."
         )
 
 
-def count_unet_layers(file: Path) -> int:
-    """Number of UNet layers in an adapter's file of any format; raises `ModelError` if there are none."""
-    from safetensors import safe_open
+def _equals(module: Any, adapter: str, layer: LoraLayer) -> bool:
+    """Whether the UNet's module has the layer's matrices and its scale, alpha / rank."""
+    return (
+        adapter in getattr(module, "lora_A", {})
+        and math.isclose(module.scaling[adapter], layer.alpha / layer.rank, rel_tol=1e-6)
+        and torch.equal(module.lora_A[adapter].weight, layer.down)
+        and torch.equal(module.lora_B[adapter].weight, layer.up)
+    )
 
-    with safe_open(file, "pt") as tensors:
-        names = [name for name in tensors.keys() if name.endswith(LORA_A_SUFFIXES)]  # noqa: SIM118
-    layers = sum(not name.startswith(("text_encoder", "lora_te")) for name in names)
-    if not layers:
-        raise ModelError(f"{file} has no LoRA layer for a UNet; use another adapter.")
-    return layers
+
+def _lora_config(layers: Mapping[str, LoraLayer]) -> dict[str, Any]:
+    """Options of peft's `LoraConfig` with each layer's rank and alpha."""
+    ranks, alphas = (
+        {name: getattr(layer, key) for name, layer in layers.items()} for key in ("rank", "alpha")
+    )
+    rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
+    return {
+        "r": rank,
+        "lora_alpha": alpha,
+        "rank_pattern": {_only(name): value for name, value in ranks.items() if value != rank},
+        "alpha_pattern": {_only(name): value for name, value in alphas.items() if value != alpha},
+        "target_modules": sorted(layers),
+        "use_dora": any(layer.magnitude is not None for layer in layers.values()),
+    }
+
+
+def _only(name: str) -> str:
+    """A pattern of peft that matches this layer and no other one."""
+    return f"^{re.escape(name)}"
 
 
 def fuse(unet: Any, adapters: Sequence[Adapter]) -> None:

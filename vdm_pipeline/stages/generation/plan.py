@@ -128,5 +128,5 @@ def _arm(
         num_inference_steps=num_inference_steps,
         guidance_scale=guidance_scale,
         size=profile.training.resolution,
-        grey=profile.generation.grey,
+        grey=profile.saves_grey,
     )

@@ -119,14 +119,11 @@ def read_labels(path: Path) -> "pd.DataFrame":
     return table
 
 
-def check_not_degenerate(table: "pd.DataFrame", class_names: Sequence[str], *, as_captions: bool) -> None:
-    """Raise `PipelineError` if all images get one label, or captions (``as_captions``) would lack a class.
-
-    Such labels carry no information, whatever their accuracy.
-    """
-    counts = table["auto_label"].value_counts()
-    never = [name for name in class_names if name not in counts]
-    if never and (as_captions or len(counts) == 1):
+def check_every_class_predicted(table: "pd.DataFrame", class_names: Sequence[str]) -> None:
+    """Raise `PipelineError` if no image has the automatic label of a class: captions would lack the class."""
+    predicted = set(table["auto_label"])
+    never = [name for name in class_names if name not in predicted]
+    if never:
         raise PipelineError(
             f"The labeller never predicts {', '.join(never)} on {len(table)} images; "
             "check labelling.phrases, labelling.calibration and labelling.model in the profile."

@@ -83,7 +83,7 @@ def to_pixel_values(images: NDArray[np.uint8], size: int) -> torch.Tensor:
     tensor = torch.from_numpy(np.ascontiguousarray(resized)).float().div(127.5).sub(1)
     if tensor.ndim == 3:
         return tensor[:, None].expand(-1, 3, -1, -1)
-    return tensor.permute(0, 3, 1, 2)
+    return tensor.permute(0, 3, 1, 2).contiguous()  # a channels-last input makes channels-last latents
 
 
 @torch.inference_mode()

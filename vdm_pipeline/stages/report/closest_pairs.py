@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_pipeline.io.images import data_uri, read_png
+from vdm_pipeline.io.tables import read_rows
 from vdm_pipeline.stages.report.formatting import number
 from vdm_pipeline.stages.report.metric_values import lookup
 from vdm_pipeline.stages.report.pictures import thumbnail
@@ -33,7 +34,7 @@ def closest_pairs(
         return pair | {
             "nearness": number(pair["nearness"]),
             "generated": data_uri(thumbnail(read_png(arms[pair["arm"]], pair["file_name"]))),
-            "train": data_uri(thumbnail(read_png(subset, f"images/{pair['train_image']}.png"))),
+            "train": data_uri(thumbnail(_train_image(subset, pair["train_image"]))),
             "held_out": data_uri(thumbnail(held_out[pair["held_out_image"]])),
         }
 
@@ -42,3 +43,8 @@ def closest_pairs(
 
 def _pairs(images: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return lookup(images, "memorization", "closest") or {}
+
+
+def _train_image(subset: Path, image_id: str) -> NDArray[np.uint8]:
+    rows = read_rows(subset / "metadata.jsonl", ("file_name", "image_id"))
+    return read_png(subset, next(row["file_name"] for row in rows if row["image_id"] == image_id))

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.io.atomic import write_text
 from vdm_pipeline.io.images import write_png
 from vdm_pipeline.io.tables import write_rows
 from vdm_pipeline.settings import Classes, Subset
@@ -130,19 +131,24 @@ def excluded_ids(faults: "pd.DataFrame", suspects: "pd.DataFrame", subset: Subse
 def write_subset(
     folder: Path, selected: "pd.DataFrame", archive: Archive, split: str, classes: Classes
 ) -> list[dict[str, Any]]:
-    """Write ``images/*.png`` and ``metadata.jsonl`` in the imagefolder format; return the rows.
+    """Write ``images/*.png``, ``metadata.jsonl`` in the imagefolder format, and captions; return the rows.
 
-    Raises `PipelineError` for an id that is not in the archive, before the id becomes a file name.
+    A file is named by the image's number in its split alone. A word such as "train" in a name would make
+    `datasets` drop the captions, and names of data sets and classes may contain any word. kohya's trainer
+    reads the caption from the ``.txt`` file beside the image. Raises `PipelineError` for an id that is not
+    in the archive, before it becomes a file name.
     """
     images = archive.images_by_id(split, selected["image_id"])
     rows = []
     for record, image in zip(selected.to_dict("records"), images, strict=True):
-        name = f"images/{record['image_id']}.png"
+        name = f"images/{record['image_id'].rpartition('_')[2]}.png"
+        caption = classes.caption(int(record["label_index"]))
         write_png(folder / name, image)
+        write_text((folder / name).with_suffix(".txt"), caption + "\n")
         rows.append(
             {
                 "file_name": name,
-                "text": classes.caption(int(record["label_index"])),
+                "text": caption,
                 "image_id": record["image_id"],
                 "label": record["label"],
                 "ground_truth": record["ground_truth_label"],

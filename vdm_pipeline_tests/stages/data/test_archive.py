@@ -48,6 +48,8 @@ def test_official_archive(tmp_path):
         lambda labels: labels[:, 0],
         lambda labels: labels.astype(">i8"),
         lambda labels: labels.astype(np.int16),
+        lambda labels: labels.astype(np.int8),
+        lambda labels: labels.astype(np.uint64),
     ],
 )
 def test_valid_archive_without_the_official_md5_is_unverified(tmp_path, change):
@@ -65,6 +67,14 @@ def test_colour_and_more_classes(tmp_path, tinymnist):
     assert image.shape == (3, 28, 28)
     assert label == 2
     np.testing.assert_allclose(image[1].numpy() * 255, archive.splits["test"].images[2, :, :, 1], rtol=1e-6)
+
+
+def test_a_single_channel_may_be_an_axis(tmp_path):
+    changed = {key: array[..., None] if "images" in key else array for key, array in arrays().items()}
+    archive = read_archive(put(tmp_path, npz_bytes(**changed)), FILE, NAMES)
+    for name, split in archive.splits.items():
+        np.testing.assert_array_equal(split.images, arrays()[f"{name}_images"])
+    np.testing.assert_array_equal(archive.splits["train"].take([3]), arrays()["train_images"][[3]])
 
 
 def test_images_by_row_and_by_id_come_in_the_requested_order(tmp_path):

@@ -54,6 +54,26 @@ def test_blocks_have_the_same_weight():
     np.testing.assert_allclose(cosine, expected @ expected.T, atol=0.05)
 
 
+def test_a_space_of_colour_images_sees_hues_that_one_of_grey_images_does_not():
+    red = np.stack([FILMS // 2 + 60, FILMS // 2 + 30, FILMS // 2], axis=-1)
+    blue = red[..., ::-1]
+    in_colour, in_grey = handcrafted(np.concatenate([red, blue]), 0), handcrafted(FILMS, 0)
+    np.testing.assert_allclose(in_grey(red), in_grey(blue))
+    assert cosines(in_colour, red, red) == pytest.approx(np.ones(40))
+    assert cosines(in_colour, red, blue).max() < 0.8
+    assert "colour" in in_colour.title
+    assert "colour" not in in_grey.title
+
+
+def test_colour_is_the_difference_of_channels_in_cells():
+    rgb = np.random.default_rng(0).integers(256, size=(2, 64, 64, 3), dtype=np.uint8)
+    *grey_blocks, colour = feature_blocks(rgb, 3)
+    assert [block.shape for block in grey_blocks] == [block.shape for block in feature_blocks(rgb)]
+    cell = rgb[1, 8:16, 16:24].astype(float)  # row 1, column 2 of 8 x 8 cells
+    assert colour[1, 10] == pytest.approx((cell[..., 0] - cell[..., 1]).mean())
+    assert colour[1, 64 + 10] == pytest.approx((cell[..., 2] - cell[..., 1]).mean())
+
+
 def test_colour_images_are_converted_to_grey():
     space = handcrafted(FILMS, 0)
     np.testing.assert_allclose(space(np.repeat(FILMS[:3, ..., None], 3, axis=3)), space(FILMS[:3]))

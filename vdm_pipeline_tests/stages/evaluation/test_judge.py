@@ -1,4 +1,4 @@
-"""The judge learns the labels it is given, uses grey only, and depends only on its seed."""
+"""The judge learns the labels it is given, in the channels it is given, and depends only on its seed."""
 
 import numpy as np
 import pytest
@@ -55,6 +55,21 @@ def test_grey_equals_three_equal_channels(judge):
     images, _ = discs(20, 3)
     rgb = np.repeat(images[..., None], 3, axis=3)
     np.testing.assert_array_equal(judge.probabilities(images), judge.probabilities(rgb))
+
+
+def hues(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Noise at 32 px that is red in class 1 and blue in class 0; the mean of the channels is the same."""
+    labels, tint = np.arange(n) % 2, np.array([[-40, 0, 40], [40, 0, -40]])
+    images = np.random.default_rng(seed).integers(60, 180, (n, 32, 32, 1)) + tint[labels][:, None, None]
+    return images.astype(np.uint8), labels
+
+
+def test_colour_alone_can_tell_classes_apart():
+    judge = train_judge(*hues(200, 0), classes=2, epochs=3, seed=0, device=CPU)
+    images, labels = hues(100, 1)
+    assert (judge.probabilities(images).argmax(1) == labels).mean() > 0.95
+    grey = judge.probabilities(images[..., 1])  # grey images may be judged in colour
+    np.testing.assert_array_equal(grey, judge.probabilities(np.repeat(images[..., 1:2], 3, axis=3)))
 
 
 def test_exposure_has_little_effect(judge):

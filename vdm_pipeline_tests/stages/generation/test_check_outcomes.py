@@ -83,9 +83,15 @@ def test_repeated_images_are_counted():
 
 @pytest.mark.parametrize(("chroma", "tinted"), [([0.0, 8.0], 0), ([8.01, 3.0], 1), ([9.0, 9.0], 2), ([], 0)])
 def test_tinted_images_are_counted(chroma, tinted):
-    outcome = grey_enough(chroma, 8.0)
+    outcome = grey_enough(chroma, 8.0, in_colour=False)
     assert outcome.passed is (not tinted)
     assert outcome.figures["tinted"] == tinted
+
+
+def test_images_of_a_colour_archive_may_be_tinted():
+    outcome = grey_enough([9.0, 3.0], 8.0, in_colour=True)
+    assert outcome.passed
+    assert "the archive is in colour" in outcome.sentence
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from vdm_pipeline.io.hashing import file_sha256
 from vdm_pipeline.io.tensors import LORA_WEIGHTS
 from vdm_pipeline.settings import ExtraArm
 from vdm_pipeline.stages.generation.plan import PLANNED_KEYS, SampleSpec, extra_arm, main_arm, plan
+from vdm_pipeline_tests.profiles import shrink
 from vdm_pipeline_tests.stages.generation.jobs import BASE, LCM, arm_of, with_generation
 
 
@@ -44,6 +45,19 @@ def test_arms_have_the_resolution_of_the_training_and_the_colours_of_the_generat
     )
     arm = main_arm(profile, BASE, LCM.path, None)
     assert (arm.size, arm.grey) == (size, grey)
+
+
+@pytest.mark.parametrize(
+    ("channels", "grey", "saves_grey"),
+    [(1, None, True), (3, None, False), (1, False, False), (1, True, True), (3, False, False)],
+)
+def test_images_have_the_colours_of_the_archive_unless_the_profile_says_otherwise(
+    tiny, channels, grey, saves_grey
+):
+    own = {"channels": channels, "sha256": "0" * 64, "licence": "MIT"}
+    data = {"dataset": "mine", "source": "file", "own": own}
+    profile = shrink(tiny, data=data, generation={"grey": grey})
+    assert main_arm(profile, BASE, LCM.path, None).grey is saves_grey
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.tables import write_csv
 from vdm_pipeline.stages.data.archive import Archive, Split
 from vdm_pipeline.stages.labelling.calibration import Calibration
-from vdm_pipeline.stages.labelling.labels import check_not_degenerate, label_table, read_labels
+from vdm_pipeline.stages.labelling.labels import check_every_class_predicted, label_table, read_labels
 
 NAMES = ["normal", "pneumonia"]
 ARGMAX = Calibration("none", "argmax", 1.0, (0.0, 0.0), (0.5, 0.5))
@@ -23,19 +23,18 @@ def toy_archive(folder: Path, split: str, labels: list[int]) -> Archive:
     )
 
 
-def test_one_label_for_all_images_is_an_error(tmp_path):
+def test_one_label_for_all_images_is_an_error_for_captions(tmp_path):
     archive = toy_archive(tmp_path, "train", [0, 1, 0, 1])
     constant = label_table(archive, {"train": np.tile([0.2, 0.8], (4, 1))}, ARGMAX, NAMES)
     assert constant["auto_label"].tolist() == ["pneumonia"] * 4
     with pytest.raises(PipelineError, match="normal on 4 images"):
-        check_not_degenerate(constant, NAMES, as_captions=False)
+        check_every_class_predicted(constant, NAMES)
 
 
 def test_a_class_that_is_never_predicted_is_an_error_for_captions():
     table = pd.DataFrame({"auto_label": ["a", "b", "b"]})
-    check_not_degenerate(table, ["a", "b", "c"], as_captions=False)
     with pytest.raises(PipelineError, match="c on 3 images"):
-        check_not_degenerate(table, ["a", "b", "c"], as_captions=True)
+        check_every_class_predicted(table, ["a", "b", "c"])
 
 
 @pytest.mark.parametrize("names", [["0", "1"], ["null", "nan"], ["false", "true"], ["1e5", "na"]])

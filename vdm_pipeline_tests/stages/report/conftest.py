@@ -63,7 +63,7 @@ def _write_pictures(folder: Path) -> None:
         _write_arm(folder / arm, 60 * index, scheduler)
     write_json(folder / "extra/arms.json", ["dpm25"])
     write_png(folder / "subset/images/a.png", np.zeros((64, 64), np.uint8))
-    row = {"file_name": "images/a.png", "text": HOSTILE, "ground_truth": HOSTILE}
+    row = {"file_name": "images/a.png", "image_id": "a", "text": HOSTILE, "ground_truth": HOSTILE}
     write_rows(folder / "subset/metadata.jsonl", [row])
     for plot in ("label_plots/roc.png", "label_plots/scores.png", "lora/loss.png"):
         write_png(folder / plot, np.zeros((4, 4), np.uint8))

@@ -43,8 +43,14 @@ def test_diffusers_and_peft_read_the_trained_adapter(tiny, tmp_path, in_process,
     """Rank and alpha differ, so a lost scale would show."""
     changes = {"rank": 2, "alpha": 5.0, "max_train_steps": 4, "learning_rate": 0.05, **kind}
     path = trained(tiny, tmp_path / "run", training=changes)
-    by_diffusers = load_unet_with_adapters(BASE, [Adapter("ours", path.parent, 1.0)])
-    np.testing.assert_allclose(predict(by_diffusers), in_process[0], atol=2e-4)
+    by_us = load_unet_with_adapters(BASE, [Adapter("ours", path.parent, 1.0)])
+    np.testing.assert_allclose(predict(by_us), in_process[0], atol=2e-4)
+
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(BASE, safety_checker=None)
+    pipeline.load_lora_weights(path.parent)
+    np.testing.assert_allclose(predict(pipeline.unet), in_process[0], atol=2e-4)
 
     from peft import LoraConfig, set_peft_model_state_dict
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from vdm_pipeline.errors import ModelError
+from vdm_pipeline.io.images import resize
 from vdm_pipeline.stages.models.diffusion import encode_image, encode_prompts, load_component
 from vdm_pipeline.stages.training.encoding import Encoded, Encoder
 from vdm_pipeline_tests.stages.training.jobs import BASE, CAPTIONS, IMAGES
@@ -44,6 +45,22 @@ def test_moments_and_texts_are_those_of_the_models(tmp_path):
     texts = encode_prompts(BASE, CAPTIONS, CPU, torch.float32)
     torch.testing.assert_close(encoded.text[encoded.caption_index], texts, atol=1e-4, rtol=1e-4)
     assert (texts[0] - texts[1]).abs().max() > 0.1
+
+
+def test_colour_images_are_encoded_and_cached(tmp_path):
+    rng = np.random.default_rng(0)
+    colour = rng.integers(256, size=(2, 32, 32, 3), dtype=np.uint8)
+    first, _ = encode(tmp_path, colour, flip=True)
+    vae = load_component(BASE, "vae")
+    channels_first = torch.from_numpy(resize(colour, 64)).permute(0, 3, 1, 2).contiguous()
+    with torch.no_grad():
+        posterior = vae.encode(channels_first / 127.5 - 1).latent_dist
+    torch.testing.assert_close(
+        first.mean[:2], posterior.mean * vae.config.scaling_factor, atol=1e-4, rtol=1e-3
+    )
+    again, hits = encode(tmp_path, colour, flip=True)
+    assert hits == 4
+    assert_same(first, again)
 
 
 def test_cache_returns_the_same_bits(tmp_path):
