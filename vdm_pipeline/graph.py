@@ -159,7 +159,7 @@ _REPORTED_STAGES = (
         # the file holds the name of the profile
         lambda p: [p.evaluation, p.training.resolution, p.name, *_labeller(p), list(p.classes.names)],
         versioned_prefixes=("results/metrics/image_metrics.json",),
-        version=5,
+        version=6,
     ),
 )
 
@@ -182,7 +182,7 @@ STAGES = {
             (*REPORTED_ASSETS, "pipeline_summary"),
             {"folder": "results/report"},
             _all_settings,
-            version=6,
+            version=7,
         ),
     )
 }
