@@ -2,9 +2,9 @@
 
 ``python -m vdm_pipeline_tests.benchmarks.single_copies [ARCHIVE.npz] [--subset FOLDER --generated FOLDER]``
 
-Without an archive, real images are rendered phantoms. Each draw takes other training, held-out and new images.
-With ``--generated``, new images are drawn from that folder, and the training images are those of ``--subset``,
-which trained the LoRA. Prints one column of the table in docs/evaluation.md.
+Without an archive, real images are rendered phantoms. Each draw has other training, held-out and new images.
+With ``--generated``, new images are drawn from that folder, and those of ``--subset`` trained the LoRA.
+Prints one column of the table in docs/evaluation.md.
 """
 
 import argparse
