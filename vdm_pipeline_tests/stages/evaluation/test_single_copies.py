@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from vdm_pipeline.stages.data.phantom.film import render_in_chunks
+from vdm_pipeline.stages.evaluation.class_matching import rows_with_class_shares
 from vdm_pipeline.stages.evaluation.image_names import ImageNames
+from vdm_pipeline.stages.evaluation.pixels import PixelSpace, distances_in_any_orientation
 from vdm_pipeline.stages.evaluation.results import SingleCopies
 from vdm_pipeline.stages.evaluation.single_copies import FALSE_ALARM_RATE, find_single_copies, ratio_limit
 from vdm_pipeline_tests.copied import COPIES, HARDER_COPIES
@@ -111,3 +113,24 @@ def test_a_ratio_below_the_limit_is_as_rare_as_stated():
         held_out, new = np.exp(rng.logistic(0, 0.08, 250)), np.exp(rng.logistic(0, 0.08, 500))
         alarms += new.min() < ratio_limit(held_out, 500)
     assert alarms <= 8  # 2 are expected; 9 or more have a probability of 0.0002
+
+
+def test_the_nearest_held_out_image_is_named_although_some_are_left_out(phantoms):
+    """The images of class 1 are only half as many, so half of class 0 is left out."""
+    rows = np.concatenate([np.arange(80, 320, 2), np.arange(81, 201, 2)])
+    images = phantoms[NEW].copy()
+    images[PLANTED] = phantoms[COPIED]
+    (copy,) = find_single_copies(
+        {"lora": images},
+        (phantoms[TRAIN], LABELS[TRAIN]),
+        (phantoms[rows], LABELS[rows]),
+        NAMES,
+        0,
+    ).found
+    kept = rows_with_class_shares(LABELS[TRAIN], LABELS[rows], 0)
+    space = PixelSpace(np.concatenate([phantoms[TRAIN], phantoms[rows[kept]]]))
+    to_held_out = distances_in_any_orientation(
+        space.flipped(phantoms[COPIED : COPIED + 1]), space(phantoms[rows[kept]])
+    )
+    assert copy.held_out_image == NAMES.held_out[kept[to_held_out.argmin()]]
+    assert len(kept) == 120 and not np.array_equal(kept, np.arange(120))

@@ -129,7 +129,7 @@ class _Figures:
         copy = {
             "arm": "lora",
             "file_name": "gen_002.png",
-            "train_image": "b",
+            "train_image": "a",
             "held_out_image": "held_2",
             "orientation": "mirrored",
             "ratio": self.number(),

@@ -109,7 +109,7 @@ def test_single_copies_show_the_copy_beside_its_training_image(inputs):
     images = read_json(inputs.image_metrics)
     (copy,) = single_copies(images, inputs.arms, inputs.subset, inputs.held_out_images)
     assert copy["generated"] == data_uri(read_png(inputs.generated, "gen_002.png"))
-    assert copy["train"] == data_uri(read_png(inputs.subset, "images/b.png"))
+    assert copy["train"] == data_uri(read_png(inputs.subset, "images/a.png"))
     assert copy["held_out"] == data_uri(inputs.held_out_images["held_2"])
     ratio = images["memorization"]["single_copies"]["found"][0]["ratio"]
     assert copy["closeness"] == f"ratio {number(ratio)}, mirrored"
