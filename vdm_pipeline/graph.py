@@ -241,9 +241,7 @@ CHECKS = {
         CheckSpec("image_metrics", "arms_share_one_plan", lambda p: [], reads=LORA_AND_BASELINE),
         CheckSpec("image_metrics", "adapter_is_active", _min_adapter_change, reads=LORA_AND_BASELINE),
         CheckSpec("image_metrics", "lora_beats_baseline", lambda p: []),
-        CheckSpec(
-            "image_metrics", "images_are_not_copies", lambda p: [p.checks.max_copied], version=2
-        ),
+        CheckSpec("image_metrics", "images_are_not_copies", lambda p: [p.checks.max_copied], version=2),
     )
 }
 
