@@ -160,7 +160,7 @@ _REPORTED_STAGES = (
         # the file holds the name of the profile
         lambda p: [p.evaluation, p.training.resolution, p.name, *_labeller(p), list(p.classes.names)],
         versioned_prefixes=("results/metrics/image_metrics.json",),
-        version=5,
+        version=6,
     ),
 )
 
@@ -183,7 +183,7 @@ STAGES = {
             (*REPORTED_ASSETS, "pipeline_summary"),
             {"folder": "results/report"},
             _all_settings,
-            version=6,
+            version=7,
         ),
     )
 }
@@ -242,7 +242,7 @@ CHECKS = {
         CheckSpec("image_metrics", "arms_share_one_plan", lambda p: [], reads=LORA_AND_BASELINE),
         CheckSpec("image_metrics", "adapter_is_active", _min_adapter_change, reads=LORA_AND_BASELINE),
         CheckSpec("image_metrics", "lora_beats_baseline", lambda p: []),
-        CheckSpec("image_metrics", "images_are_not_copies", lambda p: [p.checks.max_copied]),
+        CheckSpec("image_metrics", "images_are_not_copies", lambda p: [p.checks.max_copied], version=2),
     )
 }
 

@@ -7,6 +7,7 @@ of the new ones. The table counts the repetitions in which copies are found, not
 import argparse
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,11 @@ from vdm_pipeline.stages.data.quality import image_hashes
 from vdm_pipeline.stages.evaluation.check_outcomes import find_copies
 from vdm_pipeline.stages.evaluation.duplicates import pixel_copies
 from vdm_pipeline.stages.evaluation.features import Space, handcrafted
+from vdm_pipeline.stages.evaluation.image_names import ImageNames
 from vdm_pipeline.stages.evaluation.memorisation import memorisation
 from vdm_pipeline.stages.evaluation.neighbours import Neighbours, whitened_features
 from vdm_pipeline.stages.evaluation.real_images import RealImages, reference_images
+from vdm_pipeline.stages.evaluation.single_copies import find_single_copies
 from vdm_pipeline.stages.evaluation.spaces import INDEPENDENT, LABELLER
 from vdm_pipeline.stages.evaluation.to_json import space_memorisation_json
 from vdm_pipeline.stages.labelling.zero_shot import ZeroShot
@@ -107,7 +110,19 @@ class CopySearch:
                 found = memorisation(near, train.labels, self.held_out.labels, self.evaluation)
                 figures[arm][name] = space_memorisation_json(found)
         limit = self.profile.checks.max_copied
-        return {arm: find_copies({"arms": {"lora": values}}, limit).state for arm, values in figures.items()}
+        return {
+            arm: find_copies(
+                {"arms": {"lora": values}, "single_copies": self._single_copies(arms[arm], train)}, limit
+            ).state
+            for arm, values in figures.items()
+        }
+
+    def _single_copies(self, images: Images, train: RealImages) -> dict:
+        """The test for single copies, on one set of images."""
+        held_out = self.held_out
+        names = ImageNames([str(row) for row in range(len(images))], train.ids, held_out.ids)
+        real = (train.images, train.labels), (held_out.images, held_out.labels)
+        return asdict(find_single_copies({"lora": images}, *real, names, 0))
 
     def _choose_images(self, seed: int) -> tuple[RealImages, RealImages]:
         """Training images and new images, as many of each class."""

@@ -14,8 +14,9 @@ import torch
 from vdm_pipeline.settings import load_profile
 from vdm_pipeline.stages.data.phantom.film import render
 from vdm_pipeline.stages.evaluation.comparison import compare
-from vdm_pipeline.stages.evaluation.copy_search import ImageNames, search_copies
+from vdm_pipeline.stages.evaluation.copy_search import search_copies
 from vdm_pipeline.stages.evaluation.features import Space, handcrafted
+from vdm_pipeline.stages.evaluation.image_names import ImageNames
 from vdm_pipeline.stages.evaluation.judge import train_judge
 from vdm_pipeline.stages.evaluation.measured_images import ImageMeasurer
 from vdm_pipeline.stages.evaluation.metrics.frechet import frechet_distance

@@ -6,7 +6,7 @@ Uses rendered phantoms without an archive. Prints the table of docs/evaluation.m
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +18,14 @@ from vdm_pipeline.settings import Profile, load_profile
 from vdm_pipeline.stages.data.archive import Archive, obtain_archive, read_archive
 from vdm_pipeline.stages.evaluation.check_outcomes import find_copies
 from vdm_pipeline.stages.evaluation.comparison import compare
-from vdm_pipeline.stages.evaluation.copy_search import ImageNames, search_copies
+from vdm_pipeline.stages.evaluation.copy_search import search_copies
 from vdm_pipeline.stages.evaluation.estimate import Estimate
 from vdm_pipeline.stages.evaluation.features import Space, handcrafted
+from vdm_pipeline.stages.evaluation.image_names import ImageNames
 from vdm_pipeline.stages.evaluation.judge import train_judge
 from vdm_pipeline.stages.evaluation.measured_images import ImageMeasurer
 from vdm_pipeline.stages.evaluation.real_images import RealImages, reference_images
-from vdm_pipeline.stages.evaluation.results import ArmMemorisation, ArmMetrics, GroupMetrics
+from vdm_pipeline.stages.evaluation.results import ArmMemorisation, ArmMetrics, GroupMetrics, SingleCopies
 from vdm_pipeline.stages.evaluation.spaces import INDEPENDENT, LABELLER, SPACES
 from vdm_pipeline.stages.evaluation.to_json import space_memorisation_json
 from vdm_pipeline.stages.labelling.zero_shot import ZeroShot
@@ -53,6 +54,7 @@ class Result:
 
     metrics: ArmMetrics
     memorisation: ArmMemorisation
+    single_copies: SingleCopies
 
     @property
     def overall(self) -> GroupMetrics:
@@ -111,7 +113,13 @@ def measure(archive: Archive, profile: Profile, per_class: int, train_per_class:
         measured, measurer.measure_real(subset), reference, names, measurer.spaces, profile.evaluation
     )
     return {
-        name: Result(compare(images, reference, profile.classes.names, profile.evaluation), search.arms[name])
+        name: Result(
+            compare(images, reference, profile.classes.names, profile.evaluation),
+            search.arms[name],
+            replace(
+                search.single_copies, found=[copy for copy in search.single_copies.found if copy.arm == name]
+            ),
+        )
         for name, images in measured.items()
     }
 
@@ -132,7 +140,7 @@ def faults_found(result: Result, real: Result, max_copied: float) -> list[str]:
             "coverage": _is_above(expected.coverage, metrics.coverage),
         }
         found += [f"{name} ({space})" for name, is_lower in lower.items() if is_lower]
-    if find_copies({"arms": {"lora": _to_json(result.memorisation)}}, max_copied).state == "some":
+    if find_copies(_to_json(result), max_copied).state == "some":
         found.append("memorisation")
     if result.memorisation.duplicates.exact:
         found.append("duplicates")
@@ -154,10 +162,12 @@ def _is_above(a: Estimate, b: Estimate) -> bool:
     return a.ci95[0] > b.ci95[1]
 
 
-def _to_json(memorisation: ArmMemorisation) -> dict:
+def _to_json(result: Result) -> dict:
     """The part of image_metrics.json that `find_copies` reads."""
+    memorisation = result.memorisation
     spaces = {name: space_memorisation_json(space) for name, space in memorisation.spaces.items()}
-    return {"duplicates": {"of_training": memorisation.duplicates.of_training}, **spaces}
+    lora = {"duplicates": {"of_training": memorisation.duplicates.of_training}, **spaces}
+    return {"arms": {"lora": lora}, "single_copies": asdict(result.single_copies)}
 
 
 def print_table(results: Mapping[str, Result], max_copied: float) -> None:

@@ -15,6 +15,10 @@ ALPHA = 0.01
 """Significance level: with a ``p_copied`` below it, copies are more than chance explains."""
 MIN_HELD_OUT = 100
 """Fewest held-out images to judge copies: by chance, one image in a hundred is as close as a copy."""
+MIN_SENSITIVITY = 0.95
+"""Smallest share of noisy copies that the test for single copies must be able to find."""
+MAX_LISTED = 3
+"""Single copies that a sentence names."""
 SHARED_KEYS = (
     *PLANNED_KEYS,
     "scheduler",
@@ -123,10 +127,10 @@ class CopyResult:
 def find_copies(memorization: Mapping[str, Any], max_copied: float) -> CopyResult:
     """Whether any arm has copies of training images; ``memorization`` is that of image_metrics.json.
 
-    ``some``: an image has the pixels of a training image, or in any space a larger share than ``max_copied``
-    are copies, beyond what chance explains. ``unclear``: the share is larger but may be chance, or there are
-    too few held-out images. The arm ``real`` is not generated, so it is ignored. Raises ``KeyError`` if the
-    LoRA's arm or a space is missing.
+    ``some``: a single image is a copy (see `single_copies`) or has the pixels of a training image, or in any
+    space a larger share than ``max_copied`` are copies, beyond what chance explains. ``unclear``: the share
+    is larger but may be chance, or there are too few held-out images to find copies. The arm ``real`` is not
+    generated, so it is ignored. Raises ``KeyError`` without ``single_copies``, the LoRA's arm or a space.
     """
     arms = {"lora": memorization["arms"]["lora"]}
     arms |= {name: arm for name, arm in memorization["arms"].items() if name != "real"}
@@ -138,8 +142,42 @@ def find_copies(memorization: Mapping[str, Any], max_copied: float) -> CopyResul
         f"copied_{name}_{space}": values["copied"]["value"] for (name, space), values in measured.items()
     }
     figures |= {f"exact_{name}": count for name, count in exact.items()}
+    single = memorization["single_copies"]
+    figures |= {"single_copies": len(single["found"]), "sensitivity": single["sensitivity"] or 0.0}
+    if single["found"]:
+        return CopyResult("some", describe_single_copies(single), figures)
     state, sentence = _judge_copies(measured, exact, held_out, max_copied)
+    if state == "none" and not is_sensitive(single):
+        state, sentence = "unclear", _describe_sensitivity(single)
     return CopyResult(state, sentence, figures)
+
+
+def is_sensitive(single: Mapping[str, Any]) -> bool:
+    """Whether there were enough images for the test for single copies to find them."""
+    return (single["sensitivity"] or 0.0) >= MIN_SENSITIVITY
+
+
+def describe_single_copies(single: Mapping[str, Any]) -> str:
+    """The closest copies with the training images they are copies of."""
+    found = single["found"]
+    listed = [
+        f"{copy['file_name']} ({copy['arm']}) is a copy of training image {copy['train_image']}"
+        f"{copy['orientation'] and ', ' + copy['orientation']} (distance ratio {copy['ratio']:.2g})"
+        for copy in found[:MAX_LISTED]
+    ]
+    more = f"; {len(found) - MAX_LISTED} more" if len(found) > MAX_LISTED else ""
+    return (
+        f"{'; '.join(listed)}{more}; without copies, a ratio below {single['limit']:.2g} among the "
+        f"{single['n']} images of all arms has a probability of {single['false_alarm_rate']:.1%}"
+    )
+
+
+def _describe_sensitivity(single: Mapping[str, Any]) -> str:
+    return (
+        f"not enough images to test for single copies: with {single['n_held_out']} held-out images, "
+        f"{single['sensitivity'] or 0:.0%} of copies with 3% noise would be found; "
+        f"{MIN_SENSITIVITY:.0%} are needed"
+    )
 
 
 def _judge_copies(

@@ -9,6 +9,7 @@ from vdm_pipeline.settings import Evaluation
 from vdm_pipeline.stages.evaluation.arms import REAL
 from vdm_pipeline.stages.evaluation.duplicates import exact_duplicates, pixel_copies, share_alike
 from vdm_pipeline.stages.evaluation.features import Space
+from vdm_pipeline.stages.evaluation.image_names import ImageNames
 from vdm_pipeline.stages.evaluation.measured_images import MeasuredImages
 from vdm_pipeline.stages.evaluation.memorisation import memorisation
 from vdm_pipeline.stages.evaluation.neighbours import Neighbours, whitened_features
@@ -19,18 +20,10 @@ from vdm_pipeline.stages.evaluation.results import (
     Memorisation,
     SpaceMemorisation,
 )
+from vdm_pipeline.stages.evaluation.single_copies import find_single_copies
 
 MAX_PAIRS = 8
 """Closest pairs that are listed per space."""
-
-
-@dataclass(frozen=True)
-class ImageNames:
-    """File names of an arm's images, the same in all arms, and ids of the real images."""
-
-    generated: Sequence[str]
-    train: Sequence[str]
-    held_out: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -50,9 +43,9 @@ def search_copies(
     spaces: Mapping[str, Space],
     evaluation: Evaluation,
 ) -> Memorisation:
-    """Measure memorisation in each space, count duplicates, and list the closest pairs.
+    """Measure memorisation in each space, count duplicates, and list the closest pairs and single copies.
 
-    Arms without images are left out. The arm ``real`` is optional.
+    Arms without images are left out. The arm ``real`` is optional, and not searched for single copies.
     """
     arms = {name: arm for name, arm in arms.items() if len(arm)}
     searches = {
@@ -61,6 +54,13 @@ def search_copies(
     return Memorisation(
         arms={name: _arm_memorisation(name, arm, train, searches) for name, arm in arms.items()},
         closest={name: search.closest for name, search in searches.items()},
+        single_copies=find_single_copies(
+            {name: arm.images for name, arm in arms.items() if name != REAL},
+            (train.images, train.labels),
+            (held_out.images, held_out.labels),
+            names,
+            evaluation.seed,
+        ),
     )
 
 

@@ -10,8 +10,9 @@ from vdm_pipeline.settings import Evaluation
 from vdm_pipeline.stages.data.grey import channels_of, with_channels
 from vdm_pipeline.stages.evaluation.arms import BASELINE, LORA, REAL
 from vdm_pipeline.stages.evaluation.comparison import compare
-from vdm_pipeline.stages.evaluation.copy_search import ImageNames, search_copies
+from vdm_pipeline.stages.evaluation.copy_search import search_copies
 from vdm_pipeline.stages.evaluation.features import Space
+from vdm_pipeline.stages.evaluation.image_names import ImageNames
 from vdm_pipeline.stages.evaluation.image_sets import MeasuredSets, RealSets, measure_sets, read_real_sets
 from vdm_pipeline.stages.evaluation.inputs import EvaluationInputs, Plan, read_plan
 from vdm_pipeline.stages.evaluation.judge import Judge, train_judge

@@ -138,11 +138,43 @@ class ClosestPair:
 
 
 @dataclass(frozen=True)
+class SingleCopy:
+    """An image that is a copy of a training image by its pixels.
+
+    ``ratio`` is the distance to the training image over that to the nearest held-out one. ``orientation`` is
+    that of the image against the training image, such as "mirrored, inverted"; empty if it is the same.
+    """
+
+    arm: str
+    file_name: str
+    train_image: str
+    held_out_image: str
+    orientation: str
+    ratio: float
+
+
+@dataclass(frozen=True)
+class SingleCopies:
+    """Single copies among the ``n`` images of all arms; see `single_copies`.
+
+    ``limit`` of the ratio and ``sensitivity`` are None if there are too few held-out images to test.
+    """
+
+    false_alarm_rate: float
+    n: int
+    n_held_out: int
+    limit: float | None
+    sensitivity: float | None
+    found: Sequence[SingleCopy]
+
+
+@dataclass(frozen=True)
 class Memorisation:
-    """Memorisation by arm, and the closest pairs by space."""
+    """Memorisation by arm, the closest pairs by space, and single copies."""
 
     arms: Mapping[str, ArmMemorisation]
     closest: Mapping[str, Sequence[ClosestPair]]
+    single_copies: SingleCopies
 
 
 @dataclass(frozen=True)

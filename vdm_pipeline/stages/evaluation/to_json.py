@@ -95,6 +95,7 @@ def _memorisation_json(memorisation: Memorisation) -> dict[str, Any]:
     return {
         "arms": {name: _arm_memorisation_json(arm) for name, arm in memorisation.arms.items()},
         "closest": _plain(memorisation.closest),
+        "single_copies": _plain(memorisation.single_copies),
     }
 
 

@@ -1,4 +1,4 @@
-"""The generated images closest to training images, each with its nearest training and held-out image."""
+"""Single copies and the closest pairs: generated images beside their nearest training and held-out image."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +13,14 @@ from vdm_pipeline.stages.report.formatting import number
 from vdm_pipeline.stages.report.metric_values import lookup
 from vdm_pipeline.stages.report.pictures import thumbnail
 
+MAX_SINGLE_COPIES = 12
+"""Single copies that are shown."""
+
 
 def held_out_ids(images: Mapping[str, Any]) -> list[str]:
-    """Ids of the held-out images that `closest_pairs` shows, without duplicates."""
-    return list(dict.fromkeys(pair["held_out_image"] for pairs in _pairs(images).values() for pair in pairs))
+    """Ids of the held-out images that `closest_pairs` and `single_copies` show, without duplicates."""
+    shown = [*_single_copies(images), *(pair for pairs in _pairs(images).values() for pair in pairs)]
+    return list(dict.fromkeys(pair["held_out_image"] for pair in shown))
 
 
 def closest_pairs(
@@ -30,15 +34,49 @@ def closest_pairs(
     ``images`` is image_metrics.json, ``arms`` are folders, and ``held_out`` holds images ``[h, w]`` by id.
     """
 
-    def with_pictures(pair: dict[str, Any]) -> dict[str, Any]:
-        return pair | {
-            "nearness": number(pair["nearness"]),
-            "generated": data_uri(thumbnail(read_png(arms[pair["arm"]], pair["file_name"]))),
-            "train": data_uri(thumbnail(_train_image(subset, pair["train_image"]))),
-            "held_out": data_uri(thumbnail(held_out[pair["held_out_image"]])),
-        }
+    def described(pair: dict[str, Any]) -> dict[str, Any]:
+        return _with_pictures(pair, f"nearness {number(pair['nearness'])}", arms, subset, held_out)
 
-    return {space: [with_pictures(pair) for pair in pairs] for space, pairs in _pairs(images).items()}
+    return {space: [described(pair) for pair in pairs] for space, pairs in _pairs(images).items()}
+
+
+def single_copies(
+    images: Mapping[str, Any],
+    arms: Mapping[str, Path],
+    subset: Path,
+    held_out: Mapping[str, NDArray[np.uint8]],
+) -> list[dict[str, Any]]:
+    """The first `MAX_SINGLE_COPIES` single copies with their pictures; arguments as in `closest_pairs`."""
+    return [
+        _with_pictures(
+            copy,
+            ", ".join(part for part in (f"ratio {number(copy['ratio'])}", copy["orientation"]) if part),
+            arms,
+            subset,
+            held_out,
+        )
+        for copy in _single_copies(images)
+    ]
+
+
+def _with_pictures(
+    pair: dict[str, Any],
+    closeness: str,
+    arms: Mapping[str, Path],
+    subset: Path,
+    held_out: Mapping[str, NDArray[np.uint8]],
+) -> dict[str, Any]:
+    return pair | {
+        "closeness": closeness,
+        "generated": data_uri(thumbnail(read_png(arms[pair["arm"]], pair["file_name"]))),
+        "train": data_uri(thumbnail(_train_image(subset, pair["train_image"]))),
+        "held_out": data_uri(thumbnail(held_out[pair["held_out_image"]])),
+    }
+
+
+def _single_copies(images: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = lookup(images, "memorization", "single_copies", "found") or []
+    return list(found[:MAX_SINGLE_COPIES])
 
 
 def _pairs(images: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:

@@ -15,7 +15,7 @@ from vdm_pipeline.io.tables import read_json
 from vdm_pipeline.settings import Data, Profile
 from vdm_pipeline.stages.report import pictures
 from vdm_pipeline.stages.report.cautions import cautions
-from vdm_pipeline.stages.report.closest_pairs import closest_pairs
+from vdm_pipeline.stages.report.closest_pairs import closest_pairs, single_copies
 from vdm_pipeline.stages.report.formatting import NOT_MEASURED, number
 from vdm_pipeline.stages.report.gallery import gallery
 from vdm_pipeline.stages.report.image_tables import copies_table, metrics_table, paired_table, utility_table
@@ -127,6 +127,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
 def _image_context(inputs: ReportInputs, images: dict[str, Any]) -> dict[str, Any]:
     """Tables, plots and pictures of the image metrics."""
     names, folder = inputs.profile.classes.names, inputs.image_plots
+    pictured = inputs.arms, inputs.subset, inputs.held_out_images
     groups = (OVERALL, *names)
     return {
         "images": images,
@@ -135,7 +136,8 @@ def _image_context(inputs: ReportInputs, images: dict[str, Any]) -> dict[str, An
         "paired_table": paired_table(images, groups),
         "copies_table": copies_table(images),
         "utility_table": utility_table(images, names),
-        "closest_pairs": closest_pairs(images, inputs.arms, inputs.subset, inputs.held_out_images),
+        "single_copies": single_copies(images, *pictured),
+        "closest_pairs": closest_pairs(images, *pictured),
         "space_titles": SPACE_TITLES,
         "image_plots": pictures.embedded_plots(folder, pictures.IMAGE_PLOTS),
         "paired_plots": pictures.embedded_plots(folder, pictures.PAIRED_PLOTS),

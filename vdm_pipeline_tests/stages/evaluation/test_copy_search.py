@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from vdm_pipeline.stages.evaluation.copy_search import ImageNames, closest_pairs
+from vdm_pipeline.stages.evaluation.copy_search import closest_pairs
+from vdm_pipeline.stages.evaluation.image_names import ImageNames
 from vdm_pipeline.stages.evaluation.metrics.manifold import distances
 from vdm_pipeline_tests.stages.evaluation.points import neighbours_of, points
 

@@ -135,6 +135,17 @@ def test_closest_pairs_name_the_arm_and_the_images(metrics):
     assert all(pair.held_out_image.startswith("phantom_val_") for pair in closest)
 
 
+def test_single_copies_of_all_arms_but_the_real_one(metrics):
+    single = metrics.memorisation.single_copies
+    assert (single.n, single.n_held_out) == (60, 46)
+    found = sorted((copy.arm, copy.file_name, copy.train_image) for copy in single.found)
+    assert found == [
+        (arm, f"gen_{i:03d}.png", f"phantom_train_{i:06d}")
+        for arm in ("lora", "third")
+        for i in range(COPIED)
+    ]
+
+
 def test_utility_is_tested_on_test(metrics):
     assert metrics.utility.n_test == 40
     assert {name: score.n for name, score in metrics.utility.sets.items()} == {

@@ -32,6 +32,7 @@ COPY_KEYS = [
     "share_nearest_is_train",
     "p",
 ]
+SINGLE_COPY_KEYS = ["arm", "file_name", "train_image", "held_out_image", "orientation", "ratio"]
 EMPTY = GroupMetrics(0, 3, {"labeller": None, "independent": None}, None, None)
 
 
@@ -83,6 +84,9 @@ def test_paired_memorisation_and_utility(report):
     assert list(lora["labeller"]) == ["n", "n_train", "n_held_out", *COPY_KEYS]
     pair = ["arm", "file_name", "train_image", "held_out_image", "nearness"]
     assert all(list(closest) == pair for space in memorisation["closest"].values() for closest in space)
+    single = memorisation["single_copies"]
+    assert list(single) == ["false_alarm_rate", "n", "n_held_out", "limit", "sensitivity", "found"]
+    assert all(list(copy) == SINGLE_COPY_KEYS for copy in single["found"]) and single["found"]
     utility = report["utility"]
     assert list(utility) == ["classifier", "seeds", "epochs", "n_test", "sets", "gains"]
     assert list(utility["sets"]["real"]) == ["n", "balanced_accuracy", "recall"]

@@ -44,7 +44,7 @@ def inputs(tmp_path: Path, tiny, image_plots) -> ReportInputs:
         **{name: tmp_path / name for name in folders},
         real_images={name: np.zeros((4, 64, 64), np.uint8) for name in CLASS_NAMES},
         suspect_images=np.zeros((2, 28, 28), np.uint8),
-        held_out_images={f"held_{i}": np.full((28, 28), i, np.uint8) for i in range(2)},
+        held_out_images={f"held_{i}": np.full((28, 28), i, np.uint8) for i in range(3)},
     )
 
 

@@ -122,6 +122,25 @@ class _Figures:
         return {
             "arms": {arm: self.copies() for arm in ("real", "baseline", "lora", extra)},
             "closest": {space: self.closest_pairs() for space in ("labeller", "independent")},
+            "single_copies": self.single_copies(),
+        }
+
+    def single_copies(self) -> dict[str, Any]:
+        copy = {
+            "arm": "lora",
+            "file_name": "gen_002.png",
+            "train_image": "a",
+            "held_out_image": "held_2",
+            "orientation": "mirrored",
+            "ratio": self.number(),
+        }
+        return {
+            "false_alarm_rate": self.number() / 100,
+            "n": self.count(),
+            "n_held_out": self.count(),
+            "limit": self.number(),
+            "sensitivity": self.number(),
+            "found": [copy],
         }
 
     def copies(self) -> dict[str, Any]:

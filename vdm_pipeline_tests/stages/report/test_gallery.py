@@ -9,8 +9,14 @@ from PIL import Image
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.images import data_uri, read_png, write_png
 from vdm_pipeline.io.tables import read_json, write_rows
-from vdm_pipeline.stages.report.closest_pairs import closest_pairs, held_out_ids
+from vdm_pipeline.stages.report.closest_pairs import (
+    MAX_SINGLE_COPIES,
+    closest_pairs,
+    held_out_ids,
+    single_copies,
+)
 from vdm_pipeline.stages.report.contact_sheet import contact_sheet
+from vdm_pipeline.stages.report.formatting import number
 from vdm_pipeline.stages.report.gallery import gallery
 from vdm_pipeline.stages.report.pictures import THUMBNAIL_SIDE, evenly_spaced, thumbnail
 from vdm_pipeline_tests.stages.report.conftest import HOSTILE
@@ -82,7 +88,7 @@ def test_images_that_are_not_a_pair_are_rejected(inputs, tmp_path, arm, key):
 
 def test_closest_pairs_show_three_images(inputs):
     images = read_json(inputs.image_metrics)
-    assert held_out_ids(images) == ["held_0", "held_1"]
+    assert held_out_ids(images) == ["held_2", "held_0", "held_1"]
     pairs = closest_pairs(images, inputs.arms, inputs.subset, inputs.held_out_images)
     assert list(pairs) == ["labeller", "independent"]
     pair = pairs["labeller"][1]
@@ -99,8 +105,26 @@ def test_closest_pairs_of_an_extra_arm(inputs):
     assert pair["generated"] != data_uri(read_png(inputs.generated, "gen_001.png"))
 
 
+def test_single_copies_show_the_copy_beside_its_training_image(inputs):
+    images = read_json(inputs.image_metrics)
+    (copy,) = single_copies(images, inputs.arms, inputs.subset, inputs.held_out_images)
+    assert copy["generated"] == data_uri(read_png(inputs.generated, "gen_002.png"))
+    assert copy["train"] == data_uri(read_png(inputs.subset, "images/a.png"))
+    assert copy["held_out"] == data_uri(inputs.held_out_images["held_2"])
+    ratio = images["memorization"]["single_copies"]["found"][0]["ratio"]
+    assert copy["closeness"] == f"ratio {number(ratio)}, mirrored"
+
+
+def test_only_the_first_single_copies_are_shown(inputs):
+    images = read_json(inputs.image_metrics)
+    images["memorization"]["single_copies"]["found"] *= 2 * MAX_SINGLE_COPIES
+    shown = single_copies(images, inputs.arms, inputs.subset, inputs.held_out_images)
+    assert len(shown) == MAX_SINGLE_COPIES
+
+
 def test_closest_pairs_without_metrics(inputs):
     assert held_out_ids({}) == []
+    assert single_copies({}, inputs.arms, inputs.subset, {}) == []
     assert closest_pairs({}, inputs.arms, inputs.subset, {}) == {}
 
 

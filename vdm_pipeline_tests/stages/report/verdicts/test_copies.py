@@ -19,7 +19,29 @@ def copy_metrics(copied: dict, p: float) -> dict:
     arms = {arm: {"labeller": dict(space), "independent": dict(space)} for arm in ("real", "lora")}
     for arm in arms.values():
         arm["duplicates"] = {"of_training": 0}
-    return {"memorization": {"arms": arms}}
+    return {"memorization": {"arms": arms, "single_copies": single_copies()}}
+
+
+def single_copies(*found: dict, sensitivity: float = 1.0) -> dict:
+    return {
+        "false_alarm_rate": 0.001,
+        "n": 640,
+        "n_held_out": 100,
+        "limit": 0.25,
+        "sensitivity": sensitivity,
+        "found": list(found),
+    }
+
+
+def single_copy(arm: str) -> dict:
+    return {
+        "arm": arm,
+        "file_name": "gen_007.png",
+        "train_image": "phantom_train_000123",
+        "held_out_image": "phantom_val_000001",
+        "orientation": "",
+        "ratio": 0.04,
+    }
 
 
 @pytest.mark.parametrize(
@@ -59,3 +81,23 @@ def test_copies_in_one_space_are_enough():
     }
     assert copies(images, 0.05).outcome == "bad"
     assert safe_to_share(images, 0.05).outcome == "bad"
+
+
+@pytest.mark.parametrize(("arm", "outcome"), [("lora", "bad"), ("baseline", "good")])
+def test_one_single_copy_is_enough(arm, outcome):
+    images = copy_metrics(metric(0, 0), 0.4)
+    images["memorization"]["single_copies"] = single_copies(single_copy(arm))
+    assert copies(images, 0.05).outcome == outcome
+    sharing = safe_to_share(images, 0.05)
+    assert (sharing.topic, sharing.outcome) == ("Safe to share: no", "bad")
+    assert f"gen_007.png ({arm})" in sharing.sentences[0].lower()
+    assert "training image phantom_train_000123 (distance ratio 0.04)" in sharing.sentences[0]
+
+
+def test_an_insensitive_test_for_single_copies_is_not_clear():
+    images = copy_metrics(metric(0, 0), 0.4)
+    images["memorization"]["single_copies"] = single_copies(sensitivity=0.4)
+    assert copies(images, 0.05).outcome == "unclear"
+    sharing = safe_to_share(images, 0.05)
+    assert sharing.topic == "Safe to share: not clear"
+    assert "Not enough images to test for single copies" in sharing.sentences[0]
