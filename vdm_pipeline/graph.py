@@ -273,4 +273,4 @@ def has_current_stage_version(asset: str, code_version: str) -> bool:
 
 def materialize_command(asset: str) -> str:
     """The command that materializes an asset and all its ancestors."""
-    return f"dagster asset materialize -m vdm_pipeline.definitions --select '*{asset}'"
+    return f"dagster asset materialize --select '*{asset}'"
