@@ -62,4 +62,5 @@ imports: .venv/.installed
 
 clean:
 	rm -rf .coverage .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build *.egg-info
+	rm -rf .tmp_dagster_home_* .logs_queue logs
 	find vdm_pipeline vdm_pipeline_tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,8 +15,11 @@ INSTANCE = "results/.dagster"
 LONGEST_FILE = f"{INSTANCE}/history/runs/{'0' * 36}.db-journal"
 SQLITE_MAX_PATH = 512
 """Bytes that SQLite accepts (``MAX_PATHNAME`` in its os_unix.c)."""
-URL_SYNTAX = re.compile(r"\?|%[0-9A-Fa-f]{2}")
-"""Dagster writes the path into a database URL without escapes, so these would lead to another file."""
+UNSAFE = re.compile(r"[*?\[]|%[0-9A-Fa-f]{2}")
+"""Dagster puts the path into a database URL and into a glob pattern for dagster.yaml, without escapes.
+
+With these characters it would open another file, or ignore its settings.
+"""
 
 
 def is_project(folder: Path) -> bool:
@@ -29,9 +32,7 @@ def is_project(folder: Path) -> bool:
 def not_a_project(folder: Path) -> PipelineError:
     """The error of a command in a wrong folder. It names the project above it, or else that of the code."""
     candidates = [*folder.parents, Path(vdm_pipeline.__file__).parents[1]]
-    project = next(
-        (str(path) for path in candidates if is_project(path)), "the folder with its workspace.yaml"
-    )
+    project = next(filter(is_project, candidates), "the folder that has its workspace.yaml")
     return PipelineError(f"{folder} is not a vdm_pipeline project; cd to {project}")
 
 
@@ -52,10 +53,22 @@ def owned_path(root: Path, name: str) -> Path:
 
 
 def check_instance_folder(folder: Path) -> None:
-    """Raise `PipelineError` if Dagster cannot write its instance in the project folder. Writes nothing."""
-    _check_database_path(folder)
-    if not (folder / "dagster.yaml").is_file():
-        raise PipelineError(f"{folder}/dagster.yaml is missing; copy it from the vdm_pipeline repository.")
+    """Raise `PipelineError` if Dagster cannot write its instance in the project folder. Writes nothing.
+
+    An instance in PostgreSQL may be anywhere.
+    """
+    unsafe = UNSAFE.search(str(folder))
+    if unsafe:
+        raise PipelineError(
+            f"The path of the project folder {folder} has '{unsafe[0]}' in it, which Dagster cannot read; "
+            "rename the folder."
+        )
+    settings = folder / "dagster.yaml"
+    if not settings.is_file():
+        raise PipelineError(f"{settings} is missing; copy it from the vdm_pipeline repository.")
+    if "sqlite" not in settings.read_text(encoding="utf-8", errors="replace"):
+        return
+    _check_length(folder)
     owned_path(folder, "results")
     instance = folder / INSTANCE
     with translate_disk_errors(instance):
@@ -63,12 +76,7 @@ def check_instance_folder(folder: Path) -> None:
             _check_writable(path)
 
 
-def _check_database_path(folder: Path) -> None:
-    if URL_SYNTAX.search(str(folder)):
-        raise PipelineError(
-            f"The project folder {folder} has a '?' or a '%' with two digits in its path, "
-            "which Dagster's database cannot have; rename the folder."
-        )
+def _check_length(folder: Path) -> None:
     excess = len(os.fsencode(folder / LONGEST_FILE)) - SQLITE_MAX_PATH
     if excess > 0:
         raise PipelineError(

@@ -3,8 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 BIN = Path(sys.executable).parent
 
@@ -23,19 +23,18 @@ def start(command: str, folder: Path, home: Path, **variables: str) -> subproces
 
 
 def run(
-    command: str, folder: Path, home: Path, user: dict[str, Any] | None = None, **variables: str
+    command: str, folder: Path, home: Path, prefix: Sequence[str] = (), **variables: str
 ) -> tuple[int, str]:
-    """Exit code and output of the command."""
+    """Exit code and output of the command. ``prefix`` is a program that starts it."""
     name, *words = command.split()
     result = subprocess.run(
-        [BIN / name, *words],
+        [*prefix, BIN / name, *words],
         cwd=folder,
         env=environment(home, **variables),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         timeout=120,
-        **(user or {}),
     )
     return result.returncode, result.stdout
 

@@ -15,10 +15,9 @@ from vdm_pipeline_tests.entry_points.process import files, run
 from vdm_pipeline_tests.paths import ROOT, make_project
 from vdm_pipeline_tests.profiles import write_profile
 
-ALL_AT_ONCE = """-a b#c%d'e"f&g=h;i:j@k[l]*$HOME é 日本 100%"""
-GOOD = ["a b", "a#b", "a%b", "a%2", "a'b", 'a"b', "a&b=c", "a:b@c", "a[b]*", "é 日本", ALL_AT_ONCE]
-BAD = ["a?b", "a?mode=ro", "a%20b", "a%2Fb", "%41"]
-NOBODY = {"user": 65534, "group": 65534, "extra_groups": []}
+ALL_AT_ONCE = """-a b#c%d'e"f&g=h;i:j@k]l{m}$HOME é 日本 100%"""
+GOOD = ["a b", "a#b", "a%b", "a%2", "a'b", 'a"b', "a&b=c", "a:b@c", "é 日本", ALL_AT_ONCE]
+BAD = ["a*b", "a[b]", "a?b", "a?mode=ro", "a%20b", "a%2Fb", "%41"]
 
 
 def database_works(folder: Path) -> bool:
@@ -51,6 +50,8 @@ def test_a_name_is_rejected_exactly_if_the_database_fails_there(name, tmp_path, 
     folder = tmp_path / name
     folder.mkdir()
     shutil.copy(ROOT / "dagster.yaml", folder)
+    (tmp_path / "axb").mkdir()
+    (tmp_path / "axb/dagster.yaml").write_text("of_another_project: true\n")
     monkeypatch.chdir(folder)
     assert is_accepted(folder) == (name in GOOD)
     works = False
@@ -79,13 +80,13 @@ def test_a_path_is_rejected_exactly_if_it_is_too_long(excess, tmp_path, monkeypa
 @pytest.mark.parametrize(
     "command", ["dagster instance info", "dagster-daemon run", "dg launch --assets raw_npz"]
 )
-@pytest.mark.parametrize("name", ["a%20b", "a?b"])
+@pytest.mark.parametrize("name", ["a%20b", "a?b", "a[b]"])
 def test_commands_reject_a_bad_name_before_anything_is_written(command, name, tmp_path, home):
     (tmp_path / name).mkdir()
     root = make_project(tmp_path / name)
     before = files(tmp_path)
     code, output = run(command, root, home)
-    assert code == 2 and output.startswith(f"Error: The project folder {root} has a '?' or a '%'"), output
+    assert code == 2 and output.startswith(f"Error: The path of the project folder {root} has '"), output
     assert output.count("\n") == 1 and files(tmp_path) == before
 
 
@@ -109,13 +110,20 @@ def guarded():
 
 
 def without_permission(command: str, root: Path, home: Path, **variables: str) -> tuple[int, str]:
-    """Run as a user who may not write to the folder."""
-    if os.geteuid() == 0:
-        return run(command, root, home, user=NOBODY, **variables)
-    for folder in (root / "results", root):
-        if folder.exists():
-            folder.chmod(0o555)
-    return run(command, root, home, **variables)
+    """Run while the project folder belongs to somebody else, and root has no right to ignore that."""
+    if os.geteuid() != 0:
+        for folder in (root / "results", root):
+            if folder.exists():
+                folder.chmod(0o555)
+        return run(command, root, home, **variables)
+    if not shutil.which("setpriv"):
+        pytest.skip("needs setpriv, or a user who is not root")
+    for folder, _, names in os.walk(root):
+        for name in (".", *names):
+            os.chown(Path(folder, name), 65534, 65534, follow_symlinks=False)
+    rights = "-dac_override,-dac_read_search"
+    prefix = ("setpriv", "--bounding-set", rights, "--inh-caps", rights)
+    return run(command, root, home, prefix=prefix, **variables)
 
 
 @pytest.mark.parametrize("command", ["dagster asset materialize --select x", "dg dev", "dagster run list"])
@@ -155,15 +163,19 @@ def test_the_hint_works(guarded, home, tiny, open_folder):
 
 
 def test_obstacles_are_rejected(tmp_path):
-    root = make_project(tmp_path)
-    (root / "results").symlink_to("/no/where")
-    with pytest.raises(PipelineError, match=r"results is a link to '/no/where'"):
-        check_instance_folder(root)
-    (root / "results").unlink()
-    (root / "results").write_text("mine")
+    (make_project(tmp_path) / "results").write_text("mine")
     with pytest.raises(PipelineError, match=r"results: Not a directory; another file"):
-        check_instance_folder(root)
-    (root / "results").unlink()
-    (root / "dagster.yaml").unlink()
-    with pytest.raises(PipelineError, match=r"dagster.yaml is missing; copy it"):
-        check_instance_folder(root)
+        check_instance_folder(tmp_path)
+    (tmp_path / "results").unlink()
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/.dagster").symlink_to("/no/where")
+    with pytest.raises(PipelineError, match=r"results/.dagster is not writable"):
+        check_instance_folder(tmp_path)
+
+
+def test_instance_may_be_a_link_to_another_disk(tmp_path):
+    """SQLite does not work on some network file systems."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "project/results").mkdir(parents=True)
+    (tmp_path / "project/results/.dagster").symlink_to(tmp_path / "disk")
+    check_instance_folder(make_project(tmp_path / "project"))

@@ -151,4 +151,5 @@ def test_button_materializes_only_unsynced_assets(server, page):
 
 
 def test_nothing_is_written_outside_the_project(server, page):
-    assert not (server.root / "home/.dagster").exists()
+    assert list((server.root / "home").glob("*")) == []
+    assert not (server.root / "logs").exists() and not list(server.root.glob(".tmp_*"))
