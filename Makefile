@@ -3,9 +3,6 @@ PYTEST_ARGS ?=
 PORT ?= 3000
 
 BIN := .venv/bin
-MODULE := vdm_pipeline.definitions
-# Hides the notice of each `dagster` command that `dg` supersedes it.
-DAGSTER := PYTHONWARNINGS='ignore:Function' $(BIN)/dagster
 
 # Use the instance of the root dagster.yaml, whatever the shell sets.
 export DAGSTER_HOME =
@@ -42,17 +39,15 @@ install-services:
 	$(BIN)/python -m pip uninstall --yes pip triton
 
 demo: .venv/.installed
-	VDM_PROFILE=demo $(DAGSTER) asset materialize -m $(MODULE) --select '*report'
+	VDM_PROFILE=demo $(BIN)/dg launch --assets '*report'
 	@echo 'The report: results/report/index.html'
 
 run: .venv/.installed
-	$(DAGSTER) asset materialize -m $(MODULE) --select '*report'
+	$(BIN)/dg launch --assets '*report'
 	@echo 'The report: results/report/index.html'
 
-# With DAGSTER_HOME set, Dagster writes nothing to the user's home folder.
-ui: export DAGSTER_HOME = $(CURDIR)
 ui: .venv/.installed
-	$(DAGSTER) dev -m $(MODULE) -h 127.0.0.1 -p $(PORT)
+	$(BIN)/dg dev -h 127.0.0.1 -p $(PORT)
 
 test: .venv/.installed-dev
 	$(BIN)/python -m pytest -q --cov $(PYTEST_ARGS)

@@ -10,6 +10,7 @@ import pytest
 
 from vdm_pipeline.definitions import defs
 from vdm_pipeline.graph import STAGES
+from vdm_pipeline_tests.paths import make_project
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
@@ -53,19 +54,13 @@ def test_bad_profile_is_a_clear_error_and_no_traceback(tmp_path, name, text, fra
     path = name if text is None else str(tmp_path / name)
     if text is not None:
         Path(path).write_text(text)
-    command = [
-        str(Path(sys.executable).with_name("dagster")),
-        "asset",
-        "list",
-        "-m",
-        "vdm_pipeline.definitions",
-    ]
+    command = [str(Path(sys.executable).with_name("dagster")), "asset", "list"]
     result = subprocess.run(
         command,
         capture_output=True,
         text=True,
         env={**os.environ, "VDM_PROFILE": path},
-        cwd=tmp_path,
+        cwd=make_project(tmp_path),
         timeout=120,
     )
     assert result.returncode != 0

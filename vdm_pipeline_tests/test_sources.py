@@ -125,7 +125,7 @@ def test_telemetry_of_dagster_is_off():
 
 
 def test_ui_is_bound_to_this_machine():
-    (line,) = re.findall(r"^\t\$\(DAGSTER\) dev .*$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    (line,) = re.findall(r"^\t\$\(BIN\)/dg dev .*$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     assert " -h 127.0.0.1 " in line and not re.search(r"0\.0\.0\.0|--host", line)
 
 
@@ -148,5 +148,5 @@ def normalized_name(requirement: str) -> str:
 def test_installation_runs_no_code_of_the_project():
     assert not (ROOT / "setup.py").exists() and not (ROOT / "setup.cfg").exists()
     built = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert built["build-system"] == {"requires": ["setuptools>=77"], "build-backend": "setuptools.build_meta"}
-    assert "cmdclass" not in built.get("tool", {}).get("setuptools", {})
+    assert built["build-system"] == {"requires": ["hatchling>=1.27"], "build-backend": "hatchling.build"}
+    assert "hooks" not in str(built["tool"]["hatch"])

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.incremental.check_results import CheckResult, read_check_results, write_check_results
+from vdm_pipeline.incremental.project_folder import is_project, not_a_project, owned_path
 from vdm_pipeline.io.atomic import remove_leftovers, replace_path, write_text
 from vdm_pipeline.io.disk import check_free_space, translate_disk_errors
 from vdm_pipeline.io.hashing import file_sha256
@@ -41,9 +42,11 @@ class Store:
     def from_environment(cls) -> "Store":
         """``$VDM_ROOT``, or the working directory.
 
-        Raises `PipelineError` if it is not a folder, or its name has a line break.
+        Raises `PipelineError` if it is not a folder, or its name has a line break; and for a working
+        directory that is not a project, so that a command in a wrong folder leaves nothing there.
         """
-        root = Path(os.environ.get("VDM_ROOT") or Path.cwd()).resolve()
+        named = os.environ.get("VDM_ROOT")
+        root = Path(named or Path.cwd()).resolve()
         if not root.is_dir():
             raise PipelineError(
                 f"VDM_ROOT is {str(root)!r}, which is not a folder; create it, or set another."
@@ -52,6 +55,8 @@ class Store:
             raise PipelineError(
                 f"VDM_ROOT is {str(root)!r}, whose name has a line break; set another folder."
             )
+        if not named and not is_project(root):
+            raise not_a_project(root)
         return cls(root)
 
     def path(self, name: str) -> Path:
@@ -77,15 +82,7 @@ class Store:
 
         Raises `PipelineError` if a part of the path is a link.
         """
-        path = self.root
-        for part in name.split("/"):
-            path = path / part
-            if path.is_symlink():
-                raise PipelineError(
-                    f"{path} is a link to {os.readlink(path)!r}, "
-                    "but the pipeline needs its own folder there; remove it."
-                )
-        return path
+        return owned_path(self.root, name)
 
     def manifest(self, asset: str) -> Manifest | None:
         """The asset's manifest, or None if it is not materialized."""

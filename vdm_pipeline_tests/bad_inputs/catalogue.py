@@ -11,6 +11,7 @@ from vdm_pipeline_tests.bad_inputs import (
     test_models,
     test_profile_files,
     test_profiles,
+    test_project_folder,
     test_root,
 )
 from vdm_pipeline_tests.bad_inputs.case import Case
@@ -57,6 +58,11 @@ SECTIONS = (
         "The profile's file and `VDM_PROFILE`",
         "The file must be readable TOML of at most 1 MiB.",
         test_profile_files.CASES,
+    ),
+    Section(
+        "The project folder of a command",
+        "A command of Dagster checks its working directory before it writes anything.",
+        test_project_folder.CASES,
     ),
     Section(
         "The project folder and `VDM_ROOT`",

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vdm_pipeline_tests.bad_inputs.case import Case, parametrize, snapshot
+from vdm_pipeline_tests.paths import make_project
 
 DAGSTER = str(Path(sys.executable).with_name("dagster"))
-MATERIALIZE = [DAGSTER, "asset", "materialize", "-m", "vdm_pipeline.definitions", "--select"]
+MATERIALIZE = [DAGSTER, "asset", "materialize", "--select"]
 DIGEST = [sys.executable, "-m", "vdm_pipeline.stages.models"]
 
 
@@ -76,7 +77,7 @@ def test_command_prints_the_error_and_fails(case, project, tmp_path_factory, sen
         command.arguments,
         capture_output=True,
         text=True,
-        cwd=tmp_path_factory.mktemp("home"),
+        cwd=make_project(tmp_path_factory.mktemp("home")),
         timeout=120,
         env={**os.environ, "VDM_PROFILE": "demo", "VDM_ROOT": str(project), **command.environment},
     )

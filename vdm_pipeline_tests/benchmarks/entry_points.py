@@ -18,7 +18,7 @@ from pathlib import Path
 
 from vdm_pipeline.graph import STAGES
 from vdm_pipeline.settings import load_profile
-from vdm_pipeline_tests.paths import ROOT
+from vdm_pipeline_tests.paths import ROOT, make_project
 from vdm_pipeline_tests.profiles import shrink, write_profile
 
 DAGSTER = str(Path(sys.executable).with_name("dagster"))
@@ -74,17 +74,17 @@ def main() -> None:
         ours, empty = Path(name) / "ours", Path(name) / "empty"
         for folder in (ours, empty):
             (folder / "data").mkdir(parents=True)
-            shutil.copy(ROOT / "dagster.yaml", folder)
+        make_project(ours)
+        shutil.copy(ROOT / "dagster.yaml", empty)
         write_profile(ours / "small.toml", shrink(load_profile("demo")))
-        module = ["-m", "vdm_pipeline.definitions"]
         in_process = write_empty_project(empty, "in_process")
         multiprocess = write_empty_project(empty, "multiprocess")
         validate, run = ["definitions", "validate"], ["asset", "materialize", "--select", "*report"]
-        commands = {"ours": (ours, [*validate, *module]), "empty": (empty, [*validate, *in_process])}
+        commands = {"ours": (ours, validate), "empty": (empty, [*validate, *in_process])}
         compare("validate", commands, rounds)
-        commands = {"ours": (ours, [*run, *module]), "empty": (empty, [*run, *in_process])}
+        commands = {"ours": (ours, run), "empty": (empty, [*run, *in_process])}
         compare("nothing to do", commands, rounds)
-        commands = {"ours": (ours, [*run, *module]), "empty": (empty, [*run, *multiprocess])}
+        commands = {"ours": (ours, run), "empty": (empty, [*run, *multiprocess])}
         compare("one process per step", commands, 1)
 
 

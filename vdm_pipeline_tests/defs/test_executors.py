@@ -114,7 +114,7 @@ def test_steps_in_separate_processes_run_one_after_the_other(tmp_path, monkeypat
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith(("DAGSTER_", "VDM_"))
     }
-    environment |= {"VDM_EXECUTOR": "multiprocess", "PYTHONPATH": str(ROOT)}
+    environment |= {"VDM_EXECUTOR": "multiprocess", "VDM_ROOT": str(tmp_path), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:

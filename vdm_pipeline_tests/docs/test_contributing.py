@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vdm_pipeline_tests.paths import ROOT
+from vdm_pipeline_tests.paths import ROOT, make_project
 
 EDIT = re.compile(
     r"^`(?P<path>[^`\n]+)`, (?P<where>new file|at the end|(?:after|instead of) `(?P<anchor>[^`\n]+)`):\n\n"
@@ -50,7 +50,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(
         ROOT / "vdm_pipeline", folder / "vdm_pipeline", ignore=shutil.ignore_patterns("__pycache__")
     )
-    shutil.copyfile(ROOT / "pyproject.toml", folder / "pyproject.toml")
+    make_project(folder)
     edits = list(EDIT.finditer((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
     assert len(edits) == 15
     for edit in edits:
@@ -72,8 +72,7 @@ def tool(name: str) -> str:
 
 
 def test_the_new_asset_is_computed_then_skipped_and_its_check_runs_under_the_new_profile(copy):
-    select = ["-m", "vdm_pipeline.definitions", "--select", "raw_npz,class_balance"]
-    command = [tool("dagster"), "asset", "materialize", *select]
+    command = [tool("dagster"), "asset", "materialize", "--select", "raw_npz,class_balance"]
     run(copy, *command, VDM_PROFILE="mine.toml")
     counts = json.loads((copy / "results/metrics/class_balance.json").read_text())
     assert counts["val"] == {"normal": 30, "pneumonia": 30}

@@ -20,7 +20,7 @@ from vdm_pipeline.settings import load_profile
 from vdm_pipeline_tests.docs.notebook import NOTEBOOK, ROOT, cells, commands, execute, shown, source
 from vdm_pipeline_tests.profiles import shrink, write_profile
 
-PROJECT = ("Makefile", "pyproject.toml", "constraints.txt", "dagster.yaml", "vdm_pipeline")
+PROJECT = ("Makefile", "pyproject.toml", "constraints.txt", "dagster.yaml", "workspace.yaml", "vdm_pipeline")
 MISSING = [name for name in ("nbclient", "nbformat", "ipykernel") if importlib.util.find_spec(name) is None]
 needs_kernel = pytest.mark.skipif(
     bool(MISSING) or not shutil.which("make"), reason=f"not installed: {', '.join(MISSING) or 'make'}"
@@ -52,10 +52,10 @@ def test_commands_are_those_of_the_makefile_and_the_readme():
     assert makes == [install, run]
     assert all(command.startswith(("make ", "apt-get install ")) for command in commands())
     assert "pip install -c constraints.txt -e" in dry_run(install)
-    materialize = "dagster asset materialize -m vdm_pipeline.definitions --select '*report'"
-    assert materialize in dry_run(run) and materialize in source("run-text")
+    launch = "dg launch --assets '*report'"
+    assert launch in dry_run(run) and launch in source("run-text")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert run in readme and materialize.replace("report", "generated_images") in readme
+    assert run in readme and launch.replace("report", "generated_images") in readme
 
 
 def dry_run(command: str) -> str:

@@ -18,7 +18,7 @@ from vdm_pipeline.io.hashing import file_sha256
 from vdm_pipeline.io.manifest import read_manifest
 from vdm_pipeline.settings import Profile, load_profile
 from vdm_pipeline_tests.hub import COMMIT, serving
-from vdm_pipeline_tests.paths import ROOT
+from vdm_pipeline_tests.paths import ROOT, make_project
 from vdm_pipeline_tests.profiles import write_profile
 from vdm_pipeline_tests.rehearsal import repositories
 
@@ -77,9 +77,9 @@ def materialize(folder: Path, images: int, steps: int) -> int:
     with serving(folders) as hub:
         hub_variables = {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "hub"), "no_proxy": "*"}
         own = {"VDM_PROFILE": str(profile_file), "VDM_ROOT": str(root), "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "vdm_pipeline.definitions"]
+        command = [sys.executable, "-m", "dagster", "asset", "materialize", "--select", "*report"]
         environment = os.environ | hub_variables | own
-        return subprocess.run([*command, "--select", "*report"], cwd=root, env=environment).returncode
+        return subprocess.run(command, cwd=make_project(root), env=environment).returncode
 
 
 def print_costs(manifests: Path) -> None:

@@ -18,11 +18,11 @@ from urllib.request import Request, urlopen
 import psutil
 
 from vdm_pipeline.settings import Profile
-from vdm_pipeline_tests.paths import ROOT
+from vdm_pipeline_tests.paths import ROOT, make_project
 from vdm_pipeline_tests.postgres import database
 from vdm_pipeline_tests.profiles import write_profile
 
-PROJECT = ("Makefile", "pyproject.toml", "constraints.txt", "dagster.yaml")
+MAKE = ("Makefile", "constraints.txt")
 START_TIMEOUT_S = 120
 
 
@@ -57,7 +57,8 @@ def project(root: Path, profile: Profile) -> Path:
     """Create a project folder with what ``make ui`` needs, and the profile as ``small.toml``."""
     (root / "data").mkdir(parents=True)
     (root / ".venv").mkdir()
-    for name in PROJECT:
+    make_project(root)
+    for name in MAKE:
         shutil.copy(ROOT / name, root)
     (root / ".venv/.installed").touch()
     write_profile(root / "small.toml", profile)

@@ -209,4 +209,5 @@ def test_blocking_check_shows_its_sentence_on_the_run_page(server, page):
 
 
 def test_nothing_is_written_outside_the_project(server, page):
-    assert not (server.root / "home/.dagster").exists()
+    assert list((server.root / "home").glob("*")) == []
+    assert not (server.root / "logs").exists() and not list(server.root.glob(".tmp_*"))

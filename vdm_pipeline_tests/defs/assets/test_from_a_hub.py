@@ -13,7 +13,7 @@ from vdm_pipeline.io.hashing import file_sha256
 from vdm_pipeline.io.manifest import read_manifest
 from vdm_pipeline.stages.models.pins import EMBEDDED
 from vdm_pipeline_tests.hub import COMMIT, serving
-from vdm_pipeline_tests.paths import ROOT
+from vdm_pipeline_tests.paths import ROOT, make_project
 from vdm_pipeline_tests.profiles import write_profile
 
 MODELS = ("clip", "sd", "lcm_lora")
@@ -44,8 +44,7 @@ def pixels(results: Path) -> dict[str, np.ndarray]:
 
 def run_report(finished, profile: Path, hub_url: str, home: Path) -> subprocess.CompletedProcess[str]:
     """The command line, with the models of the hub."""
-    select = ["-m", "vdm_pipeline.definitions", "--select", "*report"]
-    command = [sys.executable, "-m", "dagster", "asset", "materialize", *select]
+    command = [sys.executable, "-m", "dagster", "asset", "materialize", "--select", "*report"]
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "VDM_"))}
     environment = inherited | {
         "HF_ENDPOINT": hub_url,
@@ -57,7 +56,7 @@ def run_report(finished, profile: Path, hub_url: str, home: Path) -> subprocess.
         "PYTHONPATH": str(ROOT),
     }
     return subprocess.run(
-        command, env=environment, cwd=finished.root, capture_output=True, text=True, timeout=600
+        command, env=environment, cwd=make_project(finished.root), capture_output=True, text=True, timeout=600
     )
 
 

@@ -28,7 +28,7 @@ from vdm_pipeline_tests.defs.assets.graph import (
     persistent_instance,
     unsynced,
 )
-from vdm_pipeline_tests.paths import ROOT
+from vdm_pipeline_tests.paths import ROOT, make_project
 from vdm_pipeline_tests.profiles import write_profile
 
 LABELS = ["raw_npz", "image_embeddings", "labeled_dataset", "label_metrics"]
@@ -36,14 +36,14 @@ LABELS = ["raw_npz", "image_embeddings", "labeled_dataset", "label_metrics"]
 
 def start(root: Path, log: Path) -> subprocess.Popen:
     """Run the command line on the labels and their upstream assets."""
-    chosen = ["-m", "vdm_pipeline.definitions", "--select", ",".join(LABELS)]
-    command = [str(Path(sys.executable).with_name("dagster")), "asset", "materialize", *chosen]
+    dagster = str(Path(sys.executable).with_name("dagster"))
+    command = [dagster, "asset", "materialize", "--select", ",".join(LABELS)]
     environment = {key: value for key, value in os.environ.items() if key != "DAGSTER_HOME"} | {
         "VDM_PROFILE": "small.toml"
     }
     environment |= {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        command, cwd=root, env=environment, stdout=log.open("w"), stderr=subprocess.STDOUT
+        command, cwd=make_project(root), env=environment, stdout=log.open("w"), stderr=subprocess.STDOUT
     )
 
 

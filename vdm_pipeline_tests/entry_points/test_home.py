@@ -1,0 +1,122 @@
+"""Dagster's commands work with nothing exported, use one instance, and write nothing to the home folder."""
+
+import signal
+import socket
+import time
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+from vdm_pipeline_tests.entry_points.process import files, run, start
+from vdm_pipeline_tests.ui.server import kill_tree
+
+RUNS = ("dagster asset materialize", "dagster job execute", "dg launch")
+COMMANDS = {
+    "dagster asset materialize --select raw_npz": "",
+    "dagster asset list": "generated_images",
+    "dagster asset wipe --all --noprompt": "Removed asset indexes",
+    "dagster definitions validate": "All code locations passed validation",
+    "dagster instance info": "SqliteRunStorage",
+    "dagster job execute -j relabel": "",
+    "dagster job list": "relabel",
+    "dagster run list": "",
+    "dagster schedule list": "relabel",
+    "dagster sensor list": "rematerialize_on_change",
+    "dg check defs": "All definitions loaded successfully",
+    "dg launch --assets raw_npz": "",
+    "dg list defs --json": '"generated_images"',
+}
+SERVERS = {
+    "dagster dev -p {port}": "/server_info",
+    "dagster-webserver -p {port}": "/server_info",
+    "dagster-daemon run": "",
+}
+READY_S = 120
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_write_nothing_to_the_home_folder(command, root, home):
+    before = files(root)
+    code, output = run(command, root, home, VDM_PROFILE="small.toml")
+    assert code == 0 and COMMANDS[command] in output, output[-3000:]
+    assert "superseded" not in output and "Warning" not in output and "usage statistics" not in output
+    assert files(home) == set()
+    created = files(root) - before
+    assert {name.split("/")[0] for name in created} <= {"data", "results"}
+    assert ("results/.manifests/raw_npz.json" in created) == command.startswith(RUNS)
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_servers_write_nothing_to_the_home_folder(server, root, home):
+    before = files(root)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = start(server.format(port=port), root, home, VDM_PROFILE="small.toml")
+    try:
+        _wait_until_ready(
+            process, root, f"http://127.0.0.1:{port}{SERVERS[server]}" if SERVERS[server] else ""
+        )
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+    finally:
+        kill_tree(process)
+    assert files(home) == set()
+    assert {name.split("/")[0] for name in files(root) - before} == {"results"}
+
+
+def _wait_until_ready(process, root: Path, url: str) -> None:
+    """Until the webserver answers; or, without one, until the daemon has reported that it lives."""
+    end = time.monotonic() + READY_S
+    while time.monotonic() < end:
+        assert process.poll() is None, process.stdout.read()[-3000:]
+        try:
+            if urlopen(url).status == 200 if url else (root / "results/.dagster/schedules").exists():
+                return
+        except (URLError, ConnectionError):
+            pass
+        time.sleep(0.2)
+    raise TimeoutError(url)
+
+
+def test_commands_share_one_instance(root, home):
+    """A run of one command is in the list of another, in the database and in Python."""
+    assert run("dg launch --assets raw_npz", root, home, VDM_PROFILE="small.toml")[0] == 0
+    code, listed = run("dagster run list", root, home)
+    assert code == 0 and listed.count("Run: ") == 1
+    run("dagster asset materialize --select raw_npz", root, home, VDM_PROFILE="small.toml")
+    assert run("dagster run list", root, home)[1].count("Run: ") == 2
+    assert (root / "results/.dagster/history/runs.db").is_file()
+
+
+@pytest.mark.parametrize(
+    "command", ["dg launch --assets raw_npz", "dagster asset materialize --select raw_npz"]
+)
+def test_own_instance_is_used_and_gets_no_telemetry(command, root, home, tmp_path):
+    """Its folder has no dagster.yaml, so Dagster alone would collect statistics there and at home."""
+    own = tmp_path / "own"
+    own.mkdir()
+    code, output = run(command, root, home, VDM_PROFILE="small.toml", DAGSTER_HOME=str(own))
+    assert code == 0, output[-3000:]
+    assert files(home) == set()
+    assert (own / "history/runs.db").is_file() and not (root / "results/.dagster").exists()
+    assert not (own / "logs").exists() and not (own / ".telemetry").exists()
+
+
+def test_a_killed_run_leaves_no_temporary_folder(root, home):
+    process = start("dagster asset materialize --select raw_npz", root, home, VDM_PROFILE="small.toml")
+    end = time.monotonic() + READY_S
+    while not (root / "results/.lock").exists():
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.02)
+    kill_tree(process)
+    assert [path.name for path in root.iterdir() if path.name.startswith(".tmp")] == []
+
+
+def test_switches_are_shared(root, home):
+    """`dg` and `dagster` give the code location the same name, under which Dagster stores switches."""
+    code, output = run("dagster sensor start rematerialize_on_change", root, home)
+    assert code == 0, output
+    assert "rematerialize_on_change [RUNNING]" in run("dagster sensor list", root, home)[1]
