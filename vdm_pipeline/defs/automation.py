@@ -98,12 +98,20 @@ class NotYetReported(dg.AutomationCondition):
         event = context.asset_graph_view.instance.get_latest_materialization_event(context.key)
         materialization = event.asset_materialization if event else None
         tags = (materialization.tags if materialization else None) or {}
-        return _all_if(manifest is not None and not _version_tags(manifest).items() <= tags.items(), context)
+        unknown = manifest and not _version_tags(self.project, manifest).items() <= tags.items()
+        return _all_if(bool(unknown), context)
 
 
-def _version_tags(manifest: Manifest) -> dict[str, str]:
-    """The tags that Dagster writes on a materialization of this manifest."""
-    inputs = {f"dagster/input_data_version/{name}": version for name, version in manifest.inputs.items()}
+def _version_tags(project: Project, manifest: Manifest) -> dict[str, str]:
+    """The tags that Dagster writes on a materialization of this manifest now.
+
+    Dagster compares whole assets: the inputs' tags change with parts that the asset does not read, too.
+    """
+    inputs = {
+        f"dagster/input_data_version/{name}": source.data_version
+        for name in STAGES[manifest.asset].inputs
+        if (source := project.store.manifest(name))
+    }
     return {
         "dagster/code_version": manifest.code_version,
         "dagster/data_version": manifest.data_version,

@@ -122,13 +122,13 @@ def test_one_run_recomputes_all_stale_assets(daemon, row):
 
 def test_a_changed_archive_updates_the_report(daemon):
     assert daemon.settle() == []
-    daemon.project.change_a_pixel(of_the_subset=True)
+    daemon.project.change_a_pixel("train", selected=True)
     assert daemon.settle() == [ALL - {"baseline_images"}]
 
 
 def test_the_sensor_waits_while_an_archive_is_written(daemon, monkeypatch):
     monkeypatch.setattr(staleness, "SETTLED_S", 5.0)
-    daemon.project.change_a_pixel(of_the_subset=False)
+    daemon.project.change_a_pixel("train", selected=False)
     assert daemon.tick() == set()
     later = time.time() + 6
     monkeypatch.setattr(staleness.time, "time", lambda: later)
@@ -142,7 +142,7 @@ def test_a_bad_archive_is_attempted_once_and_a_good_one_is_used(daemon):
     project.archive.write_bytes(good)
     assert daemon.settle() == []
     assert project.stale() == set()
-    project.change_a_pixel(of_the_subset=False)
+    project.change_a_pixel("train", selected=False)
     (run,) = daemon.settle()
     assert {"raw_npz", "report"} <= run
 
