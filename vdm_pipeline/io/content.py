@@ -13,6 +13,7 @@ from typing import Any
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.tables import read_json, read_rows
 
+CHUNK = 2**20
 SECTION = r'<section id="{}">.*?</section>'
 
 
@@ -59,7 +60,10 @@ def _digest_of_arrays(path: Path, names: Sequence[str]) -> str:
     with zipfile.ZipFile(path) as archive:
         for name in names:
             with archive.open(f"{name}.npy") as member:
-                digests[name] = hashlib.file_digest(member, "sha256").hexdigest()
+                digest = hashlib.sha256()
+                while chunk := member.read(CHUNK):
+                    digest.update(chunk)
+                digests[name] = digest.hexdigest()
     return _sha256(digests)
 
 
