@@ -1,30 +1,63 @@
 """The one table of the pipeline: all assets and checks, their inputs, and the settings they depend on."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 
 from vdm_pipeline.settings import Profile, fingerprint
 
 FingerprintedSettings = Callable[[Profile], list]
 
 
+ALL = ("*",)
+"""Every part of an input."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Content of one output that downstream assets read, with a data version of its own.
+
+    A pattern such as ``*.png`` or ``metadata.jsonl`` selects files of the output by the end of their path.
+
+    - ``output``: the output's role.
+    - ``files``: patterns of files that count as a whole.
+    - ``fields``: of files by pattern, the only columns, keys or arrays that count.
+    - ``without``: of files by pattern, the keys, columns or sections of HTML that do not count.
+    """
+
+    output: str
+    files: tuple[str, ...] = ()
+    fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    without: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def whole(output: str) -> Part:
+    """All bytes of all files of an output."""
+    return Part(output, ("*",))
+
+
+def _captioned_images(output: str) -> Part:
+    """What a training reads of an imagefolder."""
+    return Part(output, ("*.png",), {"metadata.jsonl": ("file_name", "text")})
+
+
 @dataclass(frozen=True)
 class StageSpec:
     """One asset and the stage that computes it, without Dagster.
 
+    - ``inputs``: the parts that it reads, by upstream asset. It cannot open any other output.
     - ``outputs``: paths in the project folder, by role, all under ``data/`` or all under ``results/``.
     - ``fingerprinted_settings``: every setting and model digest that can change the result.
-    - ``versioned_prefixes``: the data version hashes the files whose path starts with one of these. Files
-      that differ between equal runs, such as timings and plots, stay out.
+    - ``parts``: the content that has data versions; by default each output is one part. What no part covers,
+      such as timings, may differ between equal runs, and no downstream asset depends on it.
     - ``version``: raise it when the code changes the result.
     - ``scratch``: folders with half-done work that stay between runs, such as checkpoints.
     """
 
     asset: str
-    inputs: tuple[str, ...]
+    inputs: dict[str, tuple[str, ...]]
     outputs: dict[str, str]
     fingerprinted_settings: FingerprintedSettings
-    versioned_prefixes: tuple[str, ...] = ("data/", "results/")
+    parts: dict[str, Part] = field(default_factory=dict)
     version: int = 1
     scratch: tuple[str, ...] = ()
 
@@ -81,86 +114,135 @@ def _all_settings(profile: Profile) -> list:
 IGNORES_BLOCKING_CHECKS = ("label_metrics",)
 """Assets that may read an asset whose blocking check failed, because they help to find the cause."""
 
+SPLITS = ("train", "val", "test")
+IMAGES = tuple(f"{split}_images" for split in SPLITS)
+"""Parts of the archive, under the names of its arrays."""
+ARCHIVE_PARTS = {
+    "archive": whole("archive"),
+    **{name: Part("archive", fields={"*": (name,)}) for name in IMAGES},
+    "labels": Part("archive", fields={"*": tuple(f"{split}_labels" for split in SPLITS)}),
+}
+PIXELS = {"metadata.jsonl": ("file_name", "label", "chroma", "pixels_sha256")}
+ARM_PARTS = {"records": Part("folder", ("metadata.jsonl",)), "pixels": Part("folder", fields=PIXELS)}
+
 _REPORTED_STAGES = (
-    StageSpec("raw_npz", (), {}, lambda p: [p.data, list(p.classes.names)]),
-    StageSpec("image_embeddings", ("raw_npz",), {"folder": "results/embeddings"}, _labeller),
+    StageSpec("raw_npz", {}, {}, lambda p: [p.data, list(p.classes.names)], ARCHIVE_PARTS),
+    StageSpec(
+        "image_embeddings",
+        {"raw_npz": IMAGES},
+        {"folder": "results/embeddings"},
+        _labeller,
+        parts={split: Part("folder", (f"{split}_*",)) for split in SPLITS},
+    ),
     StageSpec(
         "labeled_dataset",
-        ("raw_npz", "image_embeddings"),
+        {"raw_npz": ("labels",), "image_embeddings": ALL},
         {
             "table": "results/labeled_dataset.csv",
             "calibration": "results/metrics/calibration.json",
             "diff": "results/metrics/relabel_diff.csv",
         },
         lambda p: [p.labelling, *_labeller(p), list(p.classes.names), p.subset.captions_from],
-        versioned_prefixes=("results/labeled_dataset.csv", "results/metrics/calibration.json"),
+        parts={
+            "table": whole("table"),
+            "labels": Part("table", fields={"*": ("image_id", "split", "auto_label", "ground_truth_label")}),
+            "calibration": whole("calibration"),
+        },
         version=2,
     ),
     StageSpec(
         "label_metrics",
-        ("labeled_dataset",),
+        {"labeled_dataset": ("table",)},
         {"metrics": "results/metrics/auto_label_metrics.json", "plots": "results/metrics/label_plots"},
         lambda p: [list(p.classes.names), p.evaluation.bootstrap, p.evaluation.seed, *_true_label_use(p)],
-        versioned_prefixes=("results/metrics/auto_label_metrics.json",),
         version=3,
     ),
     StageSpec(
         "data_faults",
-        ("raw_npz", "image_embeddings"),
+        {"raw_npz": (*IMAGES, "labels"), "image_embeddings": ALL},
         {"table": "results/metrics/data_faults.csv", "counts": "results/metrics/data_faults.json"},
         lambda p: [p.faults, list(p.classes.names)],
+        parts={"table": Part("table", without={"*": ("value",)}), "counts": whole("counts")},
     ),
     StageSpec(
         "label_noise",
-        ("raw_npz", "image_embeddings", "labeled_dataset"),
+        {"raw_npz": ("train_images",), "image_embeddings": ("train",), "labeled_dataset": ("labels",)},
         {"table": "results/metrics/label_suspects.csv"},
         lambda p: [p.subset.captions_from, p.subset.seed, list(p.classes.names)],
+        parts={"table": whole("table"), "suspects": Part("table", fields={"*": ("image_id",)})},
     ),
     StageSpec(
         "lora_subset",
-        ("raw_npz", "image_embeddings", "labeled_dataset", "data_faults", "label_noise"),
+        {
+            "raw_npz": ("train_images", "val_images"),
+            "image_embeddings": ("train",),
+            "labeled_dataset": ("table",),
+            "data_faults": ("table",),
+            "label_noise": ("suspects",),
+        },
         {"folder": "data/subset", "held_out": "data/subset_held_out"},
         lambda p: [p.subset, p.classes],
+        parts={
+            "training_set": _captioned_images("folder"),
+            "records": Part(
+                "folder", fields={"metadata.jsonl": ("file_name", "image_id", "label", "ground_truth")}
+            ),
+            "held_out": _captioned_images("held_out"),
+        },
         version=4,
     ),
     StageSpec(
         "lora_weights",
-        ("lora_subset",),
+        {"lora_subset": ("training_set", "held_out")},
         {"folder": "results/lora"},
         _training,
-        versioned_prefixes=("results/lora/pytorch_lora_weights",),
-        version=4,
+        parts={
+            "weights": Part("folder", ("pytorch_lora_weights.safetensors",)),
+            "loss_plot": Part("folder", ("loss.png",)),
+        },
+        version=5,
         scratch=("results/.training",),
     ),
     StageSpec(
         "generated_images",
-        ("lora_weights",),
+        {"lora_weights": ("weights",)},
         {"folder": "results/generated_images"},
         lambda p: [*_generation(p), p.generation.adapter_weight],
+        parts=ARM_PARTS,
         version=6,
     ),
     StageSpec(
         "baseline_images",
-        (),
+        {},
         {"folder": "results/generated_images_no_fine_tuning"},
         _generation,
+        parts=ARM_PARTS,
         version=6,
     ),
     StageSpec(
         "extra_images",
-        ("lora_weights",),
+        {"lora_weights": ("weights",)},
         {"folder": "results/generated_images_extra"},
         lambda p: [*_generation(p), p.generation.fingerprint_values(include={"extra"})],
+        parts={
+            "records": Part("folder", ("arms.json", "metadata.jsonl")),
+            "pixels": Part("folder", ("arms.json",), fields=PIXELS),
+        },
         version=5,
     ),
     StageSpec(
         "image_metrics",
-        ("raw_npz", "data_faults", "lora_subset", "generated_images", "baseline_images", "extra_images"),
+        {
+            "raw_npz": (*IMAGES, "labels"),
+            "data_faults": ("table",),
+            "lora_subset": ("training_set", "records"),
+            "generated_images": ("pixels",),
+            "baseline_images": ("pixels",),
+            "extra_images": ("pixels",),
+        },
         {"metrics": "results/metrics/image_metrics.json", "plots": "results/metrics/image_plots"},
-        # the file holds the name of the profile
-        lambda p: [p.evaluation, p.training.resolution, p.name, *_labeller(p), list(p.classes.names)],
-        versioned_prefixes=("results/metrics/image_metrics.json",),
-        version=6,
+        lambda p: [p.evaluation, p.training.resolution, *_labeller(p), list(p.classes.names)],
+        version=7,
     ),
 )
 
@@ -173,17 +255,26 @@ STAGES = {
         *_REPORTED_STAGES,
         StageSpec(
             "pipeline_summary",
-            REPORTED_ASSETS,
+            {
+                "raw_npz": ("archive",),
+                "label_metrics": ("metrics",),
+                "generated_images": ("records",),
+                "image_metrics": ("metrics",),
+            },
             {"summary": "results/pipeline_summary.json"},
             _all_settings,
+            parts={
+                "summary": Part("summary", without={"*": ("device", "durations_s", "peak_memory_mb")}),
+            },
             version=2,
         ),
         StageSpec(
             "report",
-            (*REPORTED_ASSETS, "pipeline_summary"),
+            {**dict.fromkeys(REPORTED_ASSETS, ALL), "pipeline_summary": ("summary",)},
             {"folder": "results/report"},
-            _all_settings,
-            version=7,
+            lambda p: [*_all_settings(p), *(code_version(asset, p) for asset in REPORTED_ASSETS)],
+            parts={"page": Part("folder", ("contact_sheet.png",), without={"index.html": ("cost",)})},
+            version=8,
         ),
     )
 }
@@ -257,14 +348,27 @@ def outputs(asset: str, profile: Profile) -> dict[str, str]:
     return {"archive": f"data/{profile.data.file_name}"} if asset == "raw_npz" else STAGES[asset].outputs
 
 
+def parts(asset: str) -> dict[str, Part]:
+    """The content of the asset that has data versions, by name."""
+    stage = STAGES[asset]
+    return stage.parts or {role: whole(role) for role in stage.outputs}
+
+
+def parts_read(asset: str, source: str) -> tuple[str, ...]:
+    """The parts of ``source`` that the asset reads."""
+    read = STAGES[asset].inputs[source]
+    return tuple(parts(source)) if read == ALL else read
+
+
 def lineage(asset: str) -> set[str]:
     """The asset and all its ancestors."""
     return {asset}.union(*(lineage(name) for name in STAGES[asset].inputs))
 
 
 def code_version(asset: str, profile: Profile) -> str:
-    """The stage's version and a hash of the settings and model digests that can change its result."""
-    return f"{STAGES[asset].version}-{fingerprint(asset, *STAGES[asset].fingerprinted_settings(profile))}"
+    """The stage's version, and a hash of its parts and of the settings and model digests it depends on."""
+    stage, covered = STAGES[asset], {name: asdict(part) for name, part in parts(asset).items()}
+    return f"{stage.version}-{fingerprint(asset, covered, *stage.fingerprinted_settings(profile))}"
 
 
 def has_current_stage_version(asset: str, code_version: str) -> bool:

@@ -101,8 +101,8 @@ def _unreported(project: Project, instance: dg.DagsterInstance) -> tuple[set[str
         event = instance.get_latest_materialization_event(dg.AssetKey(name))
         materialization = event.asset_materialization if event else None
         known = (materialization.tags if materialization else None) or {}
-        if manifest and not _version_tags(manifest).items() <= known.items():
-            unreported[name] = [_version_tags(manifest), dict(known)]
+        if manifest and not _version_tags(project, manifest).items() <= known.items():
+            unreported[name] = [_version_tags(project, manifest), dict(known)]
     report = fingerprint(unreported)
     failed = dg.RunsFilter(tags={REPORT_TAG: report}, statuses=[STATUS.FAILURE, STATUS.CANCELED])
     if unreported and instance.get_runs(failed, limit=1):
@@ -117,9 +117,16 @@ def _has_active_run(instance: dg.DagsterInstance) -> bool:
     return any(assets & (run.asset_selection or set()) for run in runs)
 
 
-def _version_tags(manifest: Manifest) -> dict[str, str]:
-    """The tags that Dagster writes on a materialization of this manifest."""
-    inputs = {f"dagster/input_data_version/{name}": version for name, version in manifest.inputs.items()}
+def _version_tags(project: Project, manifest: Manifest) -> dict[str, str]:
+    """The tags that Dagster writes on a materialization of this manifest now.
+
+    Dagster compares whole assets: the inputs' tags change with parts that the asset does not read, too.
+    """
+    inputs = {
+        f"dagster/input_data_version/{name}": source.data_version
+        for name in STAGES[manifest.asset].inputs
+        if (source := project.store.manifest(name))
+    }
     return {
         "dagster/code_version": manifest.code_version,
         "dagster/data_version": manifest.data_version,

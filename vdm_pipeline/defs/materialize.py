@@ -12,6 +12,8 @@ import dagster as dg
 from vdm_pipeline.defs.attempts import attempt
 from vdm_pipeline.errors import NetworkError, PipelineError, StaleAssetError
 from vdm_pipeline.graph import STAGES, code_version, has_current_stage_version, lineage
+from vdm_pipeline.graph import outputs as output_paths
+from vdm_pipeline.incremental.data_versions import data_versions
 from vdm_pipeline.incremental.project import Project, Upstream
 from vdm_pipeline.incremental.staleness import attempt_state, up_to_date_manifest
 from vdm_pipeline.io.disk import translate_disk_errors
@@ -88,6 +90,7 @@ def _materialize(context: dg.AssetExecutionContext, project: Project, work: Work
     forced = project.forced(asset, context.run.tags)
     manifest = None if forced else up_to_date_manifest(project, asset)
     if manifest:
+        project.store.clear_attempt(asset)
         project.skipped.append(asset)
         return _result(project, manifest, skipped=True)
     context.log.info(f"{asset}: computing ({_reason(project, asset, forced)})")
@@ -99,22 +102,25 @@ def _materialize(context: dg.AssetExecutionContext, project: Project, work: Work
 def _compute(project: Project, asset: str, work: Callable[[Path], dict[str, Any]]) -> Manifest:
     """Work in a staging folder, publish the outputs, and write the manifest last."""
     stage = STAGES[asset]
-    outputs = [str(path.relative_to(project.store.root)) for path in project.paths(asset).values()]
+    outputs = output_paths(asset, project.profile)
     fingerprint, inputs = project.fingerprint(asset), project.input_versions(asset)
-    staging = project.store.staging(asset, outputs, fingerprint) if stage.outputs else project.store.root
+    staging = (
+        project.store.staging(asset, outputs.values(), fingerprint) if stage.outputs else project.store.root
+    )
     reset_peak_memory()
     start = time.perf_counter()
     with _fail_if_inputs_change(project, asset, staging) if stage.inputs else nullcontext():
         metadata = work(staging)
     if stage.outputs:
-        project.store.publish(staging, outputs)
-    files = project.store.hashes(outputs)
-    versioned = {name: sha256 for name, sha256 in files.items() if name.startswith(stage.versioned_prefixes)}
+        project.store.publish(staging, outputs.values())
+    files = project.store.hashes(outputs.values())
+    versions = data_versions(project.store, asset, outputs, files)
     manifest = Manifest(
         asset=asset,
         fingerprint=fingerprint,
         code_version=code_version(asset, project.profile),
-        data_version=data_version(versioned),
+        data_version=data_version(versions),
+        versions=versions,
         inputs=inputs,
         files=files,
         settings=project.profile.model_dump(mode="json"),

@@ -14,8 +14,8 @@ def project_resource(project: Project) -> dg.ResourceDefinition:
     """The project, held by one run at a time."""
 
     def lock_for_run(context: dg.InitResourceContext) -> Iterator[Project]:
-        # Matplotlib would keep its cache in the user's home.
-        os.environ.setdefault("MPLCONFIGDIR", str(project.store.owned_path("results/.cache/matplotlib")))
+        # Matplotlib would keep its cache in the user's home, or in /tmp where that is not writable.
+        os.environ["MPLCONFIGDIR"] = str(project.store.owned_path("results/.cache/matplotlib"))
         log = context.log.info if context.log else print
         project.skipped.clear()
         if context.instance:

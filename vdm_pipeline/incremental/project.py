@@ -7,7 +7,7 @@ failed or has not run.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -22,6 +22,8 @@ from vdm_pipeline.graph import (
     how_to_materialize,
     lineage,
     outputs,
+    parts,
+    parts_read,
 )
 from vdm_pipeline.incremental.store import Store
 from vdm_pipeline.io.manifest import Manifest
@@ -36,11 +38,21 @@ class AssetHandle:
 
     asset: str
     paths: Mapping[str, Path]
-    data_version: str
+    versions: Mapping[str, str]
+    """Data versions by part."""
 
     def __getitem__(self, role: str) -> Path:
         """Path of one output."""
         return self.paths[role]
+
+    def restricted(self, names: Sequence[str]) -> "AssetHandle":
+        """The handle with the outputs of these parts only."""
+        roles = {parts(self.asset)[name].output for name in names}
+        return AssetHandle(
+            self.asset,
+            {role: path for role, path in self.paths.items() if role in roles},
+            {name: self.versions[name] for name in names},
+        )
 
 
 Upstream = Mapping[str, AssetHandle]
@@ -104,20 +116,30 @@ class Project:
         return {role: self.store.path(name) for role, name in outputs(asset, self.profile).items()}
 
     def input_versions(self, asset: str) -> dict[str, str]:
-        """Current data versions of the asset's inputs. Raises `PipelineError` for one not materialized."""
-        return {name: self._manifest(name).data_version for name in STAGES[asset].inputs}
+        """Current data versions of what the asset reads, by ``<asset>.<part>``.
+
+        Raises `PipelineError` for an input that is not materialized.
+        """
+        manifests = {name: self._manifest(name) for name in STAGES[asset].inputs}
+        return {
+            f"{name}.{part}": manifest.versions.get(part, "")
+            for name, manifest in manifests.items()
+            for part in parts_read(asset, name)
+        }
 
     def fingerprint(self, asset: str) -> str:
         """Hash of the code version and of the data versions of the inputs."""
         return fingerprint(code_version(asset, self.profile), self.input_versions(asset))
 
     def upstream(self, asset: str) -> Upstream:
-        """Handles on all inputs of the asset.
+        """Handles on the outputs that the asset reads.
 
         Raises `PipelineError`, with the command that fixes it, for an input that is not materialized, not
         intact, stale, or blocked by a check (assets in `IGNORES_BLOCKING_CHECKS` may read a blocked one).
         """
-        handles = {name: self.asset_handle(name) for name in STAGES[asset].inputs}
+        handles = {
+            name: self.asset_handle(name).restricted(parts_read(asset, name)) for name in STAGES[asset].inputs
+        }
         if asset not in IGNORES_BLOCKING_CHECKS:
             for name in handles:
                 self._raise_if_blocked(name)
@@ -142,7 +164,7 @@ class Project:
                 f"Asset {asset} is stale: its settings or inputs changed; {how_to_materialize(asset)}. "
                 "If the UI shows it as up to date, press 'Reload definitions' there."
             )
-        return AssetHandle(asset, paths, manifest.data_version)
+        return AssetHandle(asset, paths, manifest.versions)
 
     def check_fingerprint(self, check: CheckSpec) -> str:
         """Hash of all that decides a check's result: its version, its settings, and the data it reads."""
@@ -173,10 +195,9 @@ class Project:
     def _is_current(self, asset: str) -> bool:
         """Whether the asset and all its ancestors were computed under this profile from current inputs."""
         manifests = {name: self.store.manifest(name) for name in lineage(asset)}
-        versions = {name: manifest.data_version for name, manifest in manifests.items() if manifest}
         return all(
-            manifest is not None
-            and manifest.code_version == code_version(name, self.profile)
-            and all(versions.get(source) == version for source, version in manifest.inputs.items())
+            manifest is not None and manifest.code_version == code_version(name, self.profile)
             for name, manifest in manifests.items()
+        ) and all(
+            manifest.inputs == self.input_versions(name) for name, manifest in manifests.items() if manifest
         )

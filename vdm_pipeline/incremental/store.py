@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -20,6 +21,13 @@ from vdm_pipeline.io.lock import lock_holder, locked
 from vdm_pipeline.io.manifest import Manifest, read_manifest, write_manifest
 
 LOCK = "results/.lock"
+TOP, DEEP = ".*", "**/.*"
+WRITTEN_IN = {
+    **dict.fromkeys(("data", "results", "results/metrics"), TOP),
+    **dict.fromkeys(("data/.staging", "results/.staging", "results/.training"), DEEP),
+    **dict.fromkeys(("results/.manifests", "results/.cache"), DEEP),
+}
+"""Where killed runs may leave temporary files, with the pattern that finds them."""
 
 
 class Attempt(BaseModel):
@@ -165,9 +173,11 @@ class Store:
 
     def assert_writable(self) -> None:
         """Raise `PipelineError` if attempts cannot be recorded: unrecorded work would be retried for ever."""
+        folder = self.owned_path("results/.manifests")
         with translate_disk_errors(self.root):
-            self.start_attempt("write_test", "")
-            self.clear_attempt("write_test")
+            folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=folder) as file:
+                file.write(b"0")
 
     def check_results(self, asset: str) -> dict[str, CheckResult]:
         """The last results of the asset's checks, by check."""
@@ -194,7 +204,17 @@ class Store:
                 folder.mkdir(parents=True, exist_ok=True)
                 check_free_space(folder)
                 stack.enter_context(locked(path, {"run": run_id, "process": os.getpid()}, on_wait))
+                self._remove_leftovers()
             yield
+
+    def _remove_leftovers(self) -> None:
+        """Remove what killed runs left; a link is not followed."""
+        for name, pattern in WRITTEN_IN.items():
+            folder = self.root / name
+            if folder.is_dir() and folder.resolve() == folder:
+                remove_leftovers(folder, pattern)
+        for path in (self.root / "results/.cache/matplotlib").glob("*.matplotlib-lock"):
+            path.unlink()  # Matplotlib would wait for it, and never remove it
 
     def is_locked(self) -> bool:
         """Whether a run, of any Dagster instance, holds the folder now."""

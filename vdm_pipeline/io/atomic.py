@@ -1,5 +1,9 @@
-"""Atomic writes: a temporary file or folder beside the target, fsync, rename."""
+"""Atomic writes: a temporary file or folder beside the target, fsync, rename.
 
+A process locks its temporary files, so that another one removes only those of killed processes.
+"""
+
+import fcntl
 import os
 import re
 import shutil
@@ -8,7 +12,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LEFTOVER = re.compile(r"\.[0-9a-f]{8}\.(part(\.\w+)?|old)$")
+from vdm_pipeline.io.lock import try_lock
+
+LEFTOVER = re.compile(r"^\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<kind>part|old)(\.\w+)?$")
+"""Names of temporary files and folders, and of folders that are being replaced."""
+
+
+@contextmanager
+def temporary_file(path: Path) -> Iterator[Path]:
+    """Yield a new, empty file beside ``path``, with its suffix; remove it at the end if it is still there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
+    descriptor = os.open(temporary, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        try_lock(temporary, descriptor, fcntl.LOCK_EX)
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 @contextmanager
@@ -18,16 +39,12 @@ def atomic_file(path: Path, sync_folder: bool = True) -> Iterator[Path]:
     Without ``sync_folder`` a power failure may lose the whole file. A caller that writes many files calls
     `sync` once on their folder instead, which halves the cost of a small file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
-    try:
+    with temporary_file(path) as temporary:
         yield temporary
         sync(temporary)
         os.replace(temporary, path)
         if sync_folder:
             sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -60,8 +77,31 @@ def replace_path(new: Path, path: Path) -> None:
 def remove_leftovers(folder: Path, pattern: str = "**/.*") -> None:
     """Remove the temporary files and renamed old folders that killed writers left in ``folder``."""
     for path in list(folder.glob(pattern)):
-        if LEFTOVER.search(path.name):
-            _remove(path)
+        remove_if_leftover(path)
+
+
+def remove_if_leftover(path: Path) -> None:
+    """Remove a temporary file or folder whose process is gone; other files stay.
+
+    An old folder goes back to its place if the new one never arrived there.
+    """
+    match = LEFTOVER.match(path.name)
+    if match is None or not os.path.lexists(path) or (not path.is_symlink() and _is_in_use(path)):
+        return
+    target = path.with_name(match["name"])
+    if match["kind"] == "old" and not os.path.lexists(target):
+        os.replace(path, target)
+    else:
+        _remove(path)
+
+
+def _is_in_use(path: Path) -> bool:
+    """Whether a living process has locked the file or folder."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return not try_lock(path, descriptor, fcntl.LOCK_EX)
+    finally:
+        os.close(descriptor)
 
 
 def _remove(path: Path) -> None:

@@ -50,23 +50,27 @@ def lock_holder(path: Path) -> Holder | None:
     except FileNotFoundError:
         return None
     try:
-        return None if _try_lock(path, descriptor, fcntl.LOCK_SH) else _read_holder(descriptor)
+        return None if try_lock(path, descriptor, fcntl.LOCK_SH) else _read_holder(descriptor)
     finally:
         os.close(descriptor)
 
 
 def _acquire(path: Path, descriptor: int, on_wait: Callable[[Holder], None]) -> None:
-    if _try_lock(path, descriptor, fcntl.LOCK_EX):
+    if try_lock(path, descriptor, fcntl.LOCK_EX):
         return
     on_wait(_read_holder(descriptor))
     messages = Throttle(MESSAGE_S)
-    while not _try_lock(path, descriptor, fcntl.LOCK_EX):
+    while not try_lock(path, descriptor, fcntl.LOCK_EX):
         if messages.due():
             on_wait(_read_holder(descriptor))
         time.sleep(POLL_S)
 
 
-def _try_lock(path: Path, descriptor: int, mode: int) -> bool:
+def try_lock(path: Path, descriptor: int, mode: int) -> bool:
+    """Lock the open file or folder if no other process has it; the lock ends with the descriptor.
+
+    Raises `PipelineError` if the file system has no locks.
+    """
     try:
         fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.atomic import write_text
@@ -19,7 +19,11 @@ MAX_MANIFEST_BYTES = 64 * 2**20
 
 
 class Manifest(BaseModel):
-    """One materialization. Paths are relative to the project folder."""
+    """One materialization. Paths are relative to the project folder.
+
+    ``versions`` are the data versions of the asset's parts, and ``inputs`` those that it read, as
+    ``<asset>.<part>``. Manifests of releases without parts have no ``versions``.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,6 +31,7 @@ class Manifest(BaseModel):
     fingerprint: str
     code_version: str
     data_version: str
+    versions: dict[str, str] = Field(default_factory=dict)
     inputs: dict[str, str]
     files: dict[str, str]
     settings: dict[str, Any]
@@ -86,5 +91,5 @@ def _cached_manifest(path: Path, _stat: FileStat) -> Manifest:
 
 
 def data_version(hashes: dict[str, str]) -> str:
-    """Sixteen hex digits over the names and hashes of files; the same on every machine."""
+    """Sixteen hex digits over names and hashes, of files or of parts; the same on every machine."""
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:16]

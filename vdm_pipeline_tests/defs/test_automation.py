@@ -118,14 +118,14 @@ def test_one_run_recomputes_all_stale_assets(daemon, row):
 
 def test_a_changed_archive_updates_the_report(daemon):
     assert daemon.settle() == []
-    daemon.project.change_a_pixel(of_the_subset=True)
+    daemon.project.change_a_pixel("train", selected=True)
     assert daemon.settle() == [ALL - {"baseline_images"}]
 
 
 @pytest.mark.parametrize("copy", COPIES)
 def test_an_archive_that_is_still_being_copied_is_not_read_however_long_the_copy_rests(daemon, copy):
     project, old = daemon.project, daemon.project.archive.read_bytes()
-    project.change_a_pixel(of_the_subset=False)
+    project.change_a_pixel("train", selected=False)
     new = project.archive.read_bytes()
     project.archive.write_bytes(COPIES[copy](old, new, len(new) // 2))
     assert daemon.requested() == set()
@@ -162,7 +162,7 @@ def test_a_truncated_archive_is_waited_for_and_another_file_is_attempted_once(da
     project.archive.write_bytes(good)
     assert daemon.settle() == []
     assert project.stale() == set()
-    project.change_a_pixel(of_the_subset=False)
+    project.change_a_pixel("train", selected=False)
     (run,) = daemon.settle()
     assert {"raw_npz", "report"} <= run
 

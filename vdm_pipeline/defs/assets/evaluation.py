@@ -9,6 +9,7 @@ import dagster as dg
 from vdm_pipeline.defs.asset_factory import pipeline_asset
 from vdm_pipeline.defs.previews import file_preview, inline_plots, table_preview
 from vdm_pipeline.defs.progress import ProgressLogger
+from vdm_pipeline.graph import REPORTED_ASSETS
 from vdm_pipeline.incremental.project import Project, Upstream
 from vdm_pipeline.settings import Profile
 from vdm_pipeline.stages.evaluation.arms import BASELINE, LORA, REAL
@@ -44,7 +45,7 @@ def image_metrics(
     spaces = _feature_spaces(context, profile, inputs, device)
     metrics = evaluate(inputs, spaces, profile.evaluation, device, context.log.info)
     report = image_metrics_json(metrics)
-    write_json(staging / "metrics/image_metrics.json", {"profile": profile.name, **report})
+    write_json(staging / "metrics/image_metrics.json", report)
     figures = image_figures(report, profile.classes.names)
     plots = _save_plots(figures, staging / "metrics/image_plots")
     return _metadata(metrics, plots) | _main_figures(report) | {"inline": inline_plots(figures)}
@@ -195,7 +196,7 @@ def pipeline_summary(
     from vdm_pipeline.io.tables import write_json
     from vdm_pipeline.stages.report.summary import summarize
 
-    manifests = {name: m for name in upstream if (m := project.store.manifest(name))}
+    manifests = {name: m for name in REPORTED_ASSETS if (m := project.store.manifest(name))}
     summary = summarize(project.profile, manifests, project.store.root)
     write_json(staging / "pipeline_summary.json", summary)
     cost = pd.DataFrame({key: summary[key] for key in ("durations_s", "peak_memory_mb")})

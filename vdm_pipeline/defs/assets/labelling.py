@@ -149,7 +149,7 @@ def _compare_with_previous_labels(
 def _has_comparable_labels(project: Project, upstream: Upstream) -> bool:
     """Whether the previous labels are of the same archive and the same classes."""
     manifest = project.store.manifest("labeled_dataset")
-    if manifest is None or manifest.inputs.get("raw_npz") != upstream["raw_npz"].data_version:
+    if manifest is None or manifest.inputs.get("raw_npz.labels") != upstream["raw_npz"].versions["labels"]:
         return False
     previous_names = manifest.settings.get("classes", {}).get("names", ())
     return tuple(previous_names) == project.profile.classes.names

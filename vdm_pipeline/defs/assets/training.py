@@ -1,5 +1,6 @@
 """`lora_weights`: the LoRA adapter of the base model."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ import dagster as dg
 
 from vdm_pipeline.defs.asset_factory import pipeline_asset
 from vdm_pipeline.defs.previews import file_preview, inline_plots
-from vdm_pipeline.graph import STAGES, code_version
+from vdm_pipeline.graph import STAGES
 from vdm_pipeline.incremental.project import AssetHandle, Project, Upstream
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _state_folder(project: Project, subset: AssetHandle) -> Path:
     from vdm_pipeline.stages.training.job import resume_key
 
     training, version = project.profile.training, STAGES["lora_weights"].version
-    key = resume_key(training, subset.data_version, pin_name(training.base), version)
+    key = resume_key(training, subset.versions["training_set"], pin_name(training.base), version)
     return project.store.owned_path(f"results/.training/{key}")
 
 
@@ -70,10 +71,9 @@ def _job(
         training=training,
         execution=project.profile.execution,
         metadata={
-            "settings": training.model_dump_json(),
-            "data_version": subset.data_version,
+            "settings": json.dumps(training.fingerprint_values()),
+            "data_version": subset.versions["training_set"],
             "base_model": pin_name(training.base),
-            "code_version": code_version("lora_weights", project.profile),
         },
     )
 

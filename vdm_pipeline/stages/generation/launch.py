@@ -1,14 +1,12 @@
 """Generate all images of an arm and their table: in this process, in several, or on a Ray cluster."""
 
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from vdm_pipeline.errors import PipelineError
-from vdm_pipeline.io.atomic import remove_leftovers, write_text
+from vdm_pipeline.io.atomic import remove_leftovers, temporary_file
 from vdm_pipeline.io.progress import Log, Progress
 from vdm_pipeline.io.tables import write_rows
 from vdm_pipeline.stages.generation.image_generator import ImageGenerator
@@ -64,9 +62,8 @@ def _image_generator(job: Job, log: Log) -> ImageGenerator:
 
 
 def _generate_in_processes(job: Job, log: Log) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "job.json"
-        write_text(path, job.model_dump_json(indent=1))
+    with temporary_file(job.folder / "job.json") as path:
+        path.write_text(job.model_dump_json(indent=1), encoding="utf-8")
         launch_workers(WORKER, path, job.execution.num_processes, log)
 
 

@@ -48,7 +48,6 @@ def _assemble(
 ) -> None:
     """Build the folder in a staging folder beside it and publish it by rename."""
     staging = folder.at(folder.path.with_name(f".{folder.path.name}.00000000.part"))
-    shutil.rmtree(staging.path, ignore_errors=True)
     try:
         _copy_descriptions(source, staging.path)
         _save_weights(source, pin, staging.path / WEIGHTS, log)

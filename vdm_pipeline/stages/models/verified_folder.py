@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vdm_pipeline.io.atomic import write_text
+from vdm_pipeline.io.atomic import remove_leftovers, write_text
 from vdm_pipeline.io.hashing import folder_hashes
 from vdm_pipeline.io.lock import locked
 from vdm_pipeline.io.progress import Log
@@ -38,8 +38,13 @@ class VerifiedFolder:
 
     @contextmanager
     def lock(self, log: Log, waiting: str) -> Iterator[None]:
-        """Lock the folder against other processes; logs ``waiting`` while another process holds the lock."""
+        """Lock the folder against other processes; logs ``waiting`` while another process holds the lock.
+
+        Removes what killed processes left in the folder and beside it.
+        """
         with locked(self.path.with_name(f".{self.path.name}.lock"), {}, lambda _: log(waiting)):
+            remove_leftovers(self.path)
+            remove_leftovers(self.path.parent, f".{self.path.name}.*")
             yield
 
     def is_intact(self, required: Mapping[str, str] | None = None) -> bool:

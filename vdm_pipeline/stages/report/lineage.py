@@ -7,27 +7,24 @@ from vdm_pipeline.io.manifest import Manifest
 from vdm_pipeline.stages.report.formatting import NOT_MEASURED, number
 from vdm_pipeline.stages.report.tables import Block, Cell, Row, Table
 
-HASH_DIGITS = 12
-"""Digits of a SHA-256 that are shown."""
 IMAGE_ASSETS = ("generated_images", "baseline_images", "extra_images")
 
 
 def lineage_table(manifests: Mapping[str, Manifest]) -> Table:
-    """One row per asset: versions of data and code, inputs, and files with the start of their SHA-256."""
+    """One row per asset: its data versions by part, its code version, and the parts that it read."""
     rows = [
         Row(
             name,
             [
-                Cell(manifest.data_version),
+                _versions_cell(manifest.versions),
                 Cell(manifest.code_version),
-                _inputs_cell(manifest),
-                _files_cell(manifest),
+                _versions_cell(manifest.inputs),
             ],
         )
         for name, manifest in manifests.items()
     ]
-    columns = ["data version", "code version", "inputs", "files, SHA-256"]
-    return Table("Versions, inputs and files of each asset", columns, _blocks(rows, len(columns)))
+    columns = ["data versions", "code version", "inputs"]
+    return Table("Versions and inputs of each asset", columns, _blocks(rows, len(columns)))
 
 
 def cost_table(manifests: Mapping[str, Manifest]) -> Table:
@@ -65,21 +62,8 @@ def _speed(manifest: Manifest) -> str:
     return "" if speed is None else number(float(speed))
 
 
-def _inputs_cell(manifest: Manifest) -> Cell:
-    return Cell("\n".join(f"{name} {version[:8]}" for name, version in manifest.inputs.items()))
-
-
-def _files_cell(manifest: Manifest) -> Cell:
-    """Each file that is not a PNG, and the number of PNGs."""
-    lines = [
-        f"{name.rsplit('/', 1)[-1]} {sha256[:HASH_DIGITS]}"
-        for name, sha256 in manifest.files.items()
-        if not name.endswith(".png")
-    ]
-    n_png = sum(name.endswith(".png") for name in manifest.files)
-    if n_png:
-        lines.append(f"{n_png} PNG")
-    return Cell("\n".join(lines))
+def _versions_cell(versions: Mapping[str, str]) -> Cell:
+    return Cell("\n".join(f"{name} {version}" for name, version in versions.items()))
 
 
 def _blocks(rows: list[Row], n_columns: int) -> list[Block]:

@@ -15,6 +15,8 @@ from vdm_pipeline.io.hashing import file_sha256
 from vdm_pipeline.io.progress import Log
 from vdm_pipeline.io.tensors import write_tensors
 
+NEW = "new.safetensors"
+"""A checkpoint before its hash is part of its name."""
 KEEP_LAST = 2
 """Checkpoints to keep; if the newest turns out to be damaged, the one before it is used."""
 
@@ -26,6 +28,7 @@ class Checkpoints:
         """Create the folder, and remove partly written files of killed processes."""
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
+        (folder / NEW).unlink(missing_ok=True)
         self.folder, self.log = folder, log
 
     def save(self, step: int, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -36,15 +39,15 @@ class Checkpoints:
         stay as they are.
         """
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        temporary = self.folder / "new.safetensors"
+        new = self.folder / NEW
         try:
-            write_tensors(temporary, tensors, {"step": str(step)})
+            write_tensors(new, tensors, {"step": str(step)})
         except OSError as error:
             raise PipelineError(
                 f"The checkpoint of step {step} cannot be written to {self.folder} ({error}); "
                 "free disk space, and the next run resumes from the previous checkpoint."
             ) from None
-        temporary.rename(self.folder / f"step_{step:08d}.{file_sha256(temporary)}.safetensors")
+        new.rename(self.folder / f"step_{step:08d}.{file_sha256(new)}.safetensors")
         sync(self.folder)
         files = self._files()
         keep = [path for path in files if _step_of(path) <= step][-KEEP_LAST:]

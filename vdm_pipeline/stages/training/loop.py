@@ -2,8 +2,6 @@
 
 import importlib.util
 
-import torch
-
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.disk import translate_disk_errors
 from vdm_pipeline.io.progress import Log
@@ -14,9 +12,10 @@ from vdm_pipeline.stages.training.job import Job
 from vdm_pipeline.stages.training.log_window import LogWindow
 from vdm_pipeline.stages.training.mfu import peak_memory_mb
 from vdm_pipeline.stages.training.outputs import remove_sheets_after, write_results, write_sample_sheet
-from vdm_pipeline.stages.training.randomness import fixed_randomness, sample_step
+from vdm_pipeline.stages.training.randomness import sample_step
 from vdm_pipeline.stages.training.session import Session, open_session
 from vdm_pipeline.stages.training.training_log import TrainingLog
+from vdm_pipeline.stages.training.validation import validate, validate_again
 
 
 def train(job: Job, log: Log = print) -> None:
@@ -53,7 +52,7 @@ def run_steps(session: Session) -> None:
     training, execution = job.training, job.execution
     checkpoints = Checkpoints(job.state, session.log)
     start = resume(session, checkpoints)
-    training_log = TrainingLog(job.state / "training_log.csv", start)
+    training_log = open_log(session, start)
     _log_flops(session)
     window = LogWindow(start, session.device)
     for index in range(start, training.max_train_steps):
@@ -65,10 +64,10 @@ def run_steps(session: Session) -> None:
 
         step = index + 1  # ``index`` counts from 0; ``step`` is how many are done, as in logs and file names
         is_last = step == training.max_train_steps
-        validate = is_last or _is_multiple(step, execution.validate_every)
+        validated = is_last or _is_multiple(step, execution.validate_every)
         checkpoint = is_last or step % execution.checkpoint_every == 0
-        if step % execution.log_every == 0 or validate or checkpoint:
-            log_row(session, training_log, window, step, validate=validate)
+        if step % execution.log_every == 0 or validated or checkpoint:
+            log_row(session, training_log, window, step, validated=validated)
             window = LogWindow(step, session.device)
         if is_last or _is_multiple(step, execution.sample_every):
             # before the checkpoint, so that a run killed in between draws the sheet again
@@ -83,7 +82,7 @@ def run_steps(session: Session) -> None:
             window.restart_clock(step)
     if start == training.max_train_steps and training_log.last_step < start:
         # an earlier run did all steps, but their log is lost
-        log_row(session, training_log, window, start, validate=True)
+        log_row(session, training_log, window, start, validated=True)
     if accelerator.is_main_process:
         write_results(session)
     accelerator.wait_for_everyone()
@@ -107,8 +106,17 @@ def resume(session: Session, checkpoints: Checkpoints) -> int:
     return step
 
 
+def open_log(session: Session, start: int) -> TrainingLog:
+    """The log up to step ``start``, with validation losses of the current held-out images."""
+    training_log = TrainingLog(session.job.state / "training_log.csv", start)
+    if session.accelerator.is_main_process:
+        validate_again(session, training_log)
+    session.accelerator.wait_for_everyone()
+    return training_log
+
+
 def log_row(
-    session: Session, training_log: TrainingLog, window: LogWindow, step: int, *, validate: bool
+    session: Session, training_log: TrainingLog, window: LogWindow, step: int, *, validated: bool
 ) -> None:
     """Log the steps of ``window``: the only wait for the GPU besides sample sheets and checkpoints.
 
@@ -122,7 +130,7 @@ def log_row(
         return
     row = {
         "loss": loss,
-        "validation_loss": validation_loss(session) if validate else None,
+        "validation_loss": validate(session, step) if validated else None,
         "lr": learner.optimizer.param_groups[0]["lr"],
         "grad_norm": grad_norm,
         "images_per_s": images_per_s,
@@ -149,25 +157,6 @@ def check_gradients(session: Session, step: int) -> None:
             f"(the last good checkpoint is in {job.state}); "
             f"lower training.learning_rate, now {training.learning_rate}."
         )
-
-
-@torch.no_grad()
-def validation_loss(session: Session) -> float | None:
-    """Mean loss over the held-out images, with the weights that would be saved; None without images.
-
-    Noise and timesteps are the same in every call.
-    """
-    objective, held_out = session.objective, session.held_out
-    if held_out is None:
-        return None
-    randomness = fixed_randomness(held_out.n, held_out.latent_shape, objective.num_train_timesteps)
-
-    def losses(micro: int) -> torch.Tensor:
-        parts = [randomness.part(start, start + micro) for start in range(0, held_out.n, micro)]
-        return torch.cat([objective.losses(session.unet, held_out, part) for part in parts])
-
-    with session.learner.ema_weights():
-        return float(session.learner.adaptive_batch(losses).mean())
 
 
 def _log_flops(session: Session) -> None:

@@ -25,13 +25,28 @@ class TrainingLog:
                 self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= start]
 
     @property
+    def steps(self) -> list[int]:
+        """Steps of the rows."""
+        return [int(row["step"]) for row in self.rows]
+
+    @property
     def last_step(self) -> int:
         """Step of the last row; 0 without rows."""
-        return int(self.rows[-1]["step"]) if self.rows else 0
+        return self.steps[-1] if self.rows else 0
+
+    def set_validation_losses(self, losses: Mapping[int, float | None]) -> None:
+        """Replace the validation loss of every row, and rewrite the file."""
+        for row, step in zip(self.rows, self.steps, strict=True):
+            loss = losses[step]
+            row["validation_loss"] = "" if loss is None else f"{loss:.6g}"
+        self._write()
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Add a row and rewrite the file; cells without a value stay empty."""
         self.rows.append({"step": str(step)} | {name: f"{value:.6g}" for name, value in values.items()})
+        self._write()
+
+    def _write(self) -> None:
         with atomic_file(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
             writer.writeheader()

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,10 @@ class ProjectFolder:
         """Change the profile."""
         self.profile = shrink(self.profile, **sections)
 
+    def rename_profile(self, name: str) -> None:
+        """Give the profile another name."""
+        self.profile = self.profile.model_copy(update={"name": name})
+
     def pin(self, model: str) -> dict:
         """The same model under another pin: its bytes in a folder."""
         folder = self.root.parent / model
@@ -58,18 +63,43 @@ class ProjectFolder:
         shutil.copytree(self.root, self.root.parent / "elsewhere")
         self.root = self.root.parent / "elsewhere"
 
-    def change_a_pixel(self, *, of_the_subset: bool) -> None:
-        """Change the archive, and its pin in the profile."""
+    def change_a_pixel(self, split: str, *, selected: bool) -> None:
+        """Change a pixel of an image that is in the subset or its held-out images, or of one that is not."""
+        folder = "data/subset" if split == "train" else "data/subset_held_out"
+        ids = {row["image_id"] for row in read_rows(self.root / folder / "metadata.jsonl")}
+        rows = {int(image_id.rsplit("_", 1)[1]) for image_id in ids}
+
+        def change(arrays: dict[str, np.ndarray]) -> None:
+            images = arrays[f"{split}_images"]
+            chosen = next(row for row in range(len(images)) if (row in rows) == selected)
+            images[chosen, 30, 30] ^= 64
+
+        self.change_archive(change)
+
+    def change_a_true_label(self) -> None:
+        """Exchange the true labels of two val images of different classes."""
+
+        def change(arrays: dict[str, np.ndarray]) -> None:
+            labels = arrays["val_labels"]
+            first, second = (int(np.flatnonzero(labels.ravel() == label)[-1]) for label in (0, 1))
+            labels[[first, second]] = labels[[second, first]]
+
+        self.change_archive(change)
+
+    def change_archive(self, change: Callable[[dict[str, np.ndarray]], None]) -> None:
+        """Change the archive's arrays, and its pin in the profile."""
         with np.load(self.archive) as old:
             arrays = {key: old[key].copy() for key in old}
-        subset = {
-            int(row["image_id"].rsplit("_", 1)[1])
-            for row in read_rows(self.root / "data/subset/metadata.jsonl")
-        }
-        chosen = next(row for row in range(len(arrays["train_images"])) if (row in subset) == of_the_subset)
-        arrays["train_images"][chosen, 30, 30] ^= 64
+        change(arrays)
         write_npz(self.archive, arrays)
         self.change(data={"own": describe_archive(self.archive)})
+
+    def change_a_duration(self, asset: str) -> None:
+        """Change what the asset's computation cost."""
+        store = Store(self.root)
+        manifest = store.manifest(asset)
+        assert manifest
+        store.write_manifest(manifest.model_copy(update={"seconds": 999.0, "peak_memory_mb": 999.0}))
 
     def stale(self) -> set[str]:
         """Stale assets by the manifests."""

@@ -24,6 +24,8 @@ MEASURED = {"image_metrics", *SUMMED}
 WITH_LORA = {"generated_images", "extra_images", *MEASURED}
 ARMS = {"baseline_images", *WITH_LORA}
 TRAINED = {"lora_weights", *WITH_LORA}
+RELABELLED_THE_SAME = {"labeled_dataset", "label_metrics", "lora_subset", *SUMMED}
+REREAD = {"raw_npz", "image_embeddings", "data_faults", "image_metrics", *RELABELLED_THE_SAME}
 RELABELLED = {"labeled_dataset", "label_metrics", "label_noise", "lora_subset", *TRAINED}
 
 
@@ -64,6 +66,12 @@ TABLE = [
     Row(
         "calibration method",
         setting(labelling={"calibration": "none", "decision": "argmax"}),
+        RELABELLED_THE_SAME,
+        {"labeled_dataset", "label_metrics", *SUMMED},
+    ),
+    Row(
+        "decision threshold",
+        setting(labelling={"decision": "sensitivity"}),
         RELABELLED,
         {"labeled_dataset", "label_metrics", *SUMMED},
     ),
@@ -85,6 +93,7 @@ TABLE = [
         {"extra_images", *SUMMED},
     ),
     Row("limit of a check", setting(checks={"max_ece": 0.9}), SUMMED, SUMMED),
+    Row("name of the profile", lambda finished: finished.rename_profile("mine"), SUMMED, SUMMED),
     Row(
         "licence of a model",
         lambda finished: finished.change(
@@ -111,22 +120,53 @@ TABLE = [
     Row(
         "base model's pin",
         lambda finished: finished.change(training={"base": finished.pin("sd")}),
-        {"baseline_images", *TRAINED},
+        {"baseline_images", *TRAINED} - {"image_metrics"},
         {"baseline_images", *TRAINED} - {"image_metrics"},
     ),
     Row("archive touched", lambda finished: os.utime(finished.archive, (0, 0)), set(), set()),
     Row(
+        "archive compressed anew",
+        lambda finished: finished.change_archive(lambda arrays: None),
+        {"raw_npz", *SUMMED},
+        {"raw_npz", *SUMMED},
+    ),
+    Row(
+        "true labels in val",
+        ProjectFolder.change_a_true_label,
+        RELABELLED | {"raw_npz", "data_faults"},
+        {"raw_npz", *SUMMED},
+    ),
+    Row(
         "a pixel of an image outside the subset",
-        lambda finished: finished.change_a_pixel(of_the_subset=False),
-        ALL - {"baseline_images"} - (TRAINED - MEASURED),
+        lambda finished: finished.change_a_pixel("train", selected=False),
+        {"label_noise", *REREAD},
         {"raw_npz", *SUMMED},
     ),
     Row(
         "a pixel of an image in the subset",
-        lambda finished: finished.change_a_pixel(of_the_subset=True),
+        lambda finished: finished.change_a_pixel("train", selected=True),
         ALL - {"baseline_images"},
         {"raw_npz", *SUMMED},
     ),
+    Row(
+        "a pixel of a val image",
+        lambda finished: finished.change_a_pixel("val", selected=False),
+        REREAD,
+        {"raw_npz", *SUMMED},
+    ),
+    Row(
+        "a pixel of a val image for the validation loss",
+        lambda finished: finished.change_a_pixel("val", selected=True),
+        {"lora_weights", *REREAD},
+        {"raw_npz", *SUMMED},
+    ),
+    Row(
+        "a pixel of a test image",
+        lambda finished: finished.change_a_pixel("test", selected=False),
+        REREAD,
+        {"raw_npz", *SUMMED},
+    ),
+    Row("a duration", lambda finished: finished.change_a_duration("lora_weights"), set(), set()),
     Row(
         "a PNG deleted",
         lambda finished: (finished.results / "generated_images/gen_003.png").unlink(),
@@ -159,14 +199,14 @@ TABLE = [
     Row(
         "new code of the subset",
         lambda finished: finished.new_code("lora_subset"),
-        {"lora_subset"},
-        {"lora_subset"},
+        {"lora_subset", "report"},
+        {"lora_subset", "report"},
     ),
     Row(
         "new code of the images",
         lambda finished: finished.new_code("generated_images"),
-        {"generated_images"},
-        {"generated_images"},
+        {"generated_images", "report"},
+        {"generated_images", "report"},
     ),
     Row(
         "upstream recomputed, the same",

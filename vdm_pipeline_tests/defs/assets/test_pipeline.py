@@ -251,7 +251,7 @@ def test_an_asset_of_other_inputs_is_not_read(finished):
     profile, root = finished
     record = root / "results/.manifests/lora_weights.json"
     good = record.read_text()
-    subset = json.loads(good)["inputs"]["lora_subset"]
+    subset = json.loads(good)["inputs"]["lora_subset.training_set"]
     record.write_text(good.replace(subset, "0" * 16))
     result = materialize(profile, root, ["generated_images"])
     record.write_text(good)

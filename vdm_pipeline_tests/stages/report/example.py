@@ -80,7 +80,6 @@ class _Figures:
     def image_metrics(self, extra: str) -> dict[str, Any]:
         arms = {arm: self.arm() for arm in ("real", "real_to_test", "baseline", "lora")}
         return {
-            "profile": "demo (phantom)",
             "feature_spaces": {
                 "labeller": "embeddings of the labeller, embedded:clip",
                 "independent": "handcrafted: gradients",

@@ -161,9 +161,8 @@ def test_no_faults_differ_from_unmeasured_ones():
 
 def test_lineage_of_the_manifests(inputs):
     table = lineage_table(inputs.manifests)
-    assert cell(table, 0, "generated_images", "inputs").text == "raw_npz 12345678"
-    files = cell(table, 0, "generated_images", "files, SHA-256").text
-    assert files == "metadata.jsonl 0123456789ab\n1 PNG"
+    assert cell(table, 0, "generated_images", "data versions").text == "pixels abc\nrecords def"
+    assert cell(table, 0, "generated_images", "inputs").text == "raw_npz.labels 12345678abcdef00"
     assert lineage_table({}).blocks[0].rows[0].title == "not measured"
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from vdm_pipeline.stages.evaluation.spaces import SPACES
 from vdm_pipeline.stages.report.metric_values import Metric, lookup, set_metric
 from vdm_pipeline.stages.report.plots.dots import dot_plot
-from vdm_pipeline.stages.report.plots.figure import GREY
+from vdm_pipeline.stages.report.plots.figure import GREY, plot_style
 from vdm_pipeline.stages.report.titles import (
     ARM_TITLES,
     COPY_ARM_TITLES,
@@ -34,6 +34,7 @@ EXPECTED_SHARE = 0.05
 """Share of new images that count as near, by definition."""
 
 
+@plot_style()
 def image_figures(report: Mapping[str, Any], class_names: Sequence[str]) -> dict[str, "Figure"]:
     """Figures by name, in reading order, without those for which nothing was measured."""
     figures = {

@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vdm_pipeline.stages.evaluation.metrics.labels import BINS, calibrated_labels, uncalibrated_labels
-from vdm_pipeline.stages.report.plots.figure import BLUE, GREY, ORANGE, new_figure
+from vdm_pipeline.stages.report.plots.figure import BLUE, GREY, ORANGE, new_figure, plot_style
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 
+@plot_style()
 def label_figures(table: "pd.DataFrame", class_names: Sequence[str]) -> dict[str, "Figure"]:
     """Figures by name, in reading order.
 

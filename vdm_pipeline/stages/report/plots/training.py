@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vdm_pipeline.stages.report.plots.figure import BLUE, ORANGE, new_figure
+from vdm_pipeline.stages.report.plots.figure import BLUE, ORANGE, new_figure, plot_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@plot_style()
 def loss_figure(training_log: Path) -> "Figure":
     """Training and validation loss by step, from ``training_log.csv``."""
     import pandas as pd
