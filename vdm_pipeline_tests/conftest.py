@@ -18,12 +18,19 @@ if TYPE_CHECKING:
     from vdm_pipeline_tests.defs.assets.project import ProjectFolder
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Several tests run at a time. And splitting a sum among threads decides its last bit.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+MEMORY = Path("/dev/shm")
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 2**30:
+    # On a disk, whole-graph tests would wait for it a sixth of their time.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 LONGEST = (
     "test_daemon.py",
-    "test_ui.py",
     "test_kills.py",
+    "test_ui.py",
     "test_changes.py",
+    "test_automation.py",
     "test_resume.py",
     "test_ray_pool.py",
 )

@@ -16,6 +16,7 @@ from vdm_pipeline_tests.profiles import shrink, write_profile
 from vdm_pipeline_tests.ui.server import Server, project, serving
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.browser,
     pytest.mark.skipif(not CHROMIUM or not shutil.which("make"), reason="Chromium or make is not installed"),
 ]
@@ -130,7 +131,6 @@ def test_failed_check_shows_the_reason(server, page):
     assert page.value("document.body.innerText.includes('Failed')")
 
 
-@pytest.mark.slow
 def test_button_materializes_only_unsynced_assets(server, page):
     profile = shrink(load_profile("demo"), checks=IMPOSSIBLE, generation={"adapter_weight": 0.5})
     write_profile(server.root / "small.toml", profile)
