@@ -82,11 +82,17 @@ def wait_for_run(server: Server, before: int) -> None:
         time.sleep(0.5)
 
 
-def test_one_click_materializes_everything_and_the_run_shows_its_log(server, page):
+@pytest.fixture(scope="module")
+def materialized(server, page) -> None:
+    """One click starts a run, whose page shows its log, and which succeeds."""
     launch(page, server, ["Materialize all"])
     run = server.runs()[0]["runId"]
     show(page, server, f"/runs/{run}", "in_progress", "image_embeddings: computing (not materialized yet)")
     assert finish(page, server) == "SUCCESS"
+
+
+@pytest.mark.usefixtures("materialized")
+def test_one_click_materializes_everything_and_the_run_shows_its_log(server):
     assert (server.root / "results/report/index.html").is_file()
     assert server.unsynced() == set()
 
@@ -101,6 +107,7 @@ def test_graph_shows_every_asset_in_its_group(server, page):
     page.screenshot(server.root / "graph.png")
 
 
+@pytest.mark.usefixtures("materialized")
 def test_page_of_an_asset_shows_its_images(server, page):
     show(
         page, server, "/assets/generated_images", "asset", "Stable Diffusion with LCM-LoRA and our LoRA", 1400
@@ -119,6 +126,7 @@ def test_page_of_an_asset_shows_its_images(server, page):
     page.screenshot(server.root / "images.png")
 
 
+@pytest.mark.usefixtures("materialized")
 def test_failed_check_shows_the_reason(server, page):
     show(
         page,
@@ -131,6 +139,7 @@ def test_failed_check_shows_the_reason(server, page):
     assert page.value("document.body.innerText.includes('Failed')")
 
 
+@pytest.mark.usefixtures("materialized")
 def test_button_materializes_only_unsynced_assets(server, page):
     profile = shrink(load_profile("demo"), checks=IMPOSSIBLE, generation={"adapter_weight": 0.5})
     write_profile(server.root / "small.toml", profile)
@@ -150,5 +159,6 @@ def test_button_materializes_only_unsynced_assets(server, page):
     assert baseline.stat().st_ctime_ns == created
 
 
-def test_nothing_is_written_outside_the_project(server, page):
+@pytest.mark.usefixtures("materialized")
+def test_nothing_is_written_outside_the_project(server):
     assert not (server.root / "home/.dagster").exists()
