@@ -10,13 +10,14 @@ unexport DAGSTER_MODULE_NAME
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev install-services demo run ui test check lint types imports clean
+.PHONY: help install install-dev install-services demo run ui test test-all check lint types imports clean
 
 help:
 	@echo 'make demo    install, run offline on rendered phantoms, write results/report/index.html'
 	@echo 'make run     the same with the profile that VDM_PROFILE names'
 	@echo 'make ui      Dagster UI on http://127.0.0.1:3000, or another PORT'
-	@echo 'make test    tests with coverage; PYTEST_ARGS="-k npz" for some'
+	@echo 'make test    tests in 5 minutes; PYTEST_ARGS="-k npz" for some'
+	@echo 'make test-all  the slow tests, too'
 	@echo 'make check   lint, format, types and import rules'
 	@echo 'make clean   remove caches; data/, results/ and .venv/ stay'
 
@@ -49,8 +50,14 @@ run: .venv/.installed
 ui: .venv/.installed
 	$(BIN)/dg dev -h 127.0.0.1 -p $(PORT)
 
+# A process per core; each needs 2 GB. The tests of a file share what they start, so they stay together.
+PYTEST := $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest -q --cov $(PYTEST_ARGS)
+	$(PYTEST) -m 'not slow' $(PYTEST_ARGS)
+
+test-all: .venv/.installed-dev
+	$(PYTEST) $(PYTEST_ARGS)
 
 check: lint types imports
 

@@ -18,12 +18,19 @@ if TYPE_CHECKING:
     from vdm_pipeline_tests.defs.assets.project import ProjectFolder
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Several tests run at a time. And splitting a sum among threads decides its last bit.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+MEMORY = Path("/dev/shm")
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 2**30:
+    # On a disk, whole-graph tests would wait for it a sixth of their time.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 LONGEST = (
     "test_daemon.py",
-    "test_ui.py",
     "test_kills.py",
+    "test_ui.py",
     "test_changes.py",
+    "test_automation.py",
     "test_resume.py",
     "test_ray_pool.py",
 )
@@ -37,10 +44,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Profile:
-    """The demo profile, as small as it still runs, with sample sheets of two steps."""
-    from vdm_pipeline.stages.training import sample_sheet as samples
+    """The demo profile, as small as it still runs, with shortened trainings."""
+    from vdm_pipeline_tests.quick_training import shorten_training
 
-    monkeypatch.setattr(samples, "STEPS", 2)
+    shorten_training(monkeypatch)
     return shrink(load_profile("demo"))
 
 
@@ -85,14 +92,14 @@ def finished_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Profile, Pa
 
 def _materialize_all(top: Path) -> Profile:
     """Materialize the whole graph in ``top / "project"``."""
-    from vdm_pipeline.stages.training import sample_sheet as samples
     from vdm_pipeline_tests.defs.assets.graph import computed, error_message, materialize, persistent_instance
     from vdm_pipeline_tests.defs.assets.project import smallest
+    from vdm_pipeline_tests.quick_training import shorten_training
 
     shutil.rmtree(top, ignore_errors=True)  # left by a process that was killed
     (top / "project/data").mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch, persistent_instance(top / "home") as instance:
-        patch.setattr(samples, "STEPS", 2)
+        shorten_training(patch)
         profile = smallest(top / "project")
         result = materialize(profile, top / "project", instance=instance)
         assert result.success, error_message(result)
@@ -103,10 +110,10 @@ def _materialize_all(top: Path) -> Profile:
 @pytest.fixture
 def finished(finished_once, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "ProjectFolder":
     """A copy of the finished project, which the test may change."""
-    from vdm_pipeline.stages.training import sample_sheet as samples
     from vdm_pipeline_tests.defs.assets.project import ProjectFolder
+    from vdm_pipeline_tests.quick_training import shorten_training
 
     profile, top = finished_once
-    monkeypatch.setattr(samples, "STEPS", 2)
+    shorten_training(monkeypatch)
     shutil.copytree(top, tmp_path / "copy")
     return ProjectFolder(profile, tmp_path / "copy/project", tmp_path / "copy/home", monkeypatch)

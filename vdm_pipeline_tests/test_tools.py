@@ -108,6 +108,6 @@ def test_the_workflow_and_the_hooks_run_targets_of_the_makefile():
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
     commands = [step["run"] for step in steps if step.get("run", "").startswith("make")]
     commands += [hook["entry"] for repo in hooks["repos"] for hook in repo["hooks"]]
-    assert {"make check", "make lint", "make types", "make imports"} <= set(commands)
+    assert {"make check", "make test-all", "make lint", "make types", "make imports"} <= set(commands)
     for command in commands:
         subprocess.run(["make", "-n", *command.split()[1:2]], cwd=ROOT, check=True, capture_output=True)

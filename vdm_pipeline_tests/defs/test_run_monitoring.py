@@ -56,10 +56,18 @@ def launch(folder: Path, *, kill: bool) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
 
 
-@pytest.fixture
-def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def killed_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with an instance like the repository's own, in which a run was killed."""
-    return kill_one(tmp_path, monkeypatch, ROOT / "dagster.yaml")
+    return kill_one(tmp_path_factory.mktemp("killed"), ROOT / "dagster.yaml")
+
+
+@pytest.fixture
+def killed(killed_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project, as the working directory."""
+    shutil.copytree(killed_once, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture
@@ -67,11 +75,11 @@ def killed_in_postgres(postgres: str, tmp_path: Path, monkeypatch: pytest.Monkey
     """The same with the container's instance."""
     with database(postgres) as url:
         monkeypatch.setenv("DAGSTER_POSTGRES_URL", url.render_as_string(hide_password=False))
-        yield kill_one(tmp_path, monkeypatch, ROOT / "docker/dagster.yaml")
+        monkeypatch.chdir(tmp_path)
+        yield kill_one(tmp_path, ROOT / "docker/dagster.yaml")
 
 
-def kill_one(folder: Path, monkeypatch: pytest.MonkeyPatch, instance: Path) -> Path:
-    monkeypatch.chdir(folder)
+def kill_one(folder: Path, instance: Path) -> Path:
     shutil.copy(instance, folder)
     (folder / "module.py").write_text(MODULE)
     assert launch(folder, kill=True).returncode == -9

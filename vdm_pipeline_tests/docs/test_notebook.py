@@ -172,6 +172,7 @@ def check_download(outputs: dict, packed: Path, page: str) -> None:
     assert not [name for name in names if re.match(r"results/\.(cache|training|dagster|staging|lock)", name)]
 
 
+@pytest.mark.slow
 @needs_kernel
 def test_notebook_runs_the_pipeline_and_shows_the_results(finished, hosted):
     """Only the report is missing, and computed by the notebook."""
@@ -188,6 +189,7 @@ def test_notebook_runs_the_pipeline_and_shows_the_results(finished, hosted):
     check_download(outputs, hosted.parent / "vdm_results.zip", page.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 @needs_kernel
 @pytest.mark.parametrize(
     ("profile", "error"),

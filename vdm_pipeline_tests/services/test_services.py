@@ -124,6 +124,7 @@ def is_up(composed: ComposedServices) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_run_uses_webserver_daemon_and_database(composed):
     wait_until(lambda: is_up(composed), composed, "the webserver answers")
     assert composed.is_healthy("webserver", image_check())

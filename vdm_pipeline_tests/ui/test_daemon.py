@@ -15,7 +15,10 @@ from vdm_pipeline_tests.postgres import is_available
 from vdm_pipeline_tests.profiles import shrink
 from vdm_pipeline_tests.ui.server import Server, project, serving
 
-pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not shutil.which("make"), reason="make is not installed"),
+]
 COUNTS = {"train": 546, "val": 78, "test": 156}
 """Images by split of BreastMNIST, the smallest archive of MedMNIST."""
 TIMEOUT_S = 240

@@ -16,6 +16,7 @@ from vdm_pipeline_tests.profiles import shrink, write_profile
 from vdm_pipeline_tests.ui.server import Server, project, serving
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.browser,
     pytest.mark.skipif(not CHROMIUM or not shutil.which("make"), reason="Chromium or make is not installed"),
 ]
@@ -81,11 +82,17 @@ def wait_for_run(server: Server, before: int) -> None:
         time.sleep(0.5)
 
 
-def test_one_click_materializes_everything_and_the_run_shows_its_log(server, page):
+@pytest.fixture(scope="module")
+def materialized(server, page) -> None:
+    """One click starts a run, whose page shows its log, and which succeeds."""
     launch(page, server, ["Materialize all"])
     run = server.runs()[0]["runId"]
     show(page, server, f"/runs/{run}", "in_progress", "image_embeddings: computing (not materialized yet)")
     assert finish(page, server) == "SUCCESS"
+
+
+@pytest.mark.usefixtures("materialized")
+def test_one_click_materializes_everything_and_the_run_shows_its_log(server):
     assert (server.root / "results/report/index.html").is_file()
     assert server.unsynced() == set()
 
@@ -100,6 +107,7 @@ def test_graph_shows_every_asset_in_its_group(server, page):
     page.screenshot(server.root / "graph.png")
 
 
+@pytest.mark.usefixtures("materialized")
 def test_page_of_an_asset_shows_its_images(server, page):
     show(
         page, server, "/assets/generated_images", "asset", "Stable Diffusion with LCM-LoRA and our LoRA", 1400
@@ -122,12 +130,14 @@ def test_page_of_an_asset_shows_its_images(server, page):
     page.screenshot(server.root / "images.png")
 
 
+@pytest.mark.usefixtures("materialized")
 @pytest.mark.parametrize(("asset", "pictures"), [("label_metrics", 4), ("lora_weights", 1)])
 def test_page_of_an_asset_shows_its_plots_without_a_click(server, page, asset, pictures):
     show(page, server, f"/assets/{asset}", asset, "peak_memory_mb", 1400)
     page.wait(f"document.querySelectorAll('img[src^=\"data:image/webp\"]').length == {pictures}", 10)
 
 
+@pytest.mark.usefixtures("materialized")
 @pytest.mark.parametrize("asset", ["raw_npz", "image_embeddings", "lora_subset"])
 def test_clicks_of_an_error_message_select_the_asset_and_its_ancestors(server, page, asset):
     """The messages name the UI's own labels. The run itself finds everything up to date."""
@@ -141,6 +151,7 @@ def test_clicks_of_an_error_message_select_the_asset_and_its_ancestors(server, p
     assert finish(page, server) == "SUCCESS"
 
 
+@pytest.mark.usefixtures("materialized")
 def test_failed_check_shows_the_reason(server, page):
     show(
         page,
@@ -153,7 +164,7 @@ def test_failed_check_shows_the_reason(server, page):
     assert page.value("document.body.innerText.includes('Failed')")
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("materialized")
 def test_button_materializes_only_unsynced_assets(server, page):
     profile = shrink(load_profile("demo"), checks=IMPOSSIBLE, generation={"adapter_weight": 0.5})
     write_profile(server.root / "small.toml", profile)
@@ -173,6 +184,7 @@ def test_button_materializes_only_unsynced_assets(server, page):
     assert baseline.stat().st_ctime_ns == created
 
 
+@pytest.mark.usefixtures("materialized")
 def test_after_an_edit_the_tick_tells_to_reload(server, page):
     """The label of the button, and the page that has it, are the UI's."""
     write_profile(server.root / "small.toml", shrink(load_profile("demo"), subset={"per_class": 9}))
@@ -190,6 +202,7 @@ def test_after_an_edit_the_tick_tells_to_reload(server, page):
     page.click("Reload definitions")
 
 
+@pytest.mark.usefixtures("materialized")
 def test_blocking_check_shows_its_sentence_on_the_run_page(server, page):
     strict = shrink(load_profile("demo"), checks={"max_class_share": 0.01})
     write_profile(server.root / "small.toml", strict)
@@ -208,6 +221,7 @@ def test_blocking_check_shows_its_sentence_on_the_run_page(server, page):
     )
 
 
-def test_nothing_is_written_outside_the_project(server, page):
+@pytest.mark.usefixtures("materialized")
+def test_nothing_is_written_outside_the_project(server):
     assert list((server.root / "home").glob("*")) == []
     assert not (server.root / "logs").exists() and not list(server.root.glob(".tmp_*"))

@@ -63,15 +63,15 @@ def not_a_number(monkeypatch):
         ),
     ],
 )
-def test_labelling_fails(tiny, project, monkeypatch, fault, fragments):
+def test_labelling_fails(tiny, embedded, monkeypatch, fault, fragments):
     fault(monkeypatch)
-    result = materialize(tiny, project)
+    result = materialize(tiny, embedded)
     assert not result.success
     assert all(fragment in error_message(result) for fragment in fragments)
     materialized = {event.asset_key.to_user_string() for event in result.get_asset_materialization_events()}
     assert materialized <= {"raw_npz", "image_embeddings", "data_faults", "baseline_images"}
-    assert not (project / "results/labeled_dataset.csv").exists()
-    assert not (project / "results/lora").exists()
+    assert not (embedded / "results/labeled_dataset.csv").exists()
+    assert not (embedded / "results/lora").exists()
 
 
 def random_scores(monkeypatch):
@@ -149,9 +149,9 @@ def leaked_test_image(monkeypatch):
         ),
     ],
 )
-def test_a_check_blocks_the_run(tiny, project, monkeypatch, fault, check, figures, first_blocked):
+def test_a_check_blocks_the_run(tiny, embedded, monkeypatch, fault, check, figures, first_blocked):
     fault(monkeypatch)
-    result = materialize(shrink(tiny, checks={"min_purity": 0.0}), project, UP_TO_TRAINING)
+    result = materialize(shrink(tiny, checks={"min_purity": 0.0}), embedded, UP_TO_TRAINING)
     assert not result.success
     evaluations = [found for found in result.get_asset_check_evaluations() if not found.passed]
     failed = {found.check_name: found.metadata for found in evaluations}
@@ -160,42 +160,42 @@ def test_a_check_blocks_the_run(tiny, project, monkeypatch, fault, check, figure
     assert materialized.isdisjoint(UP_TO_TRAINING[UP_TO_TRAINING.index(first_blocked) :])
 
 
-def test_the_same_run_without_a_fault_succeeds(tiny, project):
-    result = materialize(tiny, project, UP_TO_TRAINING)
+def test_the_same_run_without_a_fault_succeeds(tiny, embedded):
+    result = materialize(tiny, embedded, UP_TO_TRAINING)
     assert result.success, error_message(result)
-    assert len(pd.read_csv(project / "results/labeled_dataset.csv")) == 128
+    assert len(pd.read_csv(embedded / "results/labeled_dataset.csv")) == 128
 
 
-def test_the_next_run_does_not_read_a_blocked_asset(tiny, project, monkeypatch):
+def test_the_next_run_does_not_read_a_blocked_asset(tiny, embedded, monkeypatch):
     """Selecting only downstream assets does not help. Metrics may read it, and the check may run again."""
     random_scores(monkeypatch)
     profile = shrink(tiny, checks={"min_purity": 0.0}, subset={"exclude": ()})
-    assert not materialize(profile, project, UP_TO_TRAINING).success
-    downstream = materialize(profile, project, ["data_faults", "label_noise", "lora_subset", "lora_weights"])
+    assert not materialize(profile, embedded, UP_TO_TRAINING).success
+    downstream = materialize(profile, embedded, ["data_faults", "label_noise", "lora_subset", "lora_weights"])
     assert not downstream.success
     assert error_message(downstream).startswith("Check labels_beat_chance of labeled_dataset failed")
-    assert not (project / "data/subset").exists()
-    assert materialize(profile, project, ["label_metrics"]).success
+    assert not (embedded / "data/subset").exists()
+    assert materialize(profile, embedded, ["label_metrics"]).success
     monkeypatch.undo()
     monkeypatch.setenv("VDM_FORCE", "labeled_dataset")
-    result = materialize(profile, project, UP_TO_TRAINING)
+    result = materialize(profile, embedded, UP_TO_TRAINING)
     assert result.success, error_message(result)
 
 
-def test_swapped_phrases_are_an_error_and_not_swapped_back(tiny, project):
+def test_swapped_phrases_are_an_error_and_not_swapped_back(tiny, embedded):
     swapped = shrink(tiny, labelling={"phrases": tiny.labelling.phrases[::-1]})
-    result = materialize(swapped, project, UP_TO_TRAINING)
+    result = materialize(swapped, embedded, UP_TO_TRAINING)
     assert "labelling.phrases" in error_message(result)
     assert "classes.names" in error_message(result)
 
 
-def test_a_negated_prompt_gives_a_warning(tiny, project, capsys):
+def test_a_negated_prompt_gives_a_warning(tiny, embedded, capsys):
     phrases = (("no evidence of pneumonia", *tiny.labelling.phrases[0]), tiny.labelling.phrases[1])
-    assert materialize(shrink(tiny, labelling={"phrases": phrases}), project, UP_TO_TRAINING[:3]).success
+    assert materialize(shrink(tiny, labelling={"phrases": phrases}), embedded, UP_TO_TRAINING[:3]).success
     assert "'a chest X-ray of no evidence of pneumonia'" in capsys.readouterr().err
 
 
-def test_the_worst_suspects_are_shown(tiny, project, monkeypatch):
+def test_the_worst_suspects_are_shown(tiny, embedded, monkeypatch):
     """Their own images, worst first."""
     ids = [f"phantom_train_{i:06d}" for i in (70, 3, 41)]
     suspects = pd.DataFrame(
@@ -207,12 +207,12 @@ def test_the_worst_suspects_are_shown(tiny, project, monkeypatch):
     monkeypatch.setattr(
         images, "image_grid", lambda pictures, columns: shown.extend(pictures) or grid(pictures, columns)
     )
-    assert materialize(tiny, project, UP_TO_TRAINING[:6]).success
-    with np.load(project / f"data/{tiny.data.file_name}") as archive:
+    assert materialize(tiny, embedded, UP_TO_TRAINING[:6]).success
+    with np.load(embedded / f"data/{tiny.data.file_name}") as archive:
         np.testing.assert_array_equal(shown[-3:], archive["train_images"][[70, 3, 41]])
 
 
-def test_the_subset_is_spread_over_the_embeddings_of_its_own_images(tiny, project, monkeypatch):
+def test_the_subset_is_spread_over_the_embeddings_of_its_own_images(tiny, embedded, monkeypatch):
     """Row i of the vectors that `select_subset` is given belongs to train image i."""
     given: list[np.ndarray] = []
     select_subset = subset.select_subset
@@ -221,6 +221,6 @@ def test_the_subset_is_spread_over_the_embeddings_of_its_own_images(tiny, projec
         "select_subset",
         lambda table, vectors, *others: given.append(vectors) or select_subset(table, vectors, *others),
     )
-    assert materialize(tiny, project, UP_TO_TRAINING[:7]).success
-    embeddings = np.concatenate(list(read_embeddings(project / "results/embeddings", "train")))
+    assert materialize(tiny, embedded, UP_TO_TRAINING[:7]).success
+    embeddings = np.concatenate(list(read_embeddings(embedded / "results/embeddings", "train")))
     np.testing.assert_allclose(given[0], Whitening.fit(embeddings)(embeddings), atol=1e-6)

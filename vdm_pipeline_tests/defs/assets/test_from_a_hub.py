@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -60,6 +61,7 @@ def run_report(finished, profile: Path, hub_url: str, home: Path) -> subprocess.
     )
 
 
+@pytest.mark.slow
 def test_models_from_a_hub_give_the_same_results_as_embedded_ones(finished, tmp_path):
     weights = finished.results / "lora/pytorch_lora_weights.safetensors"
     adapter, images = load_file(weights), pixels(finished.results)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import dagster as dg
@@ -25,8 +26,9 @@ ALL = list(STAGES)
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Profile, Path]:
-    """The whole graph, once."""
-    profile, root = shrink(load_profile("demo")), tmp_path_factory.mktemp("project")
+    """The whole graph, once. Its captions contain markup."""
+    classes = {"template": "<img src=x onerror=alert(1)> {phrase}"}
+    profile, root = shrink(load_profile("demo"), classes=classes), tmp_path_factory.mktemp("project")
     (root / "data").mkdir()
     result = materialize(profile, root)
     assert result.success, error_message(result)
@@ -125,11 +127,9 @@ def test_page_is_self_contained_and_escaped(finished):
     assert page.count('alt="baseline, seed') == page.count('alt="LoRA, seed') == 6
 
 
-def test_markup_in_a_caption_stays_text(tiny, project):
-    classes = tiny.classes.model_copy(update={"template": "<img src=x onerror=alert(1)> {phrase}"})
-    result = materialize(tiny.model_copy(update={"classes": classes}), project)
-    assert result.success, error_message(result)
-    page = (project / "results/report/index.html").read_text()
+def test_markup_in_a_caption_stays_text(finished):
+    _, root = finished
+    page = (root / "results/report/index.html").read_text()
     assert "<img src=x" not in page
     assert "&lt;img src=x onerror=alert(1)&gt;" in page
 
@@ -153,12 +153,12 @@ def test_second_run_computes_nothing(finished):
     assert {path: path.stat().st_mtime_ns for path in (root / "results").rglob("*.png")} == before
 
 
-def test_new_phrases_relabel_without_an_image_pass(tiny, project):
+def test_new_phrases_relabel_without_an_image_pass(tiny, embedded):
     labelled = ["raw_npz", "image_embeddings", "labeled_dataset"]
-    assert materialize(tiny, project, labelled).success
-    diff = project / "results/metrics/relabel_diff.csv"
+    assert materialize(tiny, embedded, labelled).success
+    diff = embedded / "results/metrics/relabel_diff.csv"
     assert pd.read_csv(diff).empty
-    before = pd.read_csv(project / "results/labeled_dataset.csv")
+    before = pd.read_csv(embedded / "results/labeled_dataset.csv")
     swapped = shrink(
         tiny,
         labelling={
@@ -167,9 +167,9 @@ def test_new_phrases_relabel_without_an_image_pass(tiny, project):
             "decision": "argmax",
         },
     )
-    result = materialize(swapped, project, labelled)
+    result = materialize(swapped, embedded, labelled)
     assert computed(result) == {"labeled_dataset"}
-    after, rows = pd.read_csv(project / "results/labeled_dataset.csv"), pd.read_csv(diff)
+    after, rows = pd.read_csv(embedded / "results/labeled_dataset.csv"), pd.read_csv(diff)
     assert len(rows) == (before["auto_label"] != after["auto_label"]).sum() > 100
     facts = {
         key: value.value
@@ -241,10 +241,14 @@ def test_staleness_is_seen_through_several_stages(finished):
         assert "is stale" in error_message(result)
 
 
-def test_generated_images_need_no_baseline(tiny, project):
-    result = materialize(tiny, project, [name for name in ALL[: ALL.index("generated_images") + 1]])
+def test_generated_images_need_no_baseline(finished, tmp_path):
+    profile, root = finished[0], shutil.copytree(finished[1], tmp_path / "project")
+    (root / "results/.manifests/baseline_images.json").unlink()
+    for folder in ("generated_images", "generated_images_no_fine_tuning"):
+        shutil.rmtree(root / "results" / folder)
+    result = materialize(profile, root, ["generated_images"])
     assert result.success, error_message(result)
-    assert materialize(tiny, project, ["generated_images"]).success
+    assert computed(result) == {"generated_images"}
 
 
 def test_an_asset_of_other_inputs_is_not_read(finished):
@@ -258,25 +262,25 @@ def test_an_asset_of_other_inputs_is_not_read(finished):
     assert error_message(result).startswith("Asset lora_weights is stale")
 
 
-def test_leftovers_of_killed_writers_are_not_published(tiny, project):
+def test_leftovers_of_killed_writers_are_not_published(tiny, embedded):
     assert materialize(
-        tiny, project, ["raw_npz", "image_embeddings", "labeled_dataset", "label_metrics"]
+        tiny, embedded, ["raw_npz", "image_embeddings", "labeled_dataset", "label_metrics"]
     ).success
 
-    assert not (project / "results/.staging/label_metrics").exists()
-    staging = Store(project).staging("baseline_images", ["results/x"], "0" * 16)
+    assert not (embedded / "results/.staging/label_metrics").exists()
+    staging = Store(embedded).staging("baseline_images", ["results/x"], "0" * 16)
     left = [
         staging / "generated_images_no_fine_tuning/.gen_003.png.0123abcd.part.png",
-        project / "results/.generated_images_no_fine_tuning.0123abcd.old/gen_000.png",
-        project / "data/.phantom_64.npz.0123abcd.part.npz",
+        embedded / "results/.generated_images_no_fine_tuning.0123abcd.old/gen_000.png",
+        embedded / "data/.phantom_64.npz.0123abcd.part.npz",
     ]
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")
-    assert Store(project).staging("baseline_images", ["results/x"], "0" * 16) == staging
+    assert Store(embedded).staging("baseline_images", ["results/x"], "0" * 16) == staging
     assert not left[0].exists()
-    (project / "data" / tiny.data.file_name).unlink()
-    assert materialize(tiny, project, ["raw_npz", "baseline_images"]).success
+    (embedded / "data" / tiny.data.file_name).unlink()
+    assert materialize(tiny, embedded, ["raw_npz", "baseline_images"]).success
     assert not any(path.exists() for path in left)
 
 

@@ -16,11 +16,11 @@ WEIGHTS = "results/lora/pytorch_lora_weights.safetensors"
 
 
 @pytest.fixture
-def upstream(tiny, project) -> tuple[Profile, Path]:
+def upstream(tiny, embedded) -> tuple[Profile, Path]:
     """A project up to the subset."""
-    result = materialize(tiny, project, UPSTREAM)
+    result = materialize(tiny, embedded, UPSTREAM)
     assert result.success, error_message(result)
-    return tiny, project
+    return tiny, embedded
 
 
 def crash_once(monkeypatch, at: int) -> None:

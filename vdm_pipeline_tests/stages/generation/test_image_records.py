@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ from PIL import Image
 from vdm_pipeline.io.hashing import file_sha256, folder_digest
 from vdm_pipeline.io.images import write_png
 from vdm_pipeline.io.tables import read_rows
+from vdm_pipeline.settings import load_profile
 from vdm_pipeline.stages.generation.image_records import read_record
 from vdm_pipeline.stages.generation.plan import plan
+from vdm_pipeline_tests.profiles import shrink
 from vdm_pipeline_tests.stages.generation.jobs import (
     BASE,
     LCM,
@@ -98,12 +102,19 @@ DAMAGES = {
 }
 
 
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory) -> Path:
+    """Two images, of the profile ``tiny`` with one image per class."""
+    folder = tmp_path_factory.mktemp("generated")
+    generate_rows(with_generation(shrink(load_profile("demo")), per_class=1), folder)
+    return folder
+
+
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_damaged_or_foreign_image_is_generated_again(tiny, tmp_path, written, damage):
+def test_damaged_or_foreign_image_is_generated_again(tiny, tmp_path, generated, written, damage):
     profile = with_generation(tiny, per_class=1)
-    generate_rows(profile, tmp_path / "x")
+    shutil.copytree(generated, tmp_path / "x")
     before = contents(tmp_path / "x")
-    written.clear()
     damage(tmp_path / "x/gen_001.png")
     generate_rows(profile, tmp_path / "x")
     assert written == ["gen_001.png"]
@@ -123,10 +134,9 @@ def test_damaged_or_foreign_image_is_generated_again(tiny, tmp_path, written, da
         {"adapter_sha256": {"lora": "0"}},
     ],
 )
-def test_image_of_another_arm_is_not_valid(tiny, tmp_path, changes):
+def test_image_of_another_arm_is_not_valid(tiny, generated, changes):
     profile = with_generation(tiny, per_class=1)
-    generate_rows(profile, tmp_path / "x")
     sample = plan(profile.classes, profile.generation)[0]
-    assert read_record(make_job(profile, tmp_path / "x"), sample)
-    other = make_job(profile, tmp_path / "x", arm=arm_of(profile, LCM, **changes))
+    assert read_record(make_job(profile, generated), sample)
+    other = make_job(profile, generated, arm=arm_of(profile, LCM, **changes))
     assert read_record(other, sample) is None

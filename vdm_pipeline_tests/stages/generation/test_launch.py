@@ -41,6 +41,7 @@ def test_worker_module_is_the_one_that_is_launched():
     assert worker.__name__ == module.WORKER
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_images_of_one(tiny, tmp_path, monkeypatch):
     """The floats before rounding agree, the files are equal, and both processes report progress.
 

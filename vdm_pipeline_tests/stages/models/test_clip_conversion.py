@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,24 +30,28 @@ PICKLE = "open_clip_pytorch_model.bin"
 SMALL = {"num_hidden_layers": 2, "hidden_size": 96, "num_attention_heads": 4, "intermediate_size": 96}
 VISION = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
 PROMPTS = [["a normal chest x-ray"], ["a chest x-ray showing pneumonia"]]
-SCRIPT = """
+CONVERT = """
 import sys
-import numpy as np
-import torch
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.settings import Labelling
-from vdm_pipeline.stages.labelling.zero_shot import ZeroShot
 from vdm_pipeline.stages.models.clip_conversion import labeller_folder
 
 labelling = Labelling.model_validate_json(sys.argv[1])
 try:
     folder = labeller_folder(labelling, print)
-    labeller = ZeroShot(folder, torch.device("cpu"))
-    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32), np.uint8)
-    text = labeller.encode_prompts(labelling.prompts)
-    np.savez(sys.argv[2], images=labeller.embed(images), text=text, folder=str(folder))
 except PipelineError as error:
     print(f"{type(error).__name__}: {error}")
+    sys.exit()
+"""
+EMBED = f"""{CONVERT}
+import numpy as np
+import torch
+from vdm_pipeline.stages.labelling.zero_shot import ZeroShot
+
+labeller = ZeroShot(folder, torch.device("cpu"))
+images = np.random.default_rng(0).integers(0, 256, (3, 32, 32), np.uint8)
+text = labeller.encode_prompts(labelling.prompts)
+np.savez(sys.argv[2], images=labeller.embed(images), text=text, folder=str(folder))
 """
 
 
@@ -64,8 +69,8 @@ def hub(repositories) -> Iterator[Hub]:
         yield hub
 
 
-def embed(hub: Hub, home: Path, **environment: str) -> tuple[dict[str, np.ndarray] | None, str]:
-    """Embed images and prompts in a process; return the arrays, or None after an error, and the output."""
+def run(script: str, hub: Hub, home: Path, *arguments: str, **environment: str) -> str:
+    """Run a script with the labeller's settings in a process; returns what it printed."""
     pin = {"revision": COMMIT, "licence": "MIT"}
     weights = {PICKLE: file_sha256(hub.repositories[CLIP] / PICKLE)}
     labelling = {
@@ -74,20 +79,24 @@ def embed(hub: Hub, home: Path, **environment: str) -> tuple[dict[str, np.ndarra
         "templates": ["{phrase}"],
         "phrases": PROMPTS,
     }
-    out = home.with_suffix(".npz")
-    out.unlink(missing_ok=True)
     variables = (
         os.environ
         | {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "no_proxy": "*", "PYTHONPATH": str(ROOT)}
         | environment
     )
-    command = [sys.executable, "-c", SCRIPT, json.dumps(labelling), str(out)]
+    command = [sys.executable, "-c", script, json.dumps(labelling), *arguments]
     done = subprocess.run(command, env=variables, capture_output=True, text=True)
     assert "Traceback" not in done.stderr, done.stderr
-    if not out.exists():
-        return None, done.stdout
+    return done.stdout
+
+
+def embed(hub: Hub, home: Path) -> tuple[dict[str, np.ndarray], str]:
+    """Embed images and prompts in a process; return the arrays and the output."""
+    out = home.with_suffix(".npz")
+    out.unlink(missing_ok=True)
+    output = run(EMBED, hub, home, str(out))
     with np.load(out) as arrays:
-        return dict(arrays), done.stdout
+        return dict(arrays), output
 
 
 def peer(repositories: dict[str, Path]) -> tuple[np.ndarray, np.ndarray]:
@@ -107,27 +116,41 @@ def peer(repositories: dict[str, Path]) -> tuple[np.ndarray, np.ndarray]:
         ).numpy()
 
 
+@dataclass(frozen=True)
+class Embedded:
+    """A cache, and what the first process that embedded with it gave."""
+
+    home: Path
+    arrays: dict[str, np.ndarray]
+    output: str
+
+    @property
+    def folder(self) -> Path:
+        """The converted labeller."""
+        return Path(str(self.arrays["folder"]))
+
+
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache for two tests, because each process starts slowly."""
-    return tmp_path_factory.mktemp("cache") / "home"
+def embedded(repositories, tmp_path_factory) -> Embedded:
+    """For two tests, because a process that embeds starts slowly."""
+    home = tmp_path_factory.mktemp("cache") / "home"
+    with serving(dict(repositories)) as hub:
+        return Embedded(home, *embed(hub, home))
 
 
-def test_embeddings_equal_those_of_the_published_pickle(hub, repositories, home):
-    arrays, output = embed(hub, home)
+def test_embeddings_equal_those_of_the_published_pickle(hub, repositories, embedded):
+    arrays, output, folder = embedded.arrays, embedded.output, embedded.folder
     assert "converting open_clip_pytorch_model.bin to safetensors, once" in output
     images, text = peer(repositories)
     np.testing.assert_allclose(arrays["images"], images, atol=1e-6)
     np.testing.assert_allclose(arrays["text"], text, atol=1e-6)
-    folder = Path(str(arrays["folder"]))
     assert not list(folder.rglob("*.bin"))
     record = json.loads((folder / ".made_from.json").read_text())
     assert record["files"]["open_clip_model.safetensors"] == file_sha256(
         folder / "open_clip_model.safetensors"
     )
     assert record["weights"] == {PICKLE: file_sha256(repositories[CLIP] / PICKLE)}
-    hub.requests.clear()
-    again, output = embed(hub, home)
+    again, output = embed(hub, embedded.home)
     assert "converting" not in output
     assert not hub.requests
     np.testing.assert_array_equal(again["images"], arrays["images"])
@@ -137,16 +160,13 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_changed_files_are_converted_again(hub, home):
-    arrays, _ = embed(hub, home)
-    folder = Path(str(arrays["folder"]))
+def test_changed_files_are_converted_again(hub, embedded):
+    folder = embedded.folder
     original = contents(folder)
     weights, config = folder / "open_clip_model.safetensors", folder / "text/config.json"
     weights.write_bytes(original[weights][:-1] + bytes([original[weights][-1] ^ 1]))
     config.unlink()
-    again, output = embed(hub, home, HF_HUB_OFFLINE="1")
-    assert again is not None
-    assert "converting" in output
+    assert "converting" in run(CONVERT, hub, embedded.home, HF_HUB_OFFLINE="1")
     assert contents(folder) == original
 
 
@@ -166,8 +186,7 @@ def test_a_pickle_with_more_than_tensors_is_an_error(hub, repositories, tmp_path
         (other / path.name).write_bytes(path.read_bytes())
     torch.save({"weight": Exploit() if content == "code" else [1, 2]}, other / PICKLE)
     hub.repositories[CLIP] = other
-    arrays, output = embed(hub, tmp_path / "home")
-    assert arrays is None
+    output = run(CONVERT, hub, tmp_path / "home")
     assert "ModelError: " in output
     assert ("cannot be loaded" if content == "code" else "named tensors") in output
     assert not (tmp_path / "code_ran").exists()

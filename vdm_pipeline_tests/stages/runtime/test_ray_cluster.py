@@ -49,6 +49,7 @@ run_on_ray(make_task, [3, 4, 5], Execution(ray=Cluster(workers=2)), print, print
 """
 
 
+@pytest.mark.slow
 def test_own_cluster_ends_with_the_work_and_requires_the_token():
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "OMP_"))}
     command = [sys.executable, "-c", OWN_CLUSTER]
@@ -80,6 +81,7 @@ run_on_ray(make_task, range(1000), Execution(ray=Cluster(workers=1)), print, pro
 """
 
 
+@pytest.mark.slow
 def test_signal_reaches_our_handler_and_ends_the_cluster():
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -100,6 +100,7 @@ def embeddings(profile: Profile, archive, folder: Path, log: Log, progress: Prog
     return contents(folder)
 
 
+@pytest.mark.slow
 def test_embeddings_equal_those_of_the_local_engine_though_a_worker_is_killed(
     tiny, archive, cluster, tmp_path
 ):
@@ -113,6 +114,7 @@ def test_embeddings_equal_those_of_the_local_engine_though_a_worker_is_killed(
     assert killer.last_progress == (sum(IMAGES.values()), sum(IMAGES.values()))
 
 
+@pytest.mark.slow
 def test_images_equal_those_of_the_local_engine_though_a_worker_is_killed(tiny, cluster, tmp_path):
     """Only a missing image is generated again, and without missing images no cluster is needed."""
     profile = with_generation(tiny, per_class=20)
@@ -136,6 +138,7 @@ def test_images_equal_those_of_the_local_engine_though_a_worker_is_killed(tiny, 
     generate(job.model_copy(update={"execution": unreachable}), killer.log, killer.progress)
 
 
+@pytest.mark.slow
 def test_error_of_a_worker_is_raised(tiny, cluster, tmp_path):
     job = make_job(on(tiny, cluster), tmp_path / "x")
     without_base = job.model_copy(update={"arm": job.arm.model_copy(update={"base": tmp_path})})
@@ -151,6 +154,7 @@ def _failing(log: Log) -> Task:
     return lambda unit: 1 // 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make_task", "message"),
     [(_dying, r"^A Ray worker died 2 times"), (_failing, r"^A Ray worker failed: ZeroDivisionError")],

@@ -85,8 +85,8 @@ def test_loss_falls_on_a_handful_of_images(tiny, tmp_path):
     path = trained(
         tiny,
         tmp_path / "fit",
-        training={"max_train_steps": 60, "batch_size": 8, "learning_rate": 5e-3},
-        execution={"log_every": 20, "checkpoint_every": 60, "validate_every": 20},
+        training={"max_train_steps": 30, "batch_size": 8, "learning_rate": 5e-3},
+        execution={"log_every": 10, "checkpoint_every": 30, "validate_every": 10},
     )
     rows = log_rows(path.parent / "training_log.csv")
     for column in ("loss", "validation_loss"):

@@ -7,8 +7,8 @@ from vdm_pipeline_tests.stages.training.jobs import log_rows, trained
 from vdm_pipeline_tests.stages.training.weights import initial_adapter, max_difference
 
 
-def test_decay_near_0_follows_the_weights_and_near_1_stays_at_the_start(tiny, tmp_path):
-    plain = load_file(trained(tiny, tmp_path / "plain"))
+def test_decay_near_0_follows_the_weights_and_near_1_stays_at_the_start(tiny, tmp_path, whole):
+    plain = load_file(whole)
     follows = load_file(trained(tiny, tmp_path / "follows", training={"ema_decay": 1e-6}))
     stays = load_file(trained(tiny, tmp_path / "stays", training={"ema_decay": 1 - 1e-6}))
     moved = max_difference(plain, initial_adapter(tiny.training))

@@ -24,6 +24,7 @@ def relative_distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tenso
     return float(torch.linalg.norm(first - second) / torch.linalg.norm(first))
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_weights_of_one(tiny, tmp_path):
     one = load_file(trained(tiny, tmp_path / "one", training={"batch_size": 5}))
     (tmp_path / "two").mkdir()
@@ -83,6 +84,7 @@ def start_training(job: Job, file: Path, until: str) -> subprocess.Popen:
     return launcher
 
 
+@pytest.mark.slow
 def test_two_killed_processes_resume_to_the_weights_of_one(tiny, tmp_path):
     training = {"batch_size": 5, "max_train_steps": 12}
     one = load_file(trained(tiny, tmp_path / "one", training=training))
@@ -107,6 +109,7 @@ def test_two_killed_processes_resume_to_the_weights_of_one(tiny, tmp_path):
     assert relative_distance(one, load_file(job.out / LORA_WEIGHTS)) < 1e-5
 
 
+@pytest.mark.slow
 def test_no_worker_outlives_a_killed_launcher(tiny, tmp_path):
     execution = {"num_processes": 2, "log_every": 10**6, "checkpoint_every": 10**6}
     job = make_job(tiny, tmp_path, training={"max_train_steps": 10**6}, execution=execution)

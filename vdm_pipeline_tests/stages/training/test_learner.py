@@ -62,15 +62,15 @@ def test_gradients_are_clipped_to_the_norm(tiny, tmp_path, norm):
 
 
 @pytest.mark.parametrize("micro", [1, 3])
-def test_micro_batches_change_nothing(tiny, tmp_path, micro):
-    whole = load_file(trained(tiny, tmp_path / "whole"))
+def test_micro_batches_change_nothing(tiny, tmp_path, whole, micro):
+    at_once = load_file(whole)
     parts = load_file(trained(tiny, tmp_path / "parts", execution={"micro_batch_size": micro}))
-    moved = max_difference(whole, initial_adapter(tiny.training))
-    assert max_difference(whole, parts) < 1e-2 * moved
+    moved = max_difference(at_once, initial_adapter(tiny.training))
+    assert max_difference(at_once, parts) < 1e-2 * moved
 
 
-def test_out_of_memory_halves_the_micro_batch_and_changes_nothing(tiny, tmp_path, monkeypatch):
-    whole = load_file(trained(tiny, tmp_path / "whole"))
+def test_out_of_memory_halves_the_micro_batch_and_changes_nothing(tiny, tmp_path, whole, monkeypatch):
+    at_once = load_file(whole)
     losses, lines = Objective.losses, []
 
     def only_one_fits(self, unet, data, randomness):
@@ -82,7 +82,7 @@ def test_out_of_memory_halves_the_micro_batch_and_changes_nothing(tiny, tmp_path
     halved = load_file(trained(tiny, tmp_path / "small", log=lines.append))
     out_of_memory = [line for line in lines if line.startswith("out of memory")]
     assert [int(line.split()[-2]) for line in out_of_memory] == [2, 1]
-    assert max_difference(whole, halved) < 1e-2 * max_difference(whole, initial_adapter(tiny.training))
+    assert max_difference(at_once, halved) < 1e-2 * max_difference(at_once, initial_adapter(tiny.training))
 
 
 def test_memory_too_small_for_one_image_is_an_error(tiny, tmp_path, monkeypatch):
@@ -113,8 +113,8 @@ def test_small_updates_are_not_lost_on_a_half_precision_base(tiny, tmp_path, mon
     assert moved.float().mean() > 0.99
 
 
-def test_gradient_checkpointing_changes_nothing(tiny, tmp_path, monkeypatch):
-    plain = load_file(trained(tiny, tmp_path / "plain"))
+def test_gradient_checkpointing_changes_nothing(tiny, tmp_path, whole, monkeypatch):
+    plain = load_file(whole)
     calls, enable = [], UNet2DConditionModel.enable_gradient_checkpointing
 
     def counted(unet):

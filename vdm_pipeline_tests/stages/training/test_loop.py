@@ -17,15 +17,13 @@ from vdm_pipeline.stages.training.loop import train
 from vdm_pipeline_tests.stages.training.jobs import log_rows, make_job, trained
 
 
-def test_output_files(tiny, tmp_path):
-    path: Path = trained(tiny, tmp_path / "run")
-    assert {p.name for p in path.parent.iterdir()} == {path.name, "training_log.csv", "samples"}
-    assert [p.name for p in (path.parent / "samples").iterdir()] == ["step_000006.png"]
+def test_output_files(whole):
+    assert {path.name for path in whole.parent.iterdir()} == {whole.name, "training_log.csv", "samples"}
+    assert [path.name for path in (whole.parent / "samples").iterdir()] == ["step_000006.png"]
 
 
-def test_columns_of_the_log(tiny, tmp_path):
-    path = trained(tiny, tmp_path / "run").parent / "training_log.csv"
-    header = path.read_text().splitlines()[0]
+def test_columns_of_the_log(whole):
+    header = (whole.parent / "training_log.csv").read_text().splitlines()[0]
     assert header == "step,loss,validation_loss,lr,grad_norm,images_per_s,mfu,peak_memory_mb"
 
 
@@ -78,12 +76,8 @@ def small_disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_full_disk_is_an_error_and_the_next_run_resumes(tiny, tmp_path, small_disk):
-    whole = trained(tiny, tmp_path / "whole")
-    job = make_job(tiny, tmp_path / "whole").model_copy(
-        update={"state": small_disk / "state", "out": tmp_path / "out"}
-    )
-    (tmp_path / "out").mkdir()
+def test_full_disk_is_an_error_and_the_next_run_resumes(tiny, tmp_path, whole, small_disk):
+    job = make_job(tiny, tmp_path).model_copy(update={"state": small_disk / "state"})
 
     def fill_after_step_three(line: str) -> None:
         if line.startswith("step 4/"):

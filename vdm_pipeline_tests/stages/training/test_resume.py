@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,8 +42,7 @@ def logged_steps(root: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("step", [3, 5])
-def test_interrupted_run_equals_uninterrupted(tiny, tmp_path, step):
-    whole = trained(tiny, tmp_path / "whole")
+def test_interrupted_run_equals_uninterrupted(tiny, tmp_path, whole, step):
     with pytest.raises(Killed):
         trained(tiny, tmp_path / "cut", log=kill_at(step), execution={"log_every": 1})
     lines: list[str] = []
@@ -68,8 +68,7 @@ def test_ema_and_optimizer_resume_too(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["deleted", "cut"])
-def test_deleted_or_damaged_last_checkpoint_costs_only_steps(tiny, tmp_path, damage):
-    whole = trained(tiny, tmp_path / "whole")
+def test_deleted_or_damaged_last_checkpoint_costs_only_steps(tiny, tmp_path, whole, damage):
     with pytest.raises(Killed):
         trained(tiny, tmp_path / "run", log=kill_at(5), execution={"log_every": 1})
     newest = Checkpoints(tmp_path / "run/state", print).newest(6)
@@ -131,10 +130,10 @@ def test_sheet_that_a_kill_prevented_is_drawn_after_resume(tiny, tmp_path, monke
     ]
 
 
-def test_lost_log_of_a_finished_training_gets_its_last_row(tiny, tmp_path):
-    whole = trained(tiny, tmp_path / "run").read_bytes()
+def test_lost_log_of_a_finished_training_gets_its_last_row(tiny, tmp_path, whole):
+    shutil.copytree(whole.parents[1], tmp_path / "run")
     (tmp_path / "run/state/training_log.csv").unlink()
-    assert trained(tiny, tmp_path / "run").read_bytes() == whole
+    assert trained(tiny, tmp_path / "run").read_bytes() == whole.read_bytes()
     assert logged_steps(tmp_path / "run") == ["6"]
 
 
