@@ -40,7 +40,7 @@ def image_preview(images: "Sequence[Image]", title: str) -> str:
 
 
 def file_preview(path: Path, title: str = "") -> str:
-    """Markdown with a PNG file of this program in the text; ``title`` is the file's name by default.
+    """Markdown with a PNG file of this program, embedded in the text; titled like the file by default.
 
     Dagster stores the text twice per run, so the picture is stored as a smaller WebP.
     """
