@@ -99,13 +99,13 @@ class Trials:
         found = [(single.file_name, single.train_image) for single in result.found]
         return result, found == [(str(planted), str(copied))]
 
-    def simulated_alarms(self, draws: int) -> int:
+    def simulated_alarms(self, repetitions: int) -> int:
         """False alarms among many clean draws, with distances that are computed once."""
         images = self.pool.images
         space = PixelSpace(images[self.pool.real])
         distances = distances_in_any_orientation(space.flipped(images), space(images)).astype(np.float32)
         np.fill_diagonal(distances, np.inf)
-        return sum(self._is_alarm(distances) for _ in range(draws))
+        return sum(self._is_alarm(distances) for _ in range(repetitions))
 
     def _is_alarm(self, distances: np.ndarray) -> bool:
         train, held_out, new = self.pool.draw(self.rng, *self.sizes)

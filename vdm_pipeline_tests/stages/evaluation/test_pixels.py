@@ -76,7 +76,7 @@ def test_components_keep_the_largest_variance_of_the_real_images():
     np.testing.assert_allclose(space.components.T @ space.components, np.eye(64), atol=1e-9)
 
 
-def test_colour_and_larger_images_are_compared_as_small_grey_ones():
+def test_colour_and_larger_images_become_small_grey_ones():
     large = smooth_images(4, 3, side=64)
     expected = standardized_pixels(resize(large, SIDE))
     np.testing.assert_array_equal(standardized_pixels(np.repeat(large[..., None], 3, axis=3)), expected)
