@@ -1,6 +1,5 @@
 """The services of the compose file as containers of podman."""
 
-import resource
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,8 @@ from vdm_pipeline_tests.services.compose import DOCKER
 # catatonit is for `init: true`. runc replaces crun 1.8, which does not start where cgroups of both
 # versions are mounted.
 PROGRAMS = ("buildah", "catatonit", "debootstrap", "podman", "runc")
+LIMITS = ("--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096")
+"""Podman's own may exceed those of this machine."""
 
 
 def podman(*words: str | Path, check: bool = True, timeout: float = 300) -> subprocess.CompletedProcess[str]:
@@ -46,16 +47,12 @@ def start(
 
 def _confinement(service: Mapping[str, Any]) -> Sequence[str]:
     assert service["init"] and service["read_only"], "start() passes these two as they are"
-    nofile, nproc = (
-        resource.getrlimit(limit)[1] for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC)
-    )
     return [
         "--read-only",
         "--read-only-tmpfs=false",  # podman adds temporary folders of its own; Docker does not
         f"--user={service['user']}",
         f"--shm-size={service.get('shm_size', '64mb')}",
-        f"--ulimit=nofile={nofile}:{nofile}",  # podman's own limits may exceed this machine's
-        f"--ulimit=nproc={nproc}:{nproc}",
+        *LIMITS,
         *(f"--tmpfs={path}" for path in service["tmpfs"]),
         *(f"--cap-drop={capability}" for capability in service["cap_drop"]),
         *(f"--security-opt={option.removesuffix(':true')}" for option in service["security_opt"]),
