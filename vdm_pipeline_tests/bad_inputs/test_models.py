@@ -169,9 +169,14 @@ ADAPTER = [
             "adapter with DoRA in kohya's format": "dora_scale",
             "adapter with LoHa": "hada_w1_a",
             "adapter with whole weights": "diff",
-            "adapter with magnitudes in one layer": "lora_magnitude_vector",
+            "adapter with magnitudes of another base": "lora_magnitude_vector",
             "adapter with two numbers as alpha": "alpha",
         }.items()
+    ),
+    Case(
+        "adapter with magnitudes in one layer",
+        LORA,
+        with_tensor(f"{LAYER}.lora_magnitude_vector", torch.ones(128)),
     ),
     Case("adapter with alpha NaN", LORA, with_tensor(f"{LAYER}.alpha", torch.tensor(torch.nan))),
     Case("adapter with peft's names, without `adapter_config.json`", "adapter_config.json", pefts_names),

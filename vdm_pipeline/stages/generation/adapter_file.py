@@ -134,7 +134,7 @@ def _group(
         )
     if text_encoder:
         raise ModelError(
-            f"{file} also has {len(text_encoder)} layers for the text encoder, which would be left out; "
+            f"{file} also has layers for the text encoder ({len(text_encoder)}), which would be left out; "
             "use an adapter of the UNet alone."
         )
     return parts
@@ -212,10 +212,15 @@ def _check_shapes(
         ones = [1] * (len(inputs) - 1)
         expected = [layer.rank, *inputs], [out, layer.rank, *ones]
         shapes = list(layer.down.shape), list(layer.up.shape)
-        if shapes != expected or (layer.magnitude is not None and layer.magnitude.numel() != out):
+        if shapes != expected:
             raise ModelError(
                 f"{file} has matrices {shapes[0]} and {shapes[1]} for layer {name}, whose weight is "
                 f"{[out, *inputs]}; use an adapter that was trained on this base."
+            )
+        if layer.magnitude is not None and layer.magnitude.numel() != out:
+            raise ModelError(
+                f"{file} has {layer.magnitude.numel()} magnitudes of DoRA for layer {name}, which has {out} "
+                "outputs; use an adapter that was trained on this base."
             )
     with_magnitude = sum(layer.magnitude is not None for layer in layers.values())
     if with_magnitude not in (0, len(layers)):

@@ -211,11 +211,11 @@ def renamed(old: str, new: str) -> Callable[[Tensors], Tensors]:
 REFUSED = {
     "text encoder, kohya": (
         with_tensor("lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight", A),
-        r"also has 1 layers for the text encoder",
+        r"also has layers for the text encoder \(1\), which",
     ),
     "text encoder, diffusers": (
         with_tensor("text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight", A),
-        r"also has 1 layers for the text encoder",
+        r"also has layers for the text encoder \(1\), which",
     ),
     "only the text encoder": (renamed("lora_unet_", "lora_te_"), r"no LoRA layer for a UNet; use"),
     "SDXL": (
@@ -252,6 +252,10 @@ REFUSED = {
     "some magnitudes": (
         with_tensor(f"unet.{ATTENTION}.lora_magnitude_vector", torch.ones(128)),
         r"magnitudes of DoRA in 1 of \d+ layers",
+    ),
+    "magnitudes of another base": (
+        with_tensor(f"unet.{ATTENTION}.lora_magnitude_vector", torch.ones(2)),
+        rf"has 2 magnitudes of DoRA for layer {ATTENTION}, which has 128 outputs",
     ),
     "layer twice": (
         with_tensor(f"unet.{ATTENTION}.lora_A.weight", A),
