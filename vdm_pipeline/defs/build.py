@@ -7,6 +7,9 @@ import dagster as dg
 from vdm_pipeline.defs.assets import ASSETS
 from vdm_pipeline.defs.automation import on_change, relabel_schedule, rematerialize_on_change
 from vdm_pipeline.defs.checks import ASSET_CHECKS
+from vdm_pipeline.defs.console.executor import shown
+from vdm_pipeline.defs.console.log_level import dagster_console_level
+from vdm_pipeline.defs.dagster_internals import set_console_level
 from vdm_pipeline.defs.executors import executor_from_environment
 from vdm_pipeline.defs.project_resource import project_resource
 from vdm_pipeline.defs.run_monitoring import orphaned_runs_sensor
@@ -21,10 +24,11 @@ def build_definitions(
     """Assets, checks, schedule, sensors, resource and executor.
 
     The daemon calls ``profile_changed`` to see whether the profile was edited since. Raises `PipelineError`
-    for an unknown name in ``$VDM_FORCE`` or ``$VDM_EXECUTOR``.
+    for an unknown name in ``$VDM_FORCE``, ``$VDM_EXECUTOR`` or ``$VDM_LOG``.
     """
     project = Project(profile, store)
     project.forced()  # reports a misspelt asset in $VDM_FORCE before anything runs
+    set_console_level(dagster_console_level())
     condition = on_change(project, profile_changed)
 
     return dg.Definitions(
@@ -36,5 +40,5 @@ def build_definitions(
         schedules=[relabel_schedule(profile)],
         sensors=[orphaned_runs_sensor(store), rematerialize_on_change()],
         resources={"project": project_resource(project)},
-        executor=executor_from_environment(),
+        executor=shown(executor_from_environment()),
     )

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import dagster as dg
 
 from vdm_pipeline.defs.attempts import attempt
+from vdm_pipeline.defs.one_line_results import one_line_result
 from vdm_pipeline.errors import NetworkError, PipelineError, StaleAssetError
 from vdm_pipeline.graph import STAGES, code_version, has_current_stage_version, lineage
 from vdm_pipeline.incremental.project import Project, Upstream
@@ -163,7 +164,8 @@ def _reason(project: Project, asset: str, forced: bool) -> str:
 
 def _result(project: Project, manifest: Manifest, *, skipped: bool) -> dg.MaterializeResult:
     """What Dagster shows of the asset: its paths, its metadata, and the cost of computing it."""
-    metadata: dict[str, Any] = {key: value for key, value in manifest.metadata.items() if key != "preview"}
+    metadata: dict[str, Any] = {"result": one_line_result(manifest.asset, manifest.metadata)}
+    metadata |= {key: value for key, value in manifest.metadata.items() if key != "preview"}
     if "preview" in manifest.metadata:
         metadata["preview"] = dg.MetadataValue.md(manifest.metadata["preview"])
     paths = project.paths(manifest.asset)

@@ -16,12 +16,13 @@ def project_resource(project: Project) -> dg.ResourceDefinition:
         # Matplotlib would keep its cache in the user's home.
         os.environ.setdefault("MPLCONFIGDIR", str(project.store.owned_path("results/.cache/matplotlib")))
         log = context.log.info if context.log else print
+        warn = context.log.warning if context.log else print
         project.skipped.clear()
         if context.instance:
             fail_orphaned_runs(context.instance, project.store)
         if context.instance and context.run:
             report_worker_host(context.instance, context.run)
-        with project.store.lock(context.run.run_id if context.run else "outside Dagster", log):
+        with project.store.lock(context.run.run_id if context.run else "outside Dagster", warn):
             yield project
             if project.skipped:  # one line: each line is a write to Dagster's database
                 log(f"Skipped (up to date): {', '.join(project.skipped)}")
