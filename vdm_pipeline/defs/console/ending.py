@@ -4,12 +4,12 @@ from vdm_pipeline.defs.console.screen import Screen, duration, plural
 from vdm_pipeline.defs.console.story import Story, asset_of
 from vdm_pipeline.graph import materialize_command
 
-KEPT = "Finished assets are kept, and training resumes: run the same command again."
+AGAIN = "run the same command again: finished assets are kept, and training resumes."
 
 
 def show_interruption(screen: Screen) -> None:
     """One line after Ctrl-C, or after "Terminate" in the UI."""
-    screen.text(f"Interrupted. {KEPT}", "yellow")
+    screen.text(f"Interrupted; {AGAIN}", "yellow")
 
 
 def show_failures(screen: Screen, story: Story) -> None:
@@ -19,10 +19,12 @@ def show_failures(screen: Screen, story: Story) -> None:
         for frame in failure.frames:
             screen.text(frame, "dim")
         if failure.frames:
-            screen.text("This is a bug of vdm_pipeline. The whole trace: VDM_LOG=debug, or the UI.", "red")
+            screen.text(
+                "This is a bug. The whole trace is on the page of the run in Dagster's UI: make ui", "red"
+            )
     if story.not_computed:
         screen.text(f"Not computed: {', '.join(story.not_computed)}.")
-    screen.text(KEPT)
+    screen.text(f"Then {AGAIN}")
 
 
 def show_success(screen: Screen, story: Story, seconds: float) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-FRAMES = 4
+FRAMES = 3
 """Innermost frames of a stack trace that are shown. Dagster's run page has all."""
 PIPELINE_ERROR = re.compile(r"^vdm_pipeline\.errors\.\w+: ")
 STOPPED_BY_CHECK = "DagsterAssetCheckFailedError"
@@ -36,7 +36,13 @@ def failure_of(event: dg.DagsterEvent, crash: str | None) -> Failure | None:
     names = {error.cls_name for error in _chain(data.error)}
     if STOPPED_BY_CHECK in names or names.intersection(INTERRUPTED):
         return None
-    return Failure(step, crash) if crash else _unexpected(step, data.error)
+    return Failure(step, _killed(crash)) if crash else _unexpected(step, data.error)
+
+
+def _killed(crash: str) -> str:
+    """Dagster's first sentence, and what to do."""
+    sentence = crash.split(". ")[0].removeprefix("Multiprocess executor: ")
+    return f"{sentence}. If memory ran out, lower the batch sizes in [execution] of the profile."
 
 
 def _unexpected(step: str, error: Any) -> Failure:
@@ -45,7 +51,8 @@ def _unexpected(step: str, error: Any) -> Failure:
     message = root.message.strip()
     if PIPELINE_ERROR.match(message):
         return Failure(step, PIPELINE_ERROR.sub("", message))
-    return Failure(step, message, tuple(frame.rstrip() for frame in root.stack[-FRAMES:]))
+    places = ["\n".join(frame.splitlines()[:2]) for frame in root.stack[-FRAMES:]]  # not the line of carets
+    return Failure(step, message, tuple(places))
 
 
 def _chain(error: Any) -> list[Any]:

@@ -94,7 +94,9 @@ def printable(text: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as a reader says it: ``0.4 s``, ``12 s``, ``2 min 5 s``, ``3 h 12 min``."""
+    """A time as a reader says it: ``< 0.1 s``, ``0.4 s``, ``12 s``, ``2 min 5 s``, ``3 h 12 min``."""
+    if seconds < 0.1:
+        return "< 0.1 s"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

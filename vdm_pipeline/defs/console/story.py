@@ -112,9 +112,9 @@ class Story:
         if event.step_key:
             self._ended(event)
         failure = failure_of(event, self._crashes.get(event.step_key))
-        if failure:
+        if failure and failure not in self.failures:  # Dagster reports some failures twice
             self.failures.append(failure)
-            self.screen.line("bad", failure.step, failure.sentence)
+            self.screen.line("bad", asset_of(failure.step), "failed")
 
     def _engine_reported(self, event: dg.DagsterEvent) -> None:
         if event.engine_event_data.error:
