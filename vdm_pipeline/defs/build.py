@@ -8,8 +8,7 @@ from vdm_pipeline.defs.assets import ASSETS
 from vdm_pipeline.defs.automation import on_change, relabel_schedule, rematerialize_on_change
 from vdm_pipeline.defs.checks import ASSET_CHECKS
 from vdm_pipeline.defs.console.executor import shown
-from vdm_pipeline.defs.console.log_level import dagster_console_level
-from vdm_pipeline.defs.dagster_internals import set_console_level
+from vdm_pipeline.defs.console.log_level import set_up_console
 from vdm_pipeline.defs.executors import executor_from_environment
 from vdm_pipeline.defs.project_resource import project_resource
 from vdm_pipeline.defs.run_monitoring import orphaned_runs_sensor
@@ -28,7 +27,7 @@ def build_definitions(
     """
     project = Project(profile, store)
     project.forced()  # reports a misspelt asset in $VDM_FORCE before anything runs
-    set_console_level(dagster_console_level())
+    set_up_console()
     condition = on_change(project, profile_changed)
 
     return dg.Definitions(

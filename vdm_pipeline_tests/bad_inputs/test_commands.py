@@ -24,7 +24,7 @@ class Command(NamedTuple):
 def bad_archive(root: Path) -> Command:
     """Materialize an error page that has the name of an archive."""
     (root / "data/pneumoniamnist.npz").write_bytes(b"<html>404</html>")
-    return Command([*MATERIALIZE, "raw_npz"], {"VDM_PROFILE": "pneumoniamnist"}, "Failure: ")
+    return Command([*MATERIALIZE, "raw_npz"], {"VDM_PROFILE": "pneumoniamnist"}, "raw_npz failed: ")
 
 
 def digest(*arguments: str) -> Command:
@@ -37,7 +37,7 @@ CASES = [
     Case(
         "`dagster asset materialize` of an asset with inputs that were never materialized",
         "Asset labeled_dataset",
-        lambda root: Command([*MATERIALIZE, "label_metrics"], {}, "Failure: "),
+        lambda root: Command([*MATERIALIZE, "label_metrics"], {}, "label_metrics failed: "),
     ),
     Case(
         "`VDM_FORCE` with an unknown asset",
@@ -48,6 +48,11 @@ CASES = [
         "`VDM_EXECUTOR` with an unknown executor",
         "VDM_EXECUTOR",
         lambda root: Command([*MATERIALIZE, "raw_npz"], {"VDM_EXECUTOR": "celery"}, "Error: "),
+    ),
+    Case(
+        "`VDM_LOG` with an unknown level",
+        "VDM_LOG",
+        lambda root: Command([*MATERIALIZE, "raw_npz"], {"VDM_LOG": "loud"}, "Error: "),
     ),
     Case(
         "`python -m vdm_pipeline.stages.models` with a folder that does not exist",

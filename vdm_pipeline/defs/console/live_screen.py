@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.constrain import Constrain
 from rich.progress import (
     BarColumn,
     Progress,
@@ -21,13 +22,20 @@ NARROW = 60
 """Columns below which names are not aligned, and progress has neither bar nor text."""
 
 
+class _Bars(Progress):
+    """Bars that end before the last columns, where the terminal writes ``^C``."""
+
+    def get_renderable(self) -> RenderableType:
+        return Constrain(super().get_renderable(), self.console.width - 3)
+
+
 class LiveScreen:
     """Prints lines above the live bars of the running steps. `close` removes the bars."""
 
     def __init__(self, console: Console, steps: Sequence[str]) -> None:
         self.console = console
         self._name_width = max((len(step) for step in steps), default=0)
-        self._bars = Progress(
+        self._bars = _Bars(
             *_columns(console.width, self._name_width),
             console=console,
             transient=True,

@@ -2,6 +2,7 @@
 
 import os
 
+from vdm_pipeline.defs.dagster_internals import keep_step_output_in_files, set_console_level
 from vdm_pipeline.errors import PipelineError
 
 LEVELS = {"info": "CRITICAL", "debug": "DEBUG"}
@@ -14,9 +15,14 @@ def shows_dagster_events() -> bool:
     return _level() == "debug"
 
 
-def dagster_console_level() -> str:
-    """The level of Dagster's console logger. Raises `PipelineError` for an unknown ``$VDM_LOG``."""
-    return LEVELS[_level()]
+def set_up_console() -> None:
+    """Silence Dagster's console, unless ``$VDM_LOG`` says otherwise: `ShownExecutor` shows the runs.
+
+    Raises `PipelineError` for an unknown value.
+    """
+    set_console_level(LEVELS[_level()])
+    if not shows_dagster_events():
+        keep_step_output_in_files()
 
 
 def _level() -> str:
