@@ -16,13 +16,13 @@ def engine_event_data(metadata: Mapping[str, dg.MetadataValue]) -> EngineEventDa
     return EngineEventData(metadata)
 
 
-def set_console_level(level: str) -> None:
-    """The lowest level that this process prints of its runs' events; all are stored.
+def set_console_logger(logger: dg.LoggerDefinition, level: str) -> None:
+    """The logger that prints the events of this process's runs, and its lowest level; all are stored.
 
-    A run uses the loggers of `dagster.Definitions` only if its own config names one. Else it uses these.
+    A run uses the loggers of `dagster.Definitions` only if its own config names one. Else it uses this.
     """
     config = {"name": "dagster", "log_level": level}
-    context_creation_job.default_system_loggers = lambda instance: [(dg.colored_console_logger, config)]
+    context_creation_job.default_system_loggers = lambda instance: [(logger, config)]
 
 
 def keep_step_output_in_files() -> None:

@@ -12,8 +12,9 @@ import click
 import dagster as dg
 
 from vdm_pipeline.defs.console.ending import show_failures, show_interruption, show_success
+from vdm_pipeline.defs.console.failures import exception_failure
 from vdm_pipeline.defs.console.live_screen import LiveScreen
-from vdm_pipeline.defs.console.log_level import shows_dagster_events
+from vdm_pipeline.defs.console.log_level import SHOWN_RUNS, shows_dagster_events
 from vdm_pipeline.defs.console.plain_screen import PlainScreen
 from vdm_pipeline.defs.console.screen import Screen, can_move_cursor, open_console
 from vdm_pipeline.defs.console.story import Story
@@ -70,11 +71,16 @@ def show_run(instance: dg.DagsterInstance, run_id: str, steps: Sequence[str]) ->
     """Show the run's event log while the block runs, then its end."""
     screen, start = _open_screen(steps), time.monotonic()
     story, interrupted = Story(screen, steps), False
+    SHOWN_RUNS.add(run_id)
     try:
         with _followed(instance, run_id, story):
             yield
     except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
         interrupted = True
+        raise
+    except Exception as error:
+        if not story.failures:
+            story.failures.append(exception_failure("run", error))
         raise
     finally:
         screen.close()
@@ -103,22 +109,28 @@ def _after_dagster(show: Callable[[], None]) -> None:
 
 @contextmanager
 def _followed(instance: dg.DagsterInstance, run_id: str, story: Story) -> Iterator[None]:
-    """Tell the story every entry of the event log, also those that were written just before the end."""
+    """Tell the story every entry of the event log, also those that were written just before the end.
+
+    If that fails, the run goes on: its result does not depend on what is shown.
+    """
     ended, cursor = threading.Event(), None
 
     def tell_new_entries() -> None:
         nonlocal cursor
-        while True:
+        more = True
+        while more:
             page = instance.get_records_for_run(run_id, cursor)
             for record in page.records:
                 story.tell(record.event_log_entry)
-            cursor = page.cursor
-            if not page.has_more:
-                return
+            cursor, more = page.cursor, page.has_more
 
     def follow() -> None:
-        while not ended.wait(POLL_S):
+        try:
+            while not ended.wait(POLL_S):
+                tell_new_entries()
             tell_new_entries()
+        except Exception as error:
+            story.failures.append(exception_failure("display", error))
 
     thread = threading.Thread(target=follow, name="console", daemon=True)
     thread.start()
@@ -127,4 +139,3 @@ def _followed(instance: dg.DagsterInstance, run_id: str, story: Story) -> Iterat
     finally:
         ended.set()
         thread.join()
-        tell_new_entries()

@@ -1,6 +1,8 @@
 """Why a step failed: the sentence of a `PipelineError`, or the end of the stack trace of a bug."""
 
 import re
+import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +41,12 @@ def failure_of(event: dg.DagsterEvent, crash: str | None) -> Failure | None:
     return Failure(step, _killed(crash)) if crash else _unexpected(step, data.error)
 
 
+def exception_failure(step: str, error: BaseException) -> Failure:
+    """An error outside the steps."""
+    places = traceback.format_tb(error.__traceback__)[-FRAMES:]
+    return Failure(step, f"{type(error).__name__}: {error}", _places(places))
+
+
 def _killed(crash: str) -> str:
     """Dagster's first sentence, and what to do."""
     sentence = crash.split(". ")[0].removeprefix("Multiprocess executor: ")
@@ -51,8 +59,12 @@ def _unexpected(step: str, error: Any) -> Failure:
     message = root.message.strip()
     if PIPELINE_ERROR.match(message):
         return Failure(step, PIPELINE_ERROR.sub("", message))
-    places = ["\n".join(frame.splitlines()[:2]) for frame in root.stack[-FRAMES:]]  # not the line of carets
-    return Failure(step, message, tuple(places))
+    return Failure(step, message, _places(root.stack[-FRAMES:]))
+
+
+def _places(frames: Sequence[str]) -> tuple[str, ...]:
+    """File and code of each frame, without the line of carets."""
+    return tuple("\n".join(frame.splitlines()[:2]) for frame in frames)
 
 
 def _chain(error: Any) -> list[Any]:

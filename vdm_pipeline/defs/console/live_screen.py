@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console, RenderableType
-from rich.constrain import Constrain
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import (
     BarColumn,
     Progress,
@@ -22,11 +21,23 @@ NARROW = 60
 """Columns below which names are not aligned, and progress has neither bar nor text."""
 
 
-class _Bars(Progress):
-    """Bars that end before the last columns, where the terminal writes ``^C``."""
+ROOM = 3
+"""Columns that stay free after the bars, where the terminal writes ``^C``."""
 
+
+class _WithRoom:
+    """Something narrower than the terminal."""
+
+    def __init__(self, content: RenderableType) -> None:
+        self.content = content
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.content, options.update_width(options.max_width - ROOM))
+
+
+class _Bars(Progress):
     def get_renderable(self) -> RenderableType:
-        return Constrain(super().get_renderable(), self.console.width - 3)
+        return _WithRoom(super().get_renderable())
 
 
 class LiveScreen:

@@ -135,6 +135,12 @@ def test_a_resource_that_fails_ends_with_its_sentence_too(folder, executor):
     assert not [line for line in lines if "Traceback" in line or "File " in line]
 
 
+def test_a_run_that_fails_before_its_executor_is_not_silent(folder):
+    lines, code = plain(folder, "no executor")
+    assert code == 1
+    assert [line for line in lines if "ZeroDivisionError" in line]
+
+
 def test_dagsters_events_appear_on_request(folder):
     quiet, _ = plain(folder, "fine")
     assert not [line for line in quiet if "STEP_START" in line or "a library prints" in line]

@@ -94,3 +94,8 @@ defs = dg.Definitions(
     resources={"project": dg.ResourceDefinition(lambda context: _unlocked())},
     executor=shown(EXECUTORS[os.environ["TOY_EXECUTOR"]]),
 )
+
+if os.environ["TOY"] == "no executor":
+    defs = dg.Definitions(
+        [archive], executor=shown(dg.ExecutorDefinition("none", executor_creation_fn=lambda _: 1 / 0))
+    )
