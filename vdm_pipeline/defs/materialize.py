@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import dagster as dg
 
 from vdm_pipeline.defs.attempts import attempt
+from vdm_pipeline.defs.one_line_results import one_line_result
 from vdm_pipeline.errors import NetworkError, PipelineError, StaleAssetError
 from vdm_pipeline.graph import STAGES, code_version, has_current_stage_version, lineage
 from vdm_pipeline.graph import outputs as output_paths
@@ -175,7 +176,8 @@ def _result(project: Project, manifest: Manifest, *, skipped: bool) -> dg.Materi
     texts = dict(metadata.pop("inline", {}))
     if "preview" in metadata:
         texts["preview"] = metadata.pop("preview")
-    metadata = {key: dg.MetadataValue.md(text) for key, text in texts.items()} | metadata
+    result = {"result": one_line_result(manifest.asset, manifest.metadata)}
+    metadata = result | {key: dg.MetadataValue.md(text) for key, text in texts.items()} | metadata
     paths = project.paths(manifest.asset)
     metadata |= {role: dg.MetadataValue.path(path) for role, path in paths.items()}
     metadata |= {"seconds": manifest.seconds, "peak_memory_mb": manifest.peak_memory_mb}

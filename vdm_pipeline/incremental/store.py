@@ -196,6 +196,8 @@ class Store:
         folder, path = self.owned_path("results"), self.owned_path(LOCK)
 
         def on_wait(other: dict[str, Any]) -> None:
+            if other.get("run") == run_id:
+                return  # another step of this run, in its own process
             holder = f"Run {other.get('run', '?')} (process {other.get('process', '?')})"
             log(f"{holder} is running in {folder}; waiting until it ends.")
 

@@ -25,7 +25,7 @@ class Command(NamedTuple):
 def bad_archive(root: Path) -> Command:
     """Materialize an error page that has the name of an archive."""
     (root / "data/pneumoniamnist.npz").write_bytes(b"<html>404</html>")
-    return Command([*MATERIALIZE, "raw_npz"], {"VDM_PROFILE": "pneumoniamnist"}, "Failure: ")
+    return Command([*MATERIALIZE, "raw_npz"], {"VDM_PROFILE": "pneumoniamnist"}, "raw_npz failed: ")
 
 
 def digest(*arguments: str) -> Command:
@@ -38,7 +38,7 @@ CASES = [
     Case(
         "`dagster asset materialize` of an asset with inputs that were never materialized",
         "Asset labeled_dataset",
-        lambda root: Command([*MATERIALIZE, "label_metrics"], {}, "Failure: "),
+        lambda root: Command([*MATERIALIZE, "label_metrics"], {}, "label_metrics failed: "),
     ),
     Case(
         "`VDM_FORCE` with an unknown asset",
@@ -54,6 +54,11 @@ CASES = [
         "`PYTHONOPTIMIZE=2`",
         "PYTHONOPTIMIZE",
         lambda root: Command([*MATERIALIZE, "raw_npz"], {"PYTHONOPTIMIZE": "2"}, "Error: "),
+    ),
+    Case(
+        "`VDM_LOG` with an unknown level",
+        "VDM_LOG",
+        lambda root: Command([*MATERIALIZE, "raw_npz"], {"VDM_LOG": "loud"}, "Error: "),
     ),
     Case(
         "`python -m vdm_pipeline.stages.models` with a folder that does not exist",

@@ -123,5 +123,5 @@ def test_steps_in_separate_processes_run_one_after_the_other(tmp_path, monkeypat
     one, two = sorted(tuple(map(float, Path(name).read_text().split())) for name in ("one", "two"))
     assert one[1] <= two[0], "they overlap"
     assert one[2] != two[2]
-    assert f"Run {run.run_id} (process {one[2]:.0f}) is running in {tmp_path / 'results'}" in done.stderr
+    assert "is running in" not in done.stderr, "a step waits for another one of its run without a word"
     assert (tmp_path / "results/.lock").read_text() == "", "each step gave the lock back"

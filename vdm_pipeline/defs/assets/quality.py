@@ -39,7 +39,8 @@ def data_faults(
     for fault, by_split in counts["faults"].items():
         context.log.warning(f"{fault}: " + ", ".join(f"{n} in {split}" for split, n in by_split.items()))
     by_fault = {fault: str(by_split) for fault, by_split in counts["faults"].items()}
-    return by_fault | {"preview": table_preview(table.head(20))}
+    faulty = int(table["image_id"].nunique())
+    return by_fault | {"faulty": faulty, "preview": table_preview(table.head(20))}
 
 
 @pipeline_asset(group="labelling", kinds={"scikitlearn", "csv"})
