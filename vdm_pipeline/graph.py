@@ -123,6 +123,7 @@ ARCHIVE_PARTS = {
     "labels": Part("archive", fields={"*": tuple(f"{split}_labels" for split in SPLITS)}),
 }
 PIXELS = {"metadata.jsonl": ("file_name", "label", "chroma", "pixels_sha256")}
+"""The hash stands for the PNG, whatever its compression and its text."""
 ARM_PARTS = {"records": Part("folder", ("metadata.jsonl",)), "pixels": Part("folder", fields=PIXELS)}
 
 _REPORTED_STAGES = (

@@ -14,7 +14,7 @@ from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.io.tables import read_json, read_rows
 
 CHUNK = 2**20
-SECTION = r'<section id="{}">.*?</section>'
+SECTION = r'<section class="{}">.*?</section>'
 
 
 def digest_of_fields(path: Path, fields: Sequence[str]) -> str:
@@ -67,9 +67,9 @@ def _digest_of_arrays(path: Path, names: Sequence[str]) -> str:
     return _sha256(digests)
 
 
-def _without_sections(path: Path, ids: Sequence[str]) -> str:
+def _without_sections(path: Path, names: Sequence[str]) -> str:
     page = _text(path)
-    for name in ids:
+    for name in names:
         page, n = re.subn(SECTION.format(re.escape(name)), "", page, flags=re.DOTALL)
         if n != 1:
             raise PipelineError(

@@ -65,13 +65,16 @@ class ProjectFolder:
 
     def change_a_pixel(self, split: str, *, selected: bool) -> None:
         """Change a pixel of an image that is in the subset or its held-out images, or of one that is not."""
-        folder = "data/subset" if split == "train" else "data/subset_held_out"
-        ids = {row["image_id"] for row in read_rows(self.root / folder / "metadata.jsonl")}
-        rows = {int(image_id.rsplit("_", 1)[1]) for image_id in ids}
+        rows = [
+            row["image_id"].rsplit("_", 2)[1:]
+            for folder in ("subset", "subset_held_out")
+            for row in read_rows(self.root / "data" / folder / "metadata.jsonl")
+        ]
+        in_subset = {int(number) for name, number in rows if name == split}
 
         def change(arrays: dict[str, np.ndarray]) -> None:
             images = arrays[f"{split}_images"]
-            chosen = next(row for row in range(len(images)) if (row in rows) == selected)
+            chosen = next(row for row in range(len(images)) if (row in in_subset) == selected)
             images[chosen, 30, 30] ^= 64
 
         self.change_archive(change)
@@ -113,7 +116,8 @@ def describe_archive(archive: Path) -> dict:
 
 def smallest(root: Path) -> Profile:
     """The demo's phantoms as a user's own archive. With a constant learning rate, training can add steps."""
-    demo = shrink(load_profile("demo"), training={"lr_scheduler": "constant"})
+    sections = {"training": {"lr_scheduler": "constant"}, "subset": {"validation_per_class": 8}}
+    demo = shrink(load_profile("demo"), **sections)
     materialize(demo, root, ["raw_npz"])
     shutil.rmtree(root / "results")
     (root / "data" / demo.data.file_name).rename(root / "data/mine_64.npz")

@@ -12,7 +12,7 @@ from vdm_pipeline_tests.defs.assets.graph import error_message, materialize
 from vdm_pipeline_tests.defs.assets.project import ProjectFolder, smallest
 
 COST_KEYS = ("device", "durations_s", "peak_memory_mb")
-COST_SECTION = re.compile(r'<section id="cost">.*?</section>', re.DOTALL)
+COST_SECTION = re.compile(r'<section class="cost">.*?</section>', re.DOTALL)
 
 
 @pytest.fixture

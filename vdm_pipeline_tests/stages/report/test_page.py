@@ -89,9 +89,9 @@ def test_every_figure_is_on_the_page(page):
         "embeddings of the labeller, embedded:clip",
         "gen_001.png",
         "held_1",
-        "da7a5e7510000000",
+        "pixels abc",
         "2-c0de",
-        "0123456789ab",
+        "raw_npz.labels 12345678abcdef00",
     )
     assert all(name in text for name in names)
 

@@ -66,10 +66,10 @@ def test_only_trainings_with_the_same_steps_have_the_same_key(tiny):
 
 @pytest.fixture
 def small_disk(tmp_path) -> Iterator[Path]:
-    """A disk of 4 MB, if this process may mount one."""
+    """A disk of 5 MB, if this process may mount one."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(disk)]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("no permission to mount a tmpfs")
     yield disk
