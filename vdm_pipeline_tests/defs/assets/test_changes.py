@@ -126,7 +126,7 @@ TABLE = [
     ),
     Row("archive touched", lambda finished: os.utime(finished.archive, (0, 0)), set(), set()),
     Row(
-        "archive compressed anew",
+        "archive compressed again",
         lambda finished: finished.change_archive(lambda arrays: None),
         {"raw_npz", *SUMMED},
         {"raw_npz", *SUMMED},

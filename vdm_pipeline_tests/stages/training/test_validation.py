@@ -27,7 +27,7 @@ def losses(root) -> dict[str, str]:
 
 def test_other_held_out_images_cost_no_step_and_give_the_losses_of_a_training_with_them(tiny, tmp_path):
     ema = {"ema_decay": 0.5}
-    root, fresh = tmp_path / "run", tmp_path / "fresh"
+    root, second = tmp_path / "run", tmp_path / "second"
     adapter = trained(tiny, root, execution=EVERY_TWO, training=ema).read_bytes()
     before, lines = losses(root), []
     other_held_out(root)
@@ -35,11 +35,11 @@ def test_other_held_out_images_cost_no_step_and_give_the_losses_of_a_training_wi
     assert "resuming from step 6/6" in lines
     assert any("validation losses up to step 6 again" in line for line in lines)
 
-    fresh.mkdir()
-    make_job(tiny, fresh)
-    other_held_out(fresh)
-    assert trained(tiny, fresh, execution=EVERY_TWO, training=ema).read_bytes() == adapter
-    assert list(losses(root)) == ["2", "4", "6"] and losses(root) == losses(fresh)
+    second.mkdir()
+    make_job(tiny, second)
+    other_held_out(second)
+    assert trained(tiny, second, execution=EVERY_TWO, training=ema).read_bytes() == adapter
+    assert list(losses(root)) == ["2", "4", "6"] and losses(root) == losses(second)
     assert all(losses(root)[step] != before[step] for step in before)
 
 
