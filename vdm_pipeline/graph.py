@@ -387,7 +387,7 @@ def materialize_clicks(asset: str) -> tuple[str, ...]:
     inputs = STAGES[asset].inputs
     if not inputs:
         return (asset, "Materialize")
-    every_depth = ("All",) if any(STAGES[name].inputs for name in inputs) else ()
+    every_depth = ("All",) if lineage(asset) > {asset, *inputs} else ()
     return (asset, "Lineage", "Upstream", *every_depth, "Materialize all")
 
 

@@ -185,9 +185,10 @@ def test_the_command_selects_the_asset_and_its_ancestors():
     [
         ("raw_npz", "raw_npz > Materialize"),
         ("image_embeddings", "image_embeddings > Lineage > Upstream > Materialize all"),
-        ("lora_subset", "lora_subset > Lineage > Upstream > All > Materialize all"),
+        ("lora_subset", "lora_subset > Lineage > Upstream > Materialize all"),
+        ("lora_weights", "lora_weights > Lineage > Upstream > All > Materialize all"),
     ],
 )
 def test_the_hint_names_the_clicks_in_the_ui(asset, clicks):
-    """`test_ui.py` clicks them. 'All' is disabled where the direct inputs have no inputs."""
+    """`test_ui.py` clicks them. 'All' is disabled where all ancestors are direct inputs."""
     assert how_to_materialize(asset) == f"run: {materialize_command(asset)} (in the UI: {clicks})"

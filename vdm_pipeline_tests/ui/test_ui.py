@@ -148,7 +148,7 @@ def test_page_of_an_asset_shows_its_plots_without_a_click(server, page, asset, p
 
 
 @pytest.mark.usefixtures("materialized")
-@pytest.mark.parametrize("asset", ["raw_npz", "image_embeddings", "lora_subset"])
+@pytest.mark.parametrize("asset", ["raw_npz", "lora_subset", "lora_weights"])
 def test_clicks_of_an_error_message_select_the_asset_and_its_ancestors(server, page, asset):
     """The messages name the UI's own labels. The run itself finds everything up to date."""
     before = len(server.runs())

@@ -35,15 +35,17 @@ def report(
 
     inputs = report_inputs(project, upstream)
     page, sheet = staging / "report/index.html", staging / "report/contact_sheet.png"
-    verdicts = render_report(page, inputs)
+    cards = render_report(page, inputs)
     contact_sheet(inputs.real_images, inputs.baseline, inputs.generated, sheet)
     return {
         "page": str(project.paths("report")["folder"] / "index.html"),
         "megabytes": round(page.stat().st_size / 1e6, 2),
-        **{f"cards_{outcome}": count for outcome, count in Counter(v.outcome for v in verdicts).items()},
+        **{f"cards_{outcome}": count for outcome, count in Counter(card.outcome for card in cards).items()},
         "inline": {
             "at_a_glance": table_preview(
-                DataFrame({"topic": [v.topic for v in verdicts], "outcome": [v.outcome for v in verdicts]})
+                DataFrame(
+                    {"topic": [card.topic for card in cards], "outcome": [card.outcome for card in cards]}
+                )
             )
         },
         "preview": file_preview(sheet, "real, baseline and LoRA"),

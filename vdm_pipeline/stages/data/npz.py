@@ -25,15 +25,7 @@ MAX_BYTES = 4 * 2**30
 MAX_RATIO = 1032
 """Largest compression ratio of deflate; a member that declares more is a zip bomb."""
 CHUNK = 2**20
-READ_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    OSError,
-    EOFError,
-    RuntimeError,
-    ValueError,
-    MemoryError,
-)
+READ_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, MemoryError)
 """What zipfile and NumPy raise for a bad file."""
 
 
@@ -247,8 +239,6 @@ def _describe(path: Path, error: Exception) -> str:
         start = file.read(4)
     if not start:
         return "it is an empty file"
-    return (
-        "it is cut short, or still being copied"
-        if may_become_zip(start)
-        else "it is not an .npz file (a zip)"
-    )
+    if may_become_zip(start):
+        return "it is cut short, or still being copied"
+    return "it is not an .npz file (a zip)"

@@ -104,14 +104,14 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
     profile, names = inputs.profile, inputs.profile.classes.names
     labels, images = read_json(inputs.label_metrics), read_json(inputs.image_metrics)
     faults = read_json(inputs.faults)
-    verdicts = all_verdicts(labels, images, names, profile.checks.max_copied)
+    cards = all_verdicts(labels, images, names, profile.checks.max_copied)
     return {
         "profile": profile,
         "data_title": data_title(profile.data),
         "phantom": profile.data.source == "phantom",
         "summary": read_json(inputs.summary),
-        "verdicts": verdicts,
-        "colours": explain_colours(verdicts, profile),
+        "verdicts": cards,
+        "colours": explain_colours(cards, profile),
         "marks": MARKS,
         "tags": TAGS,
         "gallery": gallery(names, inputs.real_images, inputs.baseline, inputs.generated, inputs.extra),
