@@ -33,17 +33,19 @@ def stale_assets(project: Project) -> set[str]:
     `MAX_ATTEMPTS` times; assets with a missing or blocked input; and an archive that is absent or incomplete.
     """
     stale: set[str] = set()
+    blocked: set[str] = set()
     up_to_date = {asset for asset in STAGES if up_to_date_manifest(project, asset)}
     failures = {asset: project.blocking_failures(asset) for asset in up_to_date}
     for asset, stage in STAGES.items():  # inputs come before their users
         fixed_inputs = [name for name in stage.inputs if name not in stale]
         ignores_checks = asset in IGNORES_BLOCKING_CHECKS
-        unusable = any(
-            name not in up_to_date or (failures[name] and not ignores_checks) for name in fixed_inputs
-        )
-        inputs_change = len(fixed_inputs) < len(stage.inputs)
-        if not unusable and (
-            inputs_change
+        if any(
+            name in blocked or name not in up_to_date or (failures[name] and not ignores_checks)
+            for name in fixed_inputs
+        ):
+            blocked.add(asset)
+        elif (
+            len(fixed_inputs) < len(stage.inputs)
             or _needs_computing(project, asset, asset in up_to_date)
             or _needs_checking(project, asset, failures.get(asset, []))
         ):

@@ -12,6 +12,7 @@ from vdm_pipeline.definitions import defs
 from vdm_pipeline.defs import materialize as materialize_module
 from vdm_pipeline.defs.build import build_definitions
 from vdm_pipeline.errors import PipelineError, SettingsError
+from vdm_pipeline.incremental import store
 from vdm_pipeline.incremental.project import BlockReason, Project
 from vdm_pipeline.incremental.staleness import attempt_state, stale_assets
 from vdm_pipeline.incremental.store import Store
@@ -240,12 +241,13 @@ def test_a_killed_asset_is_requested_three_times_and_a_failed_one_is_not(daemon)
 def test_while_the_disk_is_full_the_tick_fails_and_requests_nothing(daemon, monkeypatch):
     """An attempt that cannot be recorded would start every fifteen seconds."""
 
-    def full(path: Path) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    def full(path: Path | None = None, dir: Path | None = None) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path or dir))
 
     assert daemon.settle() == []
     with monkeypatch.context() as patch:
         patch.setattr(atomic, "sync", full)
+        patch.setattr(store, "TemporaryFile", full)
         assert daemon.settle() == [], "nothing is stale, so nothing is written"
         shutil.rmtree(daemon.project.results / "report")
         with pytest.raises(PipelineError, match=r"^The disk is full \("):

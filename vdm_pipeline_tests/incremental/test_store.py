@@ -11,6 +11,7 @@ from vdm_pipeline.incremental.store import Attempt, Store
 from vdm_pipeline.io import hashing
 from vdm_pipeline.io.hashing import file_sha256
 from vdm_pipeline.io.manifest import Manifest, data_version
+from vdm_pipeline_tests.paths import make_project
 
 OUTPUTS = ["results/table.csv", "results/folder"]
 
@@ -72,7 +73,7 @@ def test_root_comes_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("VDM_ROOT", str(tmp_path / "a/.."))
     assert Store.from_environment().root == tmp_path.resolve()
     monkeypatch.delenv("VDM_ROOT")
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(make_project(tmp_path))
     assert Store.from_environment().root == tmp_path.resolve()
 
 

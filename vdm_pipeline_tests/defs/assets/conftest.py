@@ -24,3 +24,10 @@ def embedded_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def embedded(embedded_once: Path, tmp_path: Path) -> Path:
     """A copy of the project with the embeddings, which the test may change."""
     return shutil.copytree(embedded_once, tmp_path / "embedded")
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> pytest.CaptureFixture:
+    """Captures stderr, to which Dagster prints its whole log."""
+    monkeypatch.setenv("VDM_LOG", "debug")
+    return capsys

@@ -189,10 +189,10 @@ def test_swapped_phrases_are_an_error_and_not_swapped_back(tiny, embedded):
     assert "classes.names" in error_message(result)
 
 
-def test_a_negated_prompt_gives_a_warning(tiny, embedded, capsys):
+def test_a_negated_prompt_gives_a_warning(tiny, embedded, printed):
     phrases = (("no evidence of pneumonia", *tiny.labelling.phrases[0]), tiny.labelling.phrases[1])
     assert materialize(shrink(tiny, labelling={"phrases": phrases}), embedded, UP_TO_TRAINING[:3]).success
-    assert "'a chest X-ray of no evidence of pneumonia'" in capsys.readouterr().err
+    assert "'a chest X-ray of no evidence of pneumonia'" in printed.readouterr().err
 
 
 def test_the_worst_suspects_are_shown(tiny, embedded, monkeypatch):

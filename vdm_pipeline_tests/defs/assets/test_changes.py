@@ -241,10 +241,10 @@ def test_a_new_instance_learns_what_is_up_to_date(finished):
         assert unsynced(finished.profile, finished.root, instance) == set()
 
 
-def test_more_steps_resume_the_training(finished, capsys):
+def test_more_steps_resume_the_training(finished, printed):
     finished.change(training={"max_train_steps": 8})
     assert computed(materialize(finished.profile, finished.root, ["lora_weights"])) == {"lora_weights"}
-    assert "resuming from step 6/8" in capsys.readouterr().err
+    assert "resuming from step 6/8" in printed.readouterr().err
 
 
 def generated(finished: ProjectFolder, assets: list[str]) -> list[str]:
@@ -301,13 +301,13 @@ def test_a_new_stage_version_reuses_no_image(finished):
     assert len(generated(finished, ["baseline_images"])) == 6
 
 
-def test_lost_weights_are_restored_without_training(finished, capsys):
+def test_lost_weights_are_restored_without_training(finished, printed):
     weights = finished.results / "lora/pytorch_lora_weights.safetensors"
     before = weights.read_bytes()
     weights.write_bytes(cut(before))
     assert materialize(finished.profile, finished.root, ["lora_weights"]).success
     assert weights.read_bytes() == before
-    assert "resuming from step 6/6" in capsys.readouterr().err
+    assert "resuming from step 6/6" in printed.readouterr().err
 
 
 def test_the_button_for_unsynced_assets_takes_several_clicks(finished):

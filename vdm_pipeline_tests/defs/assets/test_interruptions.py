@@ -88,11 +88,11 @@ def failing(monkeypatch):
     return set_up
 
 
-def test_a_network_error_is_retried(tiny, project, failing, capsys):
+def test_a_network_error_is_retried(tiny, project, failing, printed):
     attempts = failing(NetworkError("The hub does not answer."), 2)
     assert materialize(tiny, project, ["raw_npz"]).success
     assert len(attempts) == 3
-    assert capsys.readouterr().err.count("The hub does not answer. Retrying in 0 s.") == 2
+    assert printed.readouterr().err.count("The hub does not answer. Retrying in 0 s.") == 2
 
 
 @pytest.mark.parametrize(

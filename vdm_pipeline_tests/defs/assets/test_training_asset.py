@@ -36,32 +36,32 @@ def crash_once(monkeypatch, at: int) -> None:
     monkeypatch.setattr(TrainingLog, "add", crash)
 
 
-def resume_lines(capsys) -> list[str]:
+def resume_lines(printed) -> list[str]:
     return [
         line.rsplit("lora_weights - ", 1)[1]
-        for line in capsys.readouterr().err.splitlines()
+        for line in printed.readouterr().err.splitlines()
         if "resuming from step" in line
     ]
 
 
-def test_a_crashed_training_resumes_and_gives_the_same_adapter(upstream, monkeypatch, capsys, tmp_path):
+def test_a_crashed_training_resumes_and_gives_the_same_adapter(upstream, monkeypatch, printed, tmp_path):
     profile, project = upstream
     assert materialize(profile, project, ["lora_weights"]).success
     uninterrupted = (project / WEIGHTS).read_bytes()
     monkeypatch.setenv("VDM_FORCE", "lora_weights")
     crash_once(monkeypatch, at=6)
-    capsys.readouterr()
+    printed.readouterr()
     assert not materialize(profile, project, ["lora_weights"]).success
-    assert resume_lines(capsys) == [], "forced, it trains from the start"
+    assert resume_lines(printed) == [], "forced, it trains from the start"
     assert (project / WEIGHTS).read_bytes() == uninterrupted
-    capsys.readouterr()
+    printed.readouterr()
     result = materialize(profile, project, ["lora_weights"])
     assert result.success
-    assert resume_lines(capsys) == ["resuming from step 4/6"]
+    assert resume_lines(printed) == ["resuming from step 4/6"]
     assert (project / WEIGHTS).read_bytes() == uninterrupted
 
 
-def test_other_settings_train_from_the_start_and_more_steps_resume(upstream, capsys):
+def test_other_settings_train_from_the_start_and_more_steps_resume(upstream, printed):
     profile, project = upstream
     constant = shrink(profile, training={"lr_scheduler": "constant"})
     assert materialize(constant, project, ["lora_weights"]).success
@@ -70,10 +70,10 @@ def test_other_settings_train_from_the_start_and_more_steps_resume(upstream, cap
         ({"lr_scheduler": "constant", "max_train_steps": 8}, ["resuming from step 6/8"]),
         ({"lr_scheduler": "constant", "max_train_steps": 8, "learning_rate": 1e-5}, []),
     ):
-        capsys.readouterr()
+        printed.readouterr()
         result = materialize(shrink(profile, training=changed), project, ["lora_weights"])
         assert computed(result) == {"lora_weights"}
-        assert resume_lines(capsys) == expected
+        assert resume_lines(printed) == expected
     assert len([path for path in (project / "results/.training").iterdir() if path.is_dir()]) == 1
 
 

@@ -15,7 +15,7 @@ from vdm_pipeline_tests.defs.console.terminal import (
     Terminal,
     run_in_terminal,
 )
-from vdm_pipeline_tests.paths import ROOT
+from vdm_pipeline_tests.paths import ROOT, make_project
 from vdm_pipeline_tests.profiles import write_profile
 
 DAGSTER = str(Path(sys.executable).with_name("dagster"))
@@ -154,8 +154,8 @@ def test_dagsters_events_appear_on_request(folder):
 
 def test_an_unknown_level_gets_one_sentence(project):
     done = subprocess.run(
-        [DAGSTER, "asset", "materialize", "-m", "vdm_pipeline.definitions", "--select", "report"],
-        cwd=project,
+        [DAGSTER, "asset", "materialize", "--select", "report"],
+        cwd=make_project(project),
         env=environment("fine", VDM_LOG="loud"),
         capture_output=True,
         text=True,
@@ -215,9 +215,9 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(folder):
 
 def test_the_real_command_with_nothing_to_do_prints_few_lines(finished):
     write_profile(finished.root / "small.toml", finished.profile)
-    shutil.copy(ROOT / "dagster.yaml", finished.root)
+    make_project(finished.root)
     done = subprocess.run(
-        [DAGSTER, "asset", "materialize", "-m", "vdm_pipeline.definitions", "--select", "*report"],
+        [DAGSTER, "asset", "materialize", "--select", "*report"],
         cwd=finished.root,
         env=environment("", VDM_PROFILE="small.toml"),
         capture_output=True,
