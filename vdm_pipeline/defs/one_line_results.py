@@ -20,7 +20,7 @@ RESULTS = {
     "generated_images": ("{n:,} images", "{images_per_s} per s"),
     "baseline_images": ("{n:,} images", "{images_per_s} per s"),
     "extra_images": ("arms: {arms}",),
-    "image_metrics": ("KID {kid_lora:.3f} with the LoRA", "{kid_baseline:.3f} without"),
+    "image_metrics": ("KID {kid_lora:.3f} with the LoRA, {kid_baseline:.3f} without"),
     "pipeline_summary": ("settings, models, data and cost in one file",),
     "report": ("one page", "{megabytes} MB"),
 }

@@ -17,7 +17,7 @@ from vdm_pipeline.defs.console.live_screen import LiveScreen
 from vdm_pipeline.defs.console.log_level import SHOWN_RUNS, shows_dagster_events
 from vdm_pipeline.defs.console.plain_screen import PlainScreen
 from vdm_pipeline.defs.console.screen import Screen, can_move_cursor, open_console
-from vdm_pipeline.defs.console.story import Story
+from vdm_pipeline.defs.console.story import Story, asset_of
 
 POLL_S = 0.25
 """Seconds between two reads of the event log."""
@@ -94,9 +94,9 @@ def show_run(instance: dg.DagsterInstance, run_id: str, steps: Sequence[str]) ->
 
 def _open_screen(steps: Sequence[str]) -> Screen:
     """Live, unless the terminal is shared: with Dagster's events, or with the services of ``dagster dev``."""
-    console = open_console()
+    console, assets = open_console(), [asset_of(step) for step in steps]
     shared = shows_dagster_events() or multiprocessing.parent_process() is not None
-    return PlainScreen(console) if shared or not can_move_cursor(console) else LiveScreen(console, steps)
+    return PlainScreen(console) if shared or not can_move_cursor(console) else LiveScreen(console, assets)
 
 
 def _after_dagster(show: Callable[[], None]) -> None:

@@ -43,9 +43,9 @@ class _Bars(Progress):
 class LiveScreen:
     """Prints lines above the live bars of the running steps. `close` removes the bars."""
 
-    def __init__(self, console: Console, steps: Sequence[str]) -> None:
+    def __init__(self, console: Console, assets: Sequence[str]) -> None:
         self.console = console
-        self._name_width = max((len(step) for step in steps), default=0)
+        self._name_width = max(map(len, assets), default=0)
         self._bars = _Bars(
             *_columns(console.width, self._name_width),
             console=console,
@@ -80,9 +80,9 @@ class LiveScreen:
         """A line with the number of passed checks."""
         self.line("up to date", asset, f"{plural(checks, 'check')} passed")
 
-    def start(self, step: str) -> None:
+    def start(self, step: str, asset: str, text: str) -> None:
         """A bar without an end, until the step reports a count."""
-        self._tasks[step] = self._bars.add_task(step, total=None, note="")
+        self._tasks[step] = self._bars.add_task(asset, total=None, note=text)
 
     def progress(self, step: str, text: str, done: int, total: int | None, at: float) -> None:
         """Move the step's bar, or show its text beside it."""

@@ -37,7 +37,7 @@ class PlainScreen:
     def passed(self, asset: str, checks: int) -> None:
         """Not shown: the summary counts them."""
 
-    def start(self, step: str) -> None:
+    def start(self, step: str, asset: str, text: str) -> None:
         """Not shown: its result or its progress will be."""
 
     def progress(self, step: str, text: str, done: int, total: int | None, at: float) -> None:

@@ -32,8 +32,8 @@ class Screen(Protocol):
     def passed(self, asset: str, checks: int) -> None:
         """So many checks of an asset passed."""
 
-    def start(self, step: str) -> None:
-        """A step starts."""
+    def start(self, step: str, asset: str, text: str) -> None:
+        """A step of an asset starts."""
 
     def progress(self, step: str, text: str, done: int, total: int | None, at: float) -> None:
         """A step reported ``text`` at the Unix time ``at``, with a count if ``total`` is known."""

@@ -70,8 +70,9 @@ class Story:
             self.screen.progress(entry.step_key, text, done, total, entry.timestamp)
 
     def _started(self, event: dg.DagsterEvent) -> None:
-        self.started.add(str(event.step_key))
-        self.screen.start(str(event.step_key))
+        step = str(event.step_key)
+        self.started.add(step)
+        self.screen.start(step, asset_of(step), "checks" if step.endswith(CHECKS) else "")
 
     def _materialized(self, event: dg.DagsterEvent) -> None:
         materialization = event.step_materialization_data.materialization
