@@ -20,7 +20,7 @@ def up_to_date_manifest(project: Project, asset: str) -> Manifest | None:
     manifest = project.store.manifest(asset)
     if manifest is None or not _inputs_are_materialized(project, asset):
         return None
-    if manifest.fingerprint != project.fingerprint(asset):
+    if manifest.fingerprint != project.fingerprint(asset) or not manifest.versions:  # of an older release
         return None
     outputs_exist = all(path.exists() for path in project.paths(asset).values())
     return manifest if outputs_exist and project.store.is_intact(manifest) else None

@@ -1,5 +1,6 @@
 """`lora_subset`: the training images of the LoRA."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ def lora_subset(
     import numpy as np
     import pandas as pd
 
-    from vdm_pipeline.io.images import read_folder
     from vdm_pipeline.stages.data.archive import read_archive
     from vdm_pipeline.stages.data.near_duplicates import Whitening
     from vdm_pipeline.stages.labelling.embeddings import read_embeddings
@@ -44,17 +44,28 @@ def lora_subset(
     write_subset(staging / "subset_held_out", held_out, archive, "val", classes)
     purity = sum(row["label"] == row["ground_truth"] for row in rows) / len(rows)
     context.log.info(f"{len(rows)} images; purity {purity:.1%} (measured only)")
-    shown = rows[:: max(1, len(rows) // PREVIEW_IMAGES)][:PREVIEW_IMAGES]
-    images = read_folder(staging / "subset", shown)
-    by_class = {
-        name: [image for image, row in zip(images, shown, strict=True) if row["label"] == name]
-        for name in classes.names
-    }
     return {
         "n": len(rows),
         "n_held_out": len(held_out),
         "excluded": len(excluded),
         "purity": round(purity, 4),
+        **_previews(staging / "subset", rows, classes.names),
+    }
+
+
+def _previews(folder: Path, rows: list[dict[str, Any]], class_names: Sequence[str]) -> dict[str, Any]:
+    """Some images, inline by class and as a sheet, and the first rows."""
+    import pandas as pd
+
+    from vdm_pipeline.io.images import read_folder
+
+    shown = rows[:: max(1, len(rows) // PREVIEW_IMAGES)][:PREVIEW_IMAGES]
+    images = read_folder(folder, shown)
+    by_class = {
+        name: [image for image, row in zip(images, shown, strict=True) if row["label"] == name]
+        for name in class_names
+    }
+    return {
         "inline": inline_images(by_class),
         "preview": f"{image_preview(list(images), 'subset')}\n\n{table_preview(pd.DataFrame(rows[:5]))}",
     }

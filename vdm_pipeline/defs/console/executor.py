@@ -111,7 +111,7 @@ def _after_dagster(show: Callable[[], None]) -> None:
 def _followed(instance: dg.DagsterInstance, run_id: str, story: Story) -> Iterator[None]:
     """Tell the story every entry of the event log, also those that were written just before the end.
 
-    If that fails, the run goes on: its result does not depend on what is shown.
+    If that fails, the run continues: its result does not depend on what is shown.
     """
     ended, cursor = threading.Event(), None
 

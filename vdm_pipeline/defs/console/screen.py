@@ -46,7 +46,7 @@ class Screen(Protocol):
 
 
 class _Output(io.TextIOWrapper):
-    """A stream whose reader may go away: a run goes on when its terminal is closed."""
+    """A stream whose reader may go away: a run continues when its terminal is closed."""
 
     def write(self, text: str) -> int:
         try:

@@ -22,7 +22,7 @@ def asset_of(step: str) -> str:
 
 
 class Story:
-    """What happened in a run so far. It is told every entry of the run's event log once, in order."""
+    """What happened in a run so far. It receives every entry of the run's event log once, in order."""
 
     def __init__(self, screen: Screen, steps: Sequence[str]) -> None:
         """``steps`` are those that the run may execute."""

@@ -228,7 +228,7 @@ def test_an_asset_of_other_settings_is_not_read(finished):
     profile, root = finished
     other = shrink(profile, training={"rank": 4})
     result = materialize(other, root, ["pipeline_summary", "report"])
-    assert "Asset lora_weights is stale" in error_message(result)
+    assert "Asset generated_images is stale" in error_message(result)
 
 
 def test_staleness_is_seen_through_several_stages(finished):

@@ -40,7 +40,7 @@ def test_a_number_has_its_noun():
     assert [plural(n, "asset") for n in (0, 1, 2)] == ["0 assets", "1 asset", "2 assets"]
 
 
-def test_control_characters_do_not_reach_the_terminal():
+def test_control_characters_are_not_printed():
     assert printable("a\x1b[2J\rb\n肺炎\x07") == "a?[2J?b\n肺炎?"
 
 

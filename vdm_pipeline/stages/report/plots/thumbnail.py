@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from vdm_pipeline.stages.report.plots.figure import plot_style
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -21,6 +23,7 @@ def remove_texts(figure: "Figure") -> None:
         axes.grid(False)
 
 
+@plot_style()
 def draw_small(figure: "Figure", dpi: int, colours: int) -> NDArray[np.uint8]:
     """The figure as ``[h, w, 3]``, uint8, reduced to the most important ``colours``."""
     from PIL import Image
