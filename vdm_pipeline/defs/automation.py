@@ -9,7 +9,7 @@ import dagster as dg
 from vdm_pipeline.errors import SettingsError
 from vdm_pipeline.graph import STAGES
 from vdm_pipeline.incremental.project import Project
-from vdm_pipeline.incremental.staleness import stale_assets, up_to_date_manifest
+from vdm_pipeline.incremental.staleness import has_usable_inputs, stale_assets, up_to_date_manifest
 from vdm_pipeline.io.manifest import Manifest
 from vdm_pipeline.settings import Profile
 
@@ -84,9 +84,10 @@ def _has_active_run(instance: dg.DagsterInstance) -> bool:
 
 
 class NotYetReported(dg.AutomationCondition):
-    """True for an up-to-date asset that this Dagster instance does not know.
+    """True for an up-to-date asset that this Dagster instance does not know, if a run can read its inputs.
 
-    The instance is new, or a run was killed before it reported.
+    The instance is new, a run was killed before it reported, or an input has new parts that the asset does
+    not read.
     """
 
     def __init__(self, project: Project) -> None:
@@ -98,8 +99,9 @@ class NotYetReported(dg.AutomationCondition):
         event = context.asset_graph_view.instance.get_latest_materialization_event(context.key)
         materialization = event.asset_materialization if event else None
         tags = (materialization.tags if materialization else None) or {}
-        unknown = manifest and not _version_tags(self.project, manifest).items() <= tags.items()
-        return _all_if(bool(unknown), context)
+        if manifest is None or _version_tags(self.project, manifest).items() <= tags.items():
+            return _all_if(False, context)
+        return _all_if(has_usable_inputs(self.project, manifest.asset), context)
 
 
 def _version_tags(project: Project, manifest: Manifest) -> dict[str, str]:

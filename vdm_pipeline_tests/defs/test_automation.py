@@ -321,3 +321,22 @@ def test_stale_assets_include_everything_downstream_of_a_lost_one(finished):
 def test_execution_settings_make_nothing_stale(finished):
     profile = shrink(finished.profile, execution={"label_batch_size": 3})
     assert stale_assets(Project(profile, Store(finished.root))) == set()
+
+
+def test_an_asset_whose_ancestor_failed_is_not_requested(daemon):
+    """Its own inputs are up to date, but they are of an older subset; a run would fail again and again."""
+    daemon.project.change(subset={"per_class": 500}, generation={"adapter_weight": 0.5})
+    assert daemon.settle() == [set()]
+    assert "generated_images" in daemon.project.stale()
+
+
+def test_an_input_with_other_parts_is_reported_once(daemon):
+    """The suspect labels read labels alone: Dagster marks them, the records do not."""
+    project = daemon.project
+    project.change(labelling={"calibration": "none", "decision": "argmax"})
+    result = materialize(project.profile, project.root, ["labeled_dataset", "label_metrics"], daemon.instance)
+    assert computed(result) == {"labeled_dataset", "label_metrics"}
+    assert "label_noise" in unsynced(project.profile, project.root, daemon.instance) - project.stale()
+    (run,) = daemon.settle()
+    assert run == {"lora_subset", "pipeline_summary", "report"}
+    assert unsynced(project.profile, project.root, daemon.instance) == set()
