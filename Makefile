@@ -41,11 +41,9 @@ install-services:
 
 demo: .venv/.installed
 	VDM_PROFILE=demo $(BIN)/dg launch --assets '*report'
-	@echo 'The report: results/report/index.html'
 
 run: .venv/.installed
 	$(BIN)/dg launch --assets '*report'
-	@echo 'The report: results/report/index.html'
 
 ui: .venv/.installed
 	$(BIN)/dg dev -h 127.0.0.1 -p $(PORT)

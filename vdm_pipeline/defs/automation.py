@@ -7,7 +7,12 @@ import dagster as dg
 from vdm_pipeline.errors import ModelError, SettingsError
 from vdm_pipeline.graph import STAGES
 from vdm_pipeline.incremental.project import Project
-from vdm_pipeline.incremental.staleness import obstacles, stale_assets, up_to_date_manifest
+from vdm_pipeline.incremental.staleness import (
+    has_usable_inputs,
+    obstacles,
+    stale_assets,
+    up_to_date_manifest,
+)
 from vdm_pipeline.io.manifest import Manifest
 from vdm_pipeline.settings import Profile, fingerprint
 from vdm_pipeline.stages.models.pins import resolve_model
@@ -92,8 +97,8 @@ def _model_obstacle(profile: Profile) -> str | None:
 def _unreported(project: Project, instance: dg.DagsterInstance) -> tuple[set[str], str]:
     """Up-to-date assets that this Dagster instance does not know, and a hash of what it has to learn.
 
-    The instance is new, or a run was killed before it reported. Empty if a run that had to report the same
-    failed.
+    The instance is new, a run was killed before it reported, or an input has new parts that the asset does
+    not read. Left out if no run can read the inputs now. Empty if a run that had to report the same failed.
     """
     unreported = {}
     for name in STAGES:
@@ -101,7 +106,9 @@ def _unreported(project: Project, instance: dg.DagsterInstance) -> tuple[set[str
         event = instance.get_latest_materialization_event(dg.AssetKey(name))
         materialization = event.asset_materialization if event else None
         known = (materialization.tags if materialization else None) or {}
-        if manifest and not _version_tags(project, manifest).items() <= known.items():
+        if manifest is None or _version_tags(project, manifest).items() <= known.items():
+            continue
+        if has_usable_inputs(project, name):
             unreported[name] = [_version_tags(project, manifest), dict(known)]
     report = fingerprint(unreported)
     failed = dg.RunsFilter(tags={REPORT_TAG: report}, statuses=[STATUS.FAILURE, STATUS.CANCELED])

@@ -4,6 +4,7 @@ An asset is up to date if its manifest has the current fingerprint (code version
 inputs) and its files have the recorded hashes. Otherwise it is stale.
 """
 
+from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.graph import IGNORES_BLOCKING_CHECKS, STAGES, checks_of
 from vdm_pipeline.incremental.project import BlockingFailure, BlockReason, Project
 from vdm_pipeline.io.manifest import Manifest
@@ -26,30 +27,40 @@ def up_to_date_manifest(project: Project, asset: str) -> Manifest | None:
     return manifest if outputs_exist and project.store.is_intact(manifest) else None
 
 
+def has_usable_inputs(project: Project, asset: str) -> bool:
+    """Whether a run could read the asset's inputs now: they are up to date, and no check blocks them."""
+    try:
+        project.upstream(asset)
+    except PipelineError:
+        return False
+    return True
+
+
 def stale_assets(project: Project) -> set[str]:
     """Assets to compute or check now, and everything downstream of them.
 
     Leaves out assets that failed in their current state, were cancelled by hand, or were killed
-    `MAX_ATTEMPTS` times; assets with a missing or blocked input; and an archive that is absent or incomplete.
+    `MAX_ATTEMPTS` times; assets with a missing or blocked input, or with such an ancestor; and an archive
+    that is absent or incomplete.
     """
     stale: set[str] = set()
-    blocked: set[str] = set()
+    outdated: set[str] = set()  # not current, and no run can change that
     up_to_date = {asset for asset in STAGES if up_to_date_manifest(project, asset)}
     failures = {asset: project.blocking_failures(asset) for asset in up_to_date}
     for asset, stage in STAGES.items():  # inputs come before their users
         fixed_inputs = [name for name in stage.inputs if name not in stale]
+        inputs_change = len(fixed_inputs) < len(stage.inputs)
         ignores_checks = asset in IGNORES_BLOCKING_CHECKS
-        if any(
-            name in blocked or name not in up_to_date or (failures[name] and not ignores_checks)
-            for name in fixed_inputs
-        ):
-            blocked.add(asset)
-        elif (
-            len(fixed_inputs) < len(stage.inputs)
+        blocked = any(failures.get(name) and not ignores_checks for name in fixed_inputs)
+        unusable = blocked or not outdated.isdisjoint(fixed_inputs)
+        if not unusable and (
+            inputs_change
             or _needs_computing(project, asset, asset in up_to_date)
             or _needs_checking(project, asset, failures.get(asset, []))
         ):
             stale.add(asset)
+        elif asset not in up_to_date or inputs_change or not outdated.isdisjoint(fixed_inputs):
+            outdated.add(asset)
     return stale
 
 

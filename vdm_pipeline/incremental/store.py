@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.incremental.check_results import CheckResult, read_check_results, write_check_results
 from vdm_pipeline.incremental.project_folder import is_project, not_a_project, owned_path
-from vdm_pipeline.io.atomic import remove_leftovers, replace_path, write_text
+from vdm_pipeline.io.atomic import remove_leftovers, replace_path, try_write, write_text
 from vdm_pipeline.io.disk import check_free_space, translate_disk_errors
 from vdm_pipeline.io.hashing import file_sha256
 from vdm_pipeline.io.lock import lock_holder, locked
@@ -175,9 +174,7 @@ class Store:
         """Raise `PipelineError` if attempts cannot be recorded: unrecorded work would be retried for ever."""
         folder = self.owned_path("results/.manifests")
         with translate_disk_errors(self.root):
-            folder.mkdir(parents=True, exist_ok=True)
-            with TemporaryFile(dir=folder) as file:
-                file.write(b"0")
+            try_write(folder)
 
     def check_results(self, asset: str) -> dict[str, CheckResult]:
         """The last results of the asset's checks, by check."""

@@ -47,6 +47,13 @@ def atomic_file(path: Path, sync_folder: bool = True) -> Iterator[Path]:
             sync(path.parent)
 
 
+def try_write(folder: Path) -> None:
+    """Write a temporary file to the folder; raises ``OSError`` if that is not possible."""
+    with temporary_file(folder / "write_test") as temporary:
+        temporary.write_bytes(b"0")
+        sync(temporary)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_file(path) as temporary:

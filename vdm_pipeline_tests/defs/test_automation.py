@@ -12,7 +12,6 @@ from vdm_pipeline.definitions import defs
 from vdm_pipeline.defs import materialize as materialize_module
 from vdm_pipeline.defs.build import build_definitions
 from vdm_pipeline.errors import PipelineError, SettingsError
-from vdm_pipeline.incremental import store
 from vdm_pipeline.incremental.project import BlockReason, Project
 from vdm_pipeline.incremental.staleness import attempt_state, stale_assets
 from vdm_pipeline.incremental.store import Store
@@ -241,13 +240,12 @@ def test_a_killed_asset_is_requested_three_times_and_a_failed_one_is_not(daemon)
 def test_while_the_disk_is_full_the_tick_fails_and_requests_nothing(daemon, monkeypatch):
     """An attempt that cannot be recorded would start every fifteen seconds."""
 
-    def full(path: Path | None = None, dir: Path | None = None) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path or dir))
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     assert daemon.settle() == []
     with monkeypatch.context() as patch:
         patch.setattr(atomic, "sync", full)
-        patch.setattr(store, "TemporaryFile", full)
         assert daemon.settle() == [], "nothing is stale, so nothing is written"
         shutil.rmtree(daemon.project.results / "report")
         with pytest.raises(PipelineError, match=r"^The disk is full \("):
@@ -335,3 +333,22 @@ def test_stale_assets_include_everything_downstream_of_a_lost_one(finished):
 def test_execution_settings_make_nothing_stale(finished):
     profile = shrink(finished.profile, execution={"label_batch_size": 3})
     assert stale_assets(Project(profile, Store(finished.root))) == set()
+
+
+def test_an_asset_whose_ancestor_failed_is_not_requested(daemon):
+    """Its own inputs are up to date, but they are of an older subset; a run would fail again and again."""
+    daemon.project.change(subset={"per_class": 500}, generation={"adapter_weight": 0.5})
+    assert daemon.settle() == [set()]
+    assert "generated_images" in daemon.project.stale()
+
+
+def test_an_input_with_other_parts_is_reported_once(daemon):
+    """The suspect labels read labels alone: Dagster marks them, the records do not."""
+    project = daemon.project
+    project.change(labelling={"calibration": "none", "decision": "argmax"})
+    result = materialize(project.profile, project.root, ["labeled_dataset", "label_metrics"], daemon.instance)
+    assert computed(result) == {"labeled_dataset", "label_metrics"}
+    assert "label_noise" in unsynced(project.profile, project.root, daemon.instance) - project.stale()
+    (run,) = daemon.settle()
+    assert run == {"lora_subset", "pipeline_summary", "report"}
+    assert unsynced(project.profile, project.root, daemon.instance) == set()

@@ -182,7 +182,7 @@ def test_notebook_runs_the_pipeline_and_shows_the_results(finished, hosted):
     page.unlink()
     outputs = execute(hosted.parent, "small.toml", "project")
     assert "There is no GPU; small.toml runs on the CPU." in shown(outputs["gpu"], "text")
-    assert "Report: " in shown(outputs["run"], "text")
+    assert "✓ report: " in shown(outputs["run"], "text")
     check_labels(outputs, hosted)
     check_images(outputs, hosted)
     check_report(outputs, page.read_text(encoding="utf-8"))

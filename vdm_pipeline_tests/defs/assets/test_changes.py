@@ -336,7 +336,8 @@ def test_manifests_of_a_release_without_parts_are_stale_and_not_damaged(finished
         record = json.loads(path.read_text())
         if record.pop("versions", None):
             inputs = dict.fromkeys((name.split(".")[0] for name in record["inputs"]), "0" * 16)
-            path.write_text(json.dumps(record | {"inputs": inputs, "code_version": "1-0123456789abcdef"}))
+            old = {"inputs": inputs, "code_version": "1-0123456789abcdef", "fingerprint": "0123456789abcdef"}
+            path.write_text(json.dumps(record | old))
     assert finished.stale() == ALL
     result = materialize(finished.profile, finished.root, ["raw_npz", "baseline_images"])
     assert computed(result) == {"raw_npz", "baseline_images"}, error_message(result)
