@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-RESULTS = {
+RESULTS: dict[str, tuple[str, ...]] = {
     "raw_npz": ("{n:,} images", "{size} px"),
     "image_embeddings": ("{n:,} images", "{images_per_s:.0f} per s"),
     "labeled_dataset": (
@@ -20,7 +20,10 @@ RESULTS = {
     "generated_images": ("{n:,} images", "{images_per_s} per s"),
     "baseline_images": ("{n:,} images", "{images_per_s} per s"),
     "extra_images": ("arms: {arms}",),
-    "image_metrics": ("KID {kid_lora:.3f} with the LoRA, {kid_baseline:.3f} without"),
+    "image_metrics": (
+        "KID {kid_lora:.3f} with the LoRA, {kid_baseline:.3f} without",
+        "judge accuracy {judge_accuracy:.2f}",
+    ),
     "pipeline_summary": ("settings, models, data and cost in one file",),
     "report": ("one page", "{megabytes} MB"),
 }

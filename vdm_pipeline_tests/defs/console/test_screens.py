@@ -12,6 +12,7 @@ from vdm_pipeline.defs.console.plain_screen import PlainScreen
 from vdm_pipeline.defs.console.screen import can_move_cursor, duration, plural, printable
 from vdm_pipeline.defs.one_line_results import RESULTS, one_line_result
 from vdm_pipeline.graph import STAGES
+from vdm_pipeline.incremental.store import Store
 
 
 def written(console: Console) -> list[str]:
@@ -105,3 +106,11 @@ def test_a_result_leaves_out_what_is_unknown():
     )
     assert one_line_result("lora_subset", {"n": "many", "purity": 1.0}) == "purity 100.0%"
     assert one_line_result("of_a_user", {"n": 2}) == ""
+
+
+def test_results_of_a_real_run_are_phrases(finished):
+    for asset in STAGES:
+        manifest = Store(finished.root).manifest(asset)
+        assert manifest
+        parts = one_line_result(asset, manifest.metadata).split(" · ")
+        assert all(len(part.split()) > 1 for part in parts), (asset, parts)
