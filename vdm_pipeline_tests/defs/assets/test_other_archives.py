@@ -16,7 +16,7 @@ from vdm_pipeline.stages.data.phantom.film import render
 from vdm_pipeline.stages.training import sample_sheet
 from vdm_pipeline_tests.defs.assets.graph import TO_THE_SUBSET, error_message, materialize
 
-COUNTS = {"train": 140, "val": 70, "test": 70}
+COUNTS = {"train": 280, "val": 70, "test": 70}
 BREAST = ("malignant", "benign")
 DERMA = ("keratosis", "basal_cell", "benign_keratosis", "dermatofibroma", "melanoma", "nevus", "vascular")
 THREE = ("none", "some", "much")
