@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,6 +24,14 @@ NO_ANSWER = r"^execution\.ray\.address is '{}', where no Ray cluster answers"
 def run(cluster: Cluster, units: range = range(1)) -> None:
     """Run units that the cluster must not reach."""
     run_on_ray(lambda log: pytest.fail, units, Execution(ray=cluster), print, lambda images: None)
+
+
+def wait_until_ended(*workers: int, seconds: float = 30) -> None:
+    """Ray stops a worker that the operating system may then take a moment to end."""
+    end = time.monotonic() + seconds
+    while left := [worker for worker in workers if Path(f"/proc/{worker}").exists()]:
+        assert time.monotonic() < end, f"workers {left} outlive their cluster by {seconds} s"
+        time.sleep(0.1)
 
 
 OWN_CLUSTER = """
@@ -60,7 +69,8 @@ def test_own_cluster_ends_with_the_work_and_requires_the_token():
     assert sorted(line for line in lines if line.isdigit()) == ["3", "4", "5"]
     assert lines.count("without token: UNAUTHENTICATED") == 3
     workers = [int(line.split()[-1]) for line in lines if line.startswith("Ray worker on ")]
-    assert len(workers) == 2 and not any(Path(f"/proc/{worker}").exists() for worker in workers)
+    assert len(workers) == 2
+    wait_until_ended(*workers)
 
 
 INTERRUPTED = """
@@ -91,7 +101,7 @@ def test_signal_reaches_our_handler_and_ends_the_cluster():
     out, err = process.communicate(timeout=60)
     assert (process.returncode, "handler called" in out) == (3, True), err[-2000:]
     assert "SystemError" not in err
-    assert not Path(f"/proc/{worker}").exists()
+    wait_until_ended(worker)
 
 
 def test_address_without_a_cluster_is_an_error():
