@@ -154,7 +154,7 @@ def test_page_for_too_few_images(inputs, tmp_path):
     write_json(inputs.image_metrics, without_values(image_metrics()))
     text = Parsed(rendered(inputs, tmp_path)).text
     assert text.count("not measured") > 200
-    assert "Realism compared with the baseline not measured" in text
+    assert "Realism vs. baseline not measured" in text
 
 
 def test_page_without_any_metrics(inputs, tmp_path):

@@ -19,7 +19,7 @@ from vdm_pipeline.stages.report.verdicts.verdict import (
 )
 
 DIVERSITY = Topic(
-    "Diversity compared with real images",
+    "Diversity vs. real images",
     "images",
     if_unclear="More generated images (generation.per_class) narrow the intervals.",
     if_poor="More training images (subset.per_class) may help. An arm without LCM (generation.extra) shows "

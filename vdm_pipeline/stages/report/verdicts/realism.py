@@ -29,14 +29,14 @@ from vdm_pipeline.stages.report.verdicts.verdict import (
 )
 
 REALISM = Topic(
-    "Realism compared with the baseline",
+    "Realism vs. baseline",
     "images",
     if_unclear="More generated images (generation.per_class) and more val images narrow the intervals.",
     if_poor="Other [training] settings, a stronger base model (training.base) or captions with fewer errors "
     "may help.",
 )
 CONFIDENCE = Topic(
-    "Judge's confidence compared with the baseline",
+    "Judge's confidence vs. baseline",
     "pairs",
     if_unclear="More pairs of images (generation.per_class) narrow the interval.",
     if_poor="More training steps (training.max_train_steps) or captions with fewer errors may help.",
@@ -48,7 +48,7 @@ CLASS_AGREEMENT = Topic(
     if_poor="More training steps (training.max_train_steps) or captions with fewer errors may help.",
 )
 SHARPNESS = Topic(
-    "Sharpness compared with real images",
+    "Sharpness vs. real images",
     "images",
     if_unclear="More generated images (generation.per_class) narrow the intervals.",
     if_poor="An arm without LCM (generation.extra) shows whether LCM is the cause; a stronger base "

@@ -8,7 +8,7 @@ from vdm_pipeline.stages.report.metric_values import has_value, lookup, lower, u
 from vdm_pipeline.stages.report.verdicts.verdict import Outcome, Topic, Verdict
 
 UTILITY = Topic(
-    "Utility for training a classifier",
+    "Utility",
     "utility",
     if_unclear="More test images narrow the intervals, and so do more classifiers "
     "(evaluation.utility_seeds).",
