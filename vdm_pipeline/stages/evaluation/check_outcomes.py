@@ -41,9 +41,9 @@ def same_plan(generated: Sequence[Row], baseline: Sequence[Row]) -> CheckOutcome
     shared, baseline_shared = _shared_values(generated), _shared_values(baseline)
     pairs = zip(generated, baseline, strict=False)
     passed = bool(generated) and shared == baseline_shared and all(_differ_in_lora(*pair) for pair in pairs)
-    sentence = "LoRA and baseline images do not have the same prompts, seeds and settings"
-    if passed:
-        sentence = "LoRA and baseline images differ only in the trained LoRA"
+    sentence = "LoRA and baseline images differ only in the trained LoRA"
+    if not passed:
+        sentence = "LoRA and baseline images do not differ only in the trained LoRA: compare their metadata.jsonl"
     return CheckOutcome(passed, sentence, {"n": len(generated)})
 
 
