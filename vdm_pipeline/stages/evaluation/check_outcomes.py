@@ -43,7 +43,7 @@ def same_plan(generated: Sequence[Row], baseline: Sequence[Row]) -> CheckOutcome
     passed = bool(generated) and shared == baseline_shared and all(_differ_in_lora(*pair) for pair in pairs)
     sentence = "LoRA and baseline images differ only in the trained LoRA"
     if not passed:
-        sentence = "LoRA and baseline images do not differ only in the trained LoRA: compare their metadata.jsonl"
+        sentence = "LoRA and baseline images must differ only in the LoRA: compare their metadata.jsonl"
     return CheckOutcome(passed, sentence, {"n": len(generated)})
 
 
