@@ -243,7 +243,7 @@ _REPORTED_STAGES = (
         },
         {"metrics": "results/metrics/image_metrics.json", "plots": "results/metrics/image_plots"},
         lambda p: [p.evaluation, p.training.resolution, *_labeller(p), list(p.classes.names)],
-        version=7,
+        version=8,
     ),
 )
 
@@ -275,7 +275,7 @@ STAGES = {
             {"folder": "results/report"},
             lambda p: [*_all_settings(p), *(code_version(asset, p) for asset in REPORTED_ASSETS)],
             parts={"page": Part("folder", ("contact_sheet.png",), without={"index.html": ("cost",)})},
-            version=8,
+            version=9,
         ),
     )
 }
@@ -331,10 +331,12 @@ CHECKS = {
         *(check for asset in ARMS for check in _arm_checks(asset)),
         # the base model's tokenizer limits the length of a prompt
         CheckSpec("generated_images", "prompts_are_captions", _base_model, reads=("lora_subset",)),
-        CheckSpec("image_metrics", "arms_share_one_plan", lambda p: [], reads=LORA_AND_BASELINE),
-        CheckSpec("image_metrics", "adapter_is_active", _min_adapter_change, reads=LORA_AND_BASELINE),
-        CheckSpec("image_metrics", "lora_beats_baseline", lambda p: []),
-        CheckSpec("image_metrics", "images_are_not_copies", lambda p: [p.checks.max_copied], version=2),
+        CheckSpec("image_metrics", "arms_share_one_plan", lambda p: [], reads=LORA_AND_BASELINE, version=2),
+        CheckSpec(
+            "image_metrics", "adapter_is_active", _min_adapter_change, reads=LORA_AND_BASELINE, version=2
+        ),
+        CheckSpec("image_metrics", "lora_beats_baseline", lambda p: [], version=2),
+        CheckSpec("image_metrics", "images_are_not_copies", lambda p: [p.checks.max_copied], version=3),
     )
 }
 

@@ -150,7 +150,7 @@ def main() -> None:
     for seed in range(arguments.repetitions):
         for arm, state in search.outcomes(seed).items():
             counts.setdefault(arm, Counter())[state] += 1
-    print("| images | no | not clear | yes |\n|---|---|---|---|")
+    print("| images | found | cannot tell | none found |\n|---|---|---|---|")
     for arm, states in counts.items():
         print(f"| {arm} | {states['some']} | {states['unclear']} | {states['none']} |")
 

@@ -158,7 +158,10 @@ def check_report(outputs: dict, page: str) -> None:
     frame = r'<div><iframe sandbox width="100%" height="800" srcdoc="([^"]*)"></iframe></div>'
     match = re.fullmatch(frame, shown(outputs["report"], "text/html"))
     assert match and html.unescape(match[1]) == page
-    assert re.search(r"<h3>.*Safe to share: (yes|no|not clear)</a>", html.unescape(match[1]))
+    assert re.search(
+        r"<h3>.*Copies of training images</a> <span class=\"tag\">(none found|found|cannot tell)<",
+        html.unescape(match[1]),
+    )
 
 
 def check_download(outputs: dict, packed: Path, page: str) -> None:

@@ -119,9 +119,8 @@ def test_graph_shows_every_asset_in_its_group(server, page):
 
 @pytest.mark.usefixtures("materialized")
 def test_page_of_an_asset_shows_its_images(server, page):
-    show(
-        page, server, "/assets/generated_images", "asset", "Stable Diffusion with LCM-LoRA and our LoRA", 1400
-    )
+    description = "Stable Diffusion with LCM-LoRA and the trained LoRA"
+    show(page, server, "/assets/generated_images", "asset", description, 1400)
     for fact in (
         "images_per_s",
         "peak_memory_mb",

@@ -32,7 +32,7 @@ def image_metrics(
     """Compare generated images with held-out real images: fidelity, paired differences, copies, and utility.
 
     Settings: `[evaluation]`. Metrics are computed in two feature spaces and have 95 % intervals. The row
-    *real* scores unseen real images: the best result possible at this sample size.
+    *real* scores unseen real images: what real images score at this sample size.
     """
     from vdm_pipeline.io.tables import write_json
     from vdm_pipeline.stages.evaluation.evaluate import evaluate

@@ -26,7 +26,7 @@ PREVIEW_IMAGES = 16
 def generated_images(
     context: dg.AssetExecutionContext, project: Project, staging: Path, upstream: Upstream
 ) -> dict[str, Any]:
-    """Synthetic images from Stable Diffusion with LCM-LoRA and our LoRA.
+    """Synthetic images from Stable Diffusion with LCM-LoRA and the trained LoRA.
 
     Settings: `[generation]`. Each image has its own prompt and seed; both are recorded in its PNG and in
     `metadata.jsonl`. Only missing images are generated: the new ones after `per_class` is raised, and those
@@ -47,7 +47,7 @@ def generated_images(
 def baseline_images(
     context: dg.AssetExecutionContext, project: Project, staging: Path, upstream: Upstream
 ) -> dict[str, Any]:
-    """The baseline: the same prompts, seeds, steps and size with LCM-LoRA, but without our LoRA.
+    """The baseline: the same prompts, seeds, steps and size with LCM-LoRA, but without the trained LoRA.
 
     It has no upstream assets. It starts with low priority, so that faults of the archive are reported first.
     """
@@ -60,10 +60,10 @@ def baseline_images(
 def extra_images(
     context: dg.AssetExecutionContext, project: Project, staging: Path, upstream: Upstream
 ) -> dict[str, Any]:
-    """Arms of `generation.extra`: the same prompts and seeds with other schedulers or weights of our LoRA.
+    """Arms of `generation.extra`: same prompts and seeds, other schedulers or weights of the trained LoRA.
 
-    Each arm has its own folder. The arms show how much of a difference is due to our LoRA, and how much to
-    LCM, whose few steps reduce diversity.
+    Each arm has its own folder. The arms show how much of a difference is due to the trained LoRA, and
+    how much to LCM, whose few steps reduce diversity.
     """
     from vdm_pipeline.io.tables import write_json
     from vdm_pipeline.stages.generation.plan import extra_arm

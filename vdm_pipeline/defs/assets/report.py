@@ -44,11 +44,11 @@ def report(
         "inline": {
             "at_a_glance": table_preview(
                 DataFrame(
-                    {"topic": [card.topic for card in cards], "outcome": [card.outcome for card in cards]}
+                    {"topic": [card.topic.title for card in cards], "verdict": [card.tag for card in cards]}
                 )
             )
         },
-        "preview": file_preview(sheet, "real, baseline and LoRA"),
+        "preview": file_preview(sheet, "real, baseline and with LoRA"),
     }
 
 

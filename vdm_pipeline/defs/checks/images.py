@@ -71,7 +71,7 @@ def images_are_grey(project: Project, folder: Path, rows: Rows) -> "CheckOutcome
 
 
 def prompts_are_captions(project: Project, upstream: Upstream) -> "CheckOutcome":
-    """Every prompt is a caption that the adapter learnt, and fits the text encoder."""
+    """Every prompt is a caption that the LoRA was trained on, and fits the text encoder."""
     from vdm_pipeline.stages.generation.check_outcomes import prompts_fit
     from vdm_pipeline.stages.models.diffusion import load_component
     from vdm_pipeline.stages.models.pins import resolve_model

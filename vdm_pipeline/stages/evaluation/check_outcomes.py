@@ -1,4 +1,4 @@
-"""Checks of the comparison between arms: is it fair, does the adapter help, and are images copies?"""
+"""Checks of the comparison between arms: is it fair, does the LoRA help, and are images copies?"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,8 @@ MIN_HELD_OUT = 100
 """Fewest held-out images to judge copies: by chance, one image in a hundred is as close as a copy."""
 MIN_SENSITIVITY = 0.95
 """Smallest share of noisy copies that the test for single copies must be able to find."""
+MEASURED_FALSE_ALARMS = 0.005
+"""Largest share of runs without copies in which the test for single copies found one: docs/evaluation.md."""
 MAX_LISTED = 3
 """Single copies that a sentence names."""
 SHARED_KEYS = (
@@ -35,13 +37,13 @@ Row = Mapping[str, Any]
 
 
 def same_plan(generated: Sequence[Row], baseline: Sequence[Row]) -> CheckOutcome:
-    """Whether both arms have the same images and settings, and differ only in our adapter."""
+    """Whether both arms have the same images and settings, and differ only in the trained LoRA."""
     shared, baseline_shared = _shared_values(generated), _shared_values(baseline)
     pairs = zip(generated, baseline, strict=False)
     passed = bool(generated) and shared == baseline_shared and all(_differ_in_lora(*pair) for pair in pairs)
-    sentence = "the arms do not have the same plan with and without our adapter"
-    if passed:
-        sentence = "the arms differ only in our adapter"
+    sentence = "LoRA and baseline images differ only in the trained LoRA"
+    if not passed:
+        sentence = "LoRA and baseline images must differ only in the LoRA: compare their metadata.jsonl"
     return CheckOutcome(passed, sentence, {"n": len(generated)})
 
 
@@ -57,25 +59,28 @@ def _differ_in_lora(generated: Row, baseline: Row) -> bool:
 def adapter_acts(
     generated: NDArray[np.uint8], baseline: NDArray[np.uint8], min_change: float
 ) -> CheckOutcome:
-    """Whether our adapter changes every image by at least ``min_change`` grey levels, the mean of its pixels.
+    """Whether the trained LoRA changes every image by at least ``min_change`` grey levels.
 
-    Both are uint8 ``[n, ...]`` in the same order. Machines and batch sizes differ by a level in some pixels,
-    which is rounding and not an adapter.
+    The change is a mean over the image's pixels. Both are uint8 ``[n, ...]`` in the same order. Machines and
+    batch sizes differ by a level in some pixels, which is rounding and not the LoRA.
     """
     if generated.shape != baseline.shape:
         shapes = f"{generated.shape} and {baseline.shape}"
-        return CheckOutcome(False, f"the arms have images of shapes {shapes}, which cannot be compared", {})
+        return CheckOutcome(False, f"LoRA and baseline images cannot be compared: shapes {shapes}", {})
     change = np.abs(generated.astype(int) - baseline).reshape(len(generated), -1).mean(axis=1)
     same = int((change < min_change).sum())
-    sentence = (
-        f"without our adapter, {same} of {len(change)} images change by less than "
-        f"checks.min_adapter_change = {min_change:g} grey levels"
-    )
+    levels = f"{min_change:g} grey level{'s' * (min_change != 1)}"
+    sentence = f"the trained LoRA changes all {len(change)} images by at least {levels}"
+    if same:
+        sentence = (
+            f"the trained LoRA changes {same} of {len(change)} images by less than "
+            f"checks.min_adapter_change = {levels}"
+        )
     return CheckOutcome(not same, sentence, {"same": same, "change": float(change.mean())})
 
 
 def closer_than_baseline(images: Mapping[str, Any]) -> CheckOutcome:
-    """Whether our adapter brings images closer to real ones: a lower KID in every space, beyond intervals.
+    """Whether the trained LoRA lowers the KID to real images in every space, beyond the intervals.
 
     ``images`` is the content of image_metrics.json.
     """
@@ -85,7 +90,7 @@ def closer_than_baseline(images: Mapping[str, Any]) -> CheckOutcome:
         for arm in ("lora", "baseline")
     }
     if not kids or None in kids.values():
-        sentence = "there are too few images to compare the arms' distances to real ones"
+        sentence = "there are too few images to compare the KID of LoRA and baseline images"
         return CheckOutcome(False, sentence, {})
     spaces = list(images["feature_spaces"])
     passed = all(kids["lora", space]["ci95"][1] < kids["baseline", space]["ci95"][0] for space in spaces)
@@ -96,7 +101,7 @@ def closer_than_baseline(images: Mapping[str, Any]) -> CheckOutcome:
     result = "brings" if passed else "does not clearly bring"
     figures = {f"kid_{arm}_{space}": kid["value"] for (arm, space), kid in kids.items()}
     return CheckOutcome(
-        passed, f"the adapter {result} images closer to real ones: KID {', '.join(comparisons)}", figures
+        passed, f"the trained LoRA {result} images closer to real ones: KID {', '.join(comparisons)}", figures
     )
 
 
@@ -148,7 +153,7 @@ def find_copies(memorization: Mapping[str, Any], max_copied: float) -> CopyResul
         return CopyResult("some", describe_single_copies(single), figures)
     state, sentence = _judge_copies(measured, exact, held_out, max_copied)
     if state == "none" and not is_sensitive(single):
-        state, sentence = "unclear", _describe_sensitivity(single)
+        state, sentence = "unclear", describe_sensitivity(single)
     return CopyResult(state, sentence, figures)
 
 
@@ -165,18 +170,27 @@ def describe_single_copies(single: Mapping[str, Any]) -> str:
         f"{copy['orientation'] and ', ' + copy['orientation']} (distance ratio {copy['ratio']:.2g})"
         for copy in found[:MAX_LISTED]
     ]
-    more = f"; {len(found) - MAX_LISTED} more" if len(found) > MAX_LISTED else ""
+    more = f"; {len(found) - MAX_LISTED} more copies" if len(found) > MAX_LISTED else ""
     return (
-        f"{'; '.join(listed)}{more}; without copies, a ratio below {single['limit']:.2g} among the "
-        f"{single['n']} images of all arms has a probability of {single['false_alarm_rate']:.1%}"
+        f"{'; '.join(listed)}{more}; without copies, there is a ratio below {single['limit']:.2g} among the "
+        f"{single['n']} images of all arms {describe_false_alarms(single)}"
     )
 
 
-def _describe_sensitivity(single: Mapping[str, Any]) -> str:
+def describe_false_alarms(single: Mapping[str, Any]) -> str:
+    """How often the test for single copies finds one in a run without copies."""
+    return (
+        f"by design with probability {single['false_alarm_rate']:.1%}, "
+        f"in our trials in up to {MEASURED_FALSE_ALARMS:.1%} of the runs"
+    )
+
+
+def describe_sensitivity(single: Mapping[str, Any]) -> str:
+    """Why the test for single copies needs more images."""
     return (
         f"not enough images to test for single copies: with {single['n_held_out']} held-out images, "
         f"{single['sensitivity'] or 0:.0%} of copies with 3% noise would be found; "
-        f"{MIN_SENSITIVITY:.0%} are needed"
+        f"{MIN_SENSITIVITY:.0%} are needed; add val images"
     )
 
 
@@ -189,20 +203,23 @@ def _judge_copies(
     """State and sentence of `find_copies`."""
     most_exact = max(exact, key=exact.__getitem__)
     if exact[most_exact]:
-        return "some", f"{exact[most_exact]} of the images ({most_exact}) have the pixels of a training image"
+        n = exact[most_exact]
+        verb = "has" if n == 1 else "have"
+        return "some", f"{n} of the images ({most_exact}) {verb} the pixels of a training image"
     if any(too_many_copies(values, max_copied) for values in measured.values()):
         worst = _describe_worst(measured, max_copied)
         return "some", f"images are copies of training images beyond what chance explains: {worst}"
     if held_out < MIN_HELD_OUT:
         sentence = (
-            f"{held_out} held-out images with the class shares of the training images are too few "
-            f"to detect copies; at least {MIN_HELD_OUT} are needed"
+            f"{held_out} held-out images with the class proportions of the training images are too few "
+            f"to detect copies; at least {MIN_HELD_OUT} are needed; add val images"
         )
         return "unclear", sentence
     worst = _describe_worst(measured, max_copied)
     if any(values["copied"]["value"] > max_copied for values in measured.values()):
-        return "unclear", f"it is not clear whether images are copies: {worst}"
-    return "none", f"the images are not copies of training images: {worst}"
+        hint = "more generated images (generation.per_class) narrow the interval"
+        return "unclear", f"it is not clear whether images are copies: {worst}; {hint}"
+    return "none", f"no copies of training images were found: {worst}"
 
 
 def _describe_worst(measured: Mapping[ArmAndSpace, Mapping[str, Any]], max_copied: float) -> str:

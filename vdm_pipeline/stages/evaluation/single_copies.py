@@ -27,7 +27,7 @@ LabelledImages = tuple[Images, NDArray[np.int64]]
 FALSE_ALARM_RATE = 0.001
 """Probability of an alarm in a run without copies, over all images of all arms (Bonferroni).
 
-It leaves room for what the model does not cover: up to 0.01 was measured, see docs/evaluation.md.
+It leaves room for what the model does not cover: up to 0.005 was measured, see docs/evaluation.md.
 """
 PROBE_NOISE = 0.03
 """Noise of the copies that measure the sensitivity: its std as a share of the range of grey levels."""

@@ -48,8 +48,8 @@ class Arm(BaseModel):
     """How the samples are generated.
 
     ``size`` is the side in pixels. ``base_model`` is the id and pin for the images' records. Adapters are
-    fused in their order, our LoRA first: DoRA rescales the current weights, which must still be the base
-    model's.
+    fused in their order, the trained LoRA first: DoRA rescales the current weights, which must still be
+    the base model's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -96,7 +96,7 @@ def plan(classes: Classes, generation: Generation) -> list[SampleSpec]:
 
 
 def main_arm(profile: Profile, base: Path, lcm: Path, lora: Path | None) -> Arm:
-    """The arm with LCM-LoRA and our adapter; without ``lora``, the baseline."""
+    """The arm with LCM-LoRA and the trained LoRA; without ``lora``, the baseline."""
     generation = profile.generation
     adapters = [Adapter("lora", lora, generation.adapter_weight)] if lora else []
     adapters += [Adapter("lcm", lcm, generation.lcm_weight)]
@@ -104,7 +104,7 @@ def main_arm(profile: Profile, base: Path, lcm: Path, lora: Path | None) -> Arm:
 
 
 def extra_arm(profile: Profile, extra: ExtraArm, base: Path, lcm: Path, lora: Path) -> Arm:
-    """The arm that ``extra`` configures: ``dpm`` omits the LCM-LoRA, and a weight of 0 omits our adapter."""
+    """The arm that ``extra`` configures: ``dpm`` omits the LCM-LoRA, a weight of 0 the trained LoRA."""
     adapters = [Adapter("lora", lora, extra.adapter_weight)] if extra.adapter_weight else []
     if extra.scheduler == "lcm":
         adapters.append(Adapter("lcm", lcm, profile.generation.lcm_weight))

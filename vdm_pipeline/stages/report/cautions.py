@@ -33,7 +33,7 @@ def _small_real_set(images: Mapping[str, Any]) -> str | None:
         return None
     return (
         f"Only {n_real} real images remain outside the training subset, fewer than the {n_lora} images of "
-        "an arm. Column “real” is therefore measured on fewer images and has wider intervals."
+        "an arm. Column “real (control)” is therefore measured on fewer images and has wider intervals."
     )
 
 

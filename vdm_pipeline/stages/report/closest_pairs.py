@@ -29,13 +29,13 @@ def closest_pairs(
     subset: Path,
     held_out: Mapping[str, NDArray[np.uint8]],
 ) -> dict[str, list[dict[str, Any]]]:
-    """Names, nearness and pictures of each pair, by feature space.
+    """Names, relative distance and pictures of each pair, by feature space.
 
     ``images`` is image_metrics.json, ``arms`` are folders, and ``held_out`` holds images ``[h, w]`` by id.
     """
 
     def described(pair: dict[str, Any]) -> dict[str, Any]:
-        return _with_pictures(pair, f"nearness {number(pair['nearness'])}", arms, subset, held_out)
+        return _with_pictures(pair, f"relative distance {number(pair['nearness'])}", arms, subset, held_out)
 
     return {space: [described(pair) for pair in pairs] for space, pairs in _pairs(images).items()}
 

@@ -1,4 +1,4 @@
-"""A PNG with real, baseline and LoRA images."""
+"""A PNG with real images and images without (baseline) and with the LoRA."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ Images = list[NDArray[np.uint8]]
 def contact_sheet(
     real: dict[str, NDArray[np.uint8]], baseline: Path, generated: Path, path: Path, side: int = 96
 ) -> None:
-    """Three rows per class: real, baseline, LoRA. Columns of the last two share prompt and seed.
+    """Three rows per class: real, baseline, with LoRA. Columns of the last two share prompt and seed.
 
     The sheet is RGB if any image is.
     """
@@ -49,7 +49,7 @@ def _sheet_rows(real: dict[str, NDArray[np.uint8]], baseline: Path, generated: P
         files = [row["file_name"] for row in metadata if row["label"] == name][:COLUMNS]
         rows[f"{name}\nreal"] = list(images[: len(files)])
         rows[f"{name}\nbaseline"] = [read_png(baseline, file) for file in files]
-        rows[f"{name}\nLoRA"] = [read_png(generated, file) for file in files]
+        rows[f"{name}\nwith LoRA"] = [read_png(generated, file) for file in files]
     return rows
 
 

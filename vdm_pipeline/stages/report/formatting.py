@@ -37,6 +37,11 @@ def percent(metric: Mapping[str, Any] | None) -> str:
     return _with_interval(metric, "{:.0%}".format)
 
 
+def proportion(value: Any) -> str:
+    """In per cent; ``not measured`` without a value."""
+    return f"{value:.0%}" if isinstance(value, int | float) else NOT_MEASURED
+
+
 def capitalized(text: str) -> str:
     """The text with a capital first letter; the rest is unchanged."""
     return text[:1].upper() + text[1:]

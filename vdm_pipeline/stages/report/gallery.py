@@ -85,10 +85,11 @@ def paired_rows(reference: Path, folder: Path, keys: Sequence[str]) -> list[dict
 
 
 def _real_row(label: str, images: list[NDArray[np.uint8]]) -> GalleryRow:
-    title = f"real, {label}"
-    return GalleryRow(
-        "real", [Picture(data_uri(image), title, "", [title, "held out: val"]) for image in images]
-    )
+    pictures = []
+    for index, image in enumerate(images, 1):
+        lines = [f"real, {label}", f"val, image {index} of this class"]
+        pictures.append(Picture(data_uri(image), ", ".join(lines), "", lines))
+    return GalleryRow("real", pictures)
 
 
 def _arm_rows(label: str, arms: Mapping[str, Arm], columns: int) -> list[GalleryRow]:

@@ -9,7 +9,6 @@ from vdm_pipeline.stages.report.metric_values import lookup, set_metric
 from vdm_pipeline.stages.report.tables import Block, Cell, Row, Table, metric_cell
 from vdm_pipeline.stages.report.titles import (
     ARM_TITLES,
-    COPY_ARM_TITLES,
     SPACE_TITLES,
     TRAINING_SET_TITLES,
     group_title,
@@ -103,8 +102,8 @@ def paired_table(images: Mapping[str, Any], groups: Sequence[str]) -> Table:
 def copies_table(images: Mapping[str, Any]) -> Table:
     """Distances to training images, by arm; real images never used for training are the control."""
     measured = lookup(images, "memorization", "arms") or {}
-    arms = {title: measured.get(arm) for arm, title in COPY_ARM_TITLES.items()}
-    arms |= {name: arm for name, arm in measured.items() if name not in COPY_ARM_TITLES}
+    arms = {title: measured.get(arm) for arm, title in ARM_TITLES.items()}
+    arms |= {name: arm for name, arm in measured.items() if name not in ARM_TITLES}
 
     def rows(part: str, metrics: Mapping[str, str]) -> list[Row]:
         return [

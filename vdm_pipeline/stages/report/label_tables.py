@@ -1,4 +1,4 @@
-"""Tables of the automatic labels and of faulty images in the archive."""
+"""Tables of the automatic labels and of data issues in the archive."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -49,9 +49,7 @@ def fault_table(faults: Mapping[str, Any], exclude: Sequence[str]) -> Table:
         for split, n in counts.items()
     ]
     empty = Row("none found" if "faults" in faults else NOT_MEASURED, [Cell("")] * 3)
-    return Table(
-        "Faulty images of the archive", ["split", "images", "handling"], [Block("", rows or [empty])]
-    )
+    return Table("Data issues of the archive", ["split", "images", "handling"], [Block("", rows or [empty])])
 
 
 def _handling(fault: str, split: str, exclude: Sequence[str]) -> str:

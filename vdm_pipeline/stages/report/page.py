@@ -13,22 +13,23 @@ from vdm_pipeline.io.atomic import write_text
 from vdm_pipeline.io.manifest import Manifest
 from vdm_pipeline.io.tables import read_json
 from vdm_pipeline.settings import Data, Profile
+from vdm_pipeline.stages.evaluation.check_outcomes import describe_false_alarms
 from vdm_pipeline.stages.report import pictures
 from vdm_pipeline.stages.report.cautions import cautions
 from vdm_pipeline.stages.report.closest_pairs import closest_pairs, single_copies
-from vdm_pipeline.stages.report.formatting import NOT_MEASURED, number
+from vdm_pipeline.stages.report.formatting import NOT_MEASURED, number, proportion
 from vdm_pipeline.stages.report.gallery import gallery
 from vdm_pipeline.stages.report.image_tables import copies_table, metrics_table, paired_table, utility_table
 from vdm_pipeline.stages.report.label_tables import fault_table, is_calibrated, label_table
 from vdm_pipeline.stages.report.lineage import cost_table, lineage_table
 from vdm_pipeline.stages.report.titles import OVERALL, SPACE_TITLES, group_title
 from vdm_pipeline.stages.report.verdicts.colours import explain_colours
+from vdm_pipeline.stages.report.verdicts.copies import MISSED_COPIES
 from vdm_pipeline.stages.report.verdicts.glance import all_verdicts
 from vdm_pipeline.stages.report.verdicts.verdict import Verdict
 
 TEMPLATES = Path(__file__).parent / "templates"
 MARKS = {"good": "✓", "bad": "✗", "mixed": "±", "unclear": "≈", "absent": "–"}
-TAGS = {"good": "good", "bad": "poor", "mixed": "mixed", "unclear": "not clear", "absent": NOT_MEASURED}
 DATASET_TITLES = {
     "pneumoniamnist": "PneumoniaMNIST (real radiographs)",
     "chestmnist": "ChestMNIST (real radiographs)",
@@ -87,7 +88,11 @@ def render_report(path: Path, inputs: ReportInputs) -> list[Verdict]:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = number
+    environment.filters |= {
+        "number": number,
+        "proportion": proportion,
+        "false_alarms": describe_false_alarms,
+    }
     context = _context(inputs)
     write_text(path, environment.get_template("report.html.j2").render(**context).lstrip())
     return context["verdicts"]
@@ -113,7 +118,7 @@ def _context(inputs: ReportInputs) -> dict[str, Any]:
         "verdicts": cards,
         "colours": explain_colours(cards, profile),
         "marks": MARKS,
-        "tags": TAGS,
+        "missed_copies": MISSED_COPIES,
         "gallery": gallery(names, inputs.real_images, inputs.baseline, inputs.generated, inputs.extra),
         **_image_context(inputs, images),
         **_label_context(inputs, labels, faults),
@@ -147,7 +152,7 @@ def _image_context(inputs: ReportInputs, images: dict[str, Any]) -> dict[str, An
 
 
 def _label_context(inputs: ReportInputs, labels: dict[str, Any], faults: dict[str, Any]) -> dict[str, Any]:
-    """Tables, plots and pictures of the labels and of faulty images."""
+    """Tables, plots and pictures of the labels and of data issues."""
     used = {split: scores["true_labels"] for split, scores in labels.items() if "true_labels" in scores}
     return {
         "label_table": label_table(labels),

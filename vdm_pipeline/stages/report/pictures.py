@@ -31,13 +31,13 @@ IMAGE_PLOTS = {
         for space in SPACES
     },
 }
-PAIRED_PLOTS = {"paired": "LoRA minus baseline for each metric, in half-widths of its interval"}
+PAIRED_PLOTS = {"paired": "LoRA minus baseline for each metric, divided by the half-width of its interval"}
 COPIES_PLOTS = {
     f"copies_{space}": f"share of each arm near training and near held-out images, {SPACE_TITLES[space]}"
     for space in SPACES
 }
 UTILITY_PLOTS = {"utility": "balanced accuracy of the classifier by training set"}
-LOSS_PLOTS = {"loss": "loss on training and held-out images by step"}
+LOSS_PLOTS = {"loss": "training and validation loss by step"}
 
 
 def embedded_plots(folder: Path, titles: dict[str, str]) -> list[dict[str, str]]:

@@ -5,9 +5,8 @@ from vdm_pipeline.stages.evaluation.spaces import INDEPENDENT, LABELLER
 OVERALL = "overall"
 """The group that holds all classes."""
 SPACE_TITLES = {LABELLER: "labeller space", INDEPENDENT: "independent space"}
-ARM_TITLES = {"real": "real (best possible)", "baseline": "baseline", "lora": "LoRA"}
+ARM_TITLES = {"real": "real (control)", "baseline": "baseline", "lora": "LoRA"}
 """Extra arms follow these, under their own names."""
-COPY_ARM_TITLES = ARM_TITLES | {"real": "real (control)"}
 TRAINING_SET_TITLES = {
     "real": "real",
     "real_twice": "real twice",

@@ -25,13 +25,13 @@ ROW = {
 
 
 def arms() -> tuple[list[dict], list[dict]]:
-    """Two rows per arm, which differ only in the adapter."""
+    """Two rows per arm, which differ only in the LoRA."""
     rows = [ROW | {"file_name": f"gen_{i:03d}.png", "seed": i} for i in range(2)]
     generated = [row | {"adapters": {"lcm": 1.0, "lora": 1.0}} for row in rows]
     return generated, [row | {"adapters": {"lcm": 1.0}} for row in rows]
 
 
-def test_arms_that_differ_only_in_our_adapter_pass():
+def test_arms_that_differ_only_in_the_trained_lora_pass():
     assert same_plan(*arms()).passed
 
 
@@ -83,7 +83,7 @@ def test_arms_with_another_difference_in_adapters_fail(generated_adapters, basel
     assert not same_plan(generated, baseline).passed
 
 
-def test_one_image_without_our_adapter_fails():
+def test_one_image_without_the_trained_lora_fails():
     generated, baseline = arms()
     generated[1]["adapters"] = {"lcm": 1.0}
     assert not same_plan(generated, baseline).passed
@@ -95,12 +95,17 @@ def test_adapter_must_change_every_image_by_more_than_rounding():
     outcome = adapter_acts(IMAGES, baseline, 1.0)
     assert not outcome.passed
     assert outcome.figures == {"same": 1, "change": pytest.approx(9 / 4)}
+    assert outcome.sentence == (
+        "the trained LoRA changes 1 of 4 images by less than checks.min_adapter_change = 1 grey level"
+    )
     baseline[0, 0, 0] -= 1
     assert adapter_acts(IMAGES, baseline, 1.0).figures["same"] == 1  # one level in one pixel is rounding
     baseline[0] += 1
     assert not adapter_acts(IMAGES, baseline, 1.0).passed
     baseline[0, 0, 0] += 1
-    assert adapter_acts(IMAGES, baseline, 1.0).passed
+    outcome = adapter_acts(IMAGES, baseline, 1.0)
+    assert outcome.passed
+    assert outcome.sentence == "the trained LoRA changes all 4 images by at least 1 grey level"
     assert not adapter_acts(IMAGES, baseline[:2], 1.0).passed
 
 

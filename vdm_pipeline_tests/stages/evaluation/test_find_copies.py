@@ -1,4 +1,4 @@
-"""The rule of "safe to share": copies in any arm and space, and single copies."""
+"""The rule on copies of training images: in any arm and space, and single copies."""
 
 import pytest
 
@@ -106,8 +106,8 @@ def test_a_single_copy_is_named_with_its_training_image():
     assert (result.state, result.outcome.passed, result.figures["single_copies"]) == ("some", False, 1)
     assert result.sentence == (
         "gen_007.png (dpm25) is a copy of training image phantom_train_000123, mirrored, inverted "
-        "(distance ratio 0.041); without copies, a ratio below 0.25 among the 640 images of all arms has a "
-        "probability of 0.1%"
+        "(distance ratio 0.041); without copies, there is a ratio below 0.25 among the 640 images of all "
+        "arms by design with probability 0.1%, in our trials in up to 0.5% of the runs"
     )
 
 
@@ -115,7 +115,7 @@ def test_many_single_copies_are_counted():
     arms = {"lora": memorization_of((1.0, 0.0))}
     copies = [SINGLE_COPY | {"file_name": f"gen_{i:03d}.png"} for i in range(5)]
     sentence = find_copies(memorization_with(arms, *copies), 0.02).sentence
-    assert "gen_002.png" in sentence and "gen_003.png" not in sentence and "; 2 more;" in sentence
+    assert "gen_002.png" in sentence and "gen_003.png" not in sentence and "; 2 more copies;" in sentence
 
 
 @pytest.mark.parametrize(

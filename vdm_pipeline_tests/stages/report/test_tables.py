@@ -54,7 +54,7 @@ def test_missing_values_are_not_measured(missing):
 def test_metrics_table_has_real_images_first_and_last():
     images = image_metrics()
     table = metrics_table(images, "pneumonia")
-    assert table.columns == ["real (best possible)", "baseline", "LoRA", "dpm25", "real, against test"]
+    assert table.columns == ["real (control)", "baseline", "LoRA", "dpm25", "real, against test"]
     for column, arm in (("LoRA", images["lora"]), ("dpm25", images["extra"]["dpm25"])):
         kid = arm["pneumonia"]["independent"]["kid"]
         low, high = map(number, kid["ci95"])

@@ -10,7 +10,6 @@ from vdm_pipeline.stages.report.plots.dots import dot_plot
 from vdm_pipeline.stages.report.plots.figure import GREY, plot_style
 from vdm_pipeline.stages.report.titles import (
     ARM_TITLES,
-    COPY_ARM_TITLES,
     OVERALL,
     SPACE_TITLES,
     TRAINING_SET_TITLES,
@@ -91,7 +90,7 @@ def _paired(report: Mapping[str, Any], class_names: Sequence[str]) -> "Figure | 
         for group in _groups(class_names)
     }
     title = "LoRA minus baseline, in pairs"
-    label = "difference, in half-widths of its 95% interval"
+    label = "difference / half-width of its 95% interval"
     figure = dot_plot(title, label, list(PAIRED_METRICS.values()), series)
     if figure:
         _symlog_x(figure, 2)
@@ -104,7 +103,7 @@ def _copies(report: Mapping[str, Any], space: str) -> "Figure | None":
         f"near a {title} image": [lookup(arm, space, f"share_near_{key}") for arm in arms.values()]
         for title, key in (("training", "train"), ("held-out", "held_out"))
     }
-    rows = [COPY_ARM_TITLES.get(name, name) for name in arms]
+    rows = [ARM_TITLES.get(name, name) for name in arms]
     title = f"Images near real ones, {SPACE_TITLES[space]}"
     figure = dot_plot(title, "share of images (dashed: expected)", rows, series)
     if figure:

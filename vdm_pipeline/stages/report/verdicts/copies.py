@@ -1,11 +1,16 @@
-"""Verdicts on copies of training images: whether there are any, and whether the images may be shared."""
+"""Verdicts on copies of training images: whether any were found, and whether the LoRA's images are new."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from vdm_pipeline.stages.evaluation.arms import LORA
-from vdm_pipeline.stages.evaluation.check_outcomes import find_copies, is_sensitive, too_many_copies
+from vdm_pipeline.stages.evaluation.check_outcomes import (
+    describe_sensitivity,
+    find_copies,
+    is_sensitive,
+    too_many_copies,
+)
 from vdm_pipeline.stages.report.formatting import (
     NOT_MEASURED,
     capitalized,
@@ -16,18 +21,35 @@ from vdm_pipeline.stages.report.formatting import (
 )
 from vdm_pipeline.stages.report.metric_values import has_value, lookup, lower
 from vdm_pipeline.stages.report.titles import SPACE_TITLES
-from vdm_pipeline.stages.report.verdicts.verdict import Outcome, Statement, Verdict, combine
+from vdm_pipeline.stages.report.verdicts.verdict import Outcome, Statement, Topic, Verdict, combine
 
-SHARING: dict[str, tuple[str, Outcome]] = {
-    "none": ("yes", "good"),
-    "some": ("no", "bad"),
-    "unclear": ("not clear", "unclear"),
+FEWER_COPIES = (
+    "Fewer training steps (training.max_train_steps) or more training images (subset.per_class) may help."
+)
+COPIES = Topic(
+    "Copies of training images",
+    "copies",
+    if_unclear="",  # the sentence of `find_copies` says what is needed
+    if_poor=FEWER_COPIES,
+)
+NOVELTY = Topic(
+    "Novelty",
+    "copies",
+    if_unclear="More generated images do not decide it: compare with “real (control)” in the section on "
+    "copies, and look at the closest pairs.",
+    if_poor=FEWER_COPIES,
+)
+ANSWERS: dict[str, tuple[str, Outcome]] = {
+    "none": ("none found", "good"),
+    "some": ("found", "bad"),
+    "unclear": ("cannot tell", "unclear"),
 }
 """Answer and outcome by the state of `find_copies`."""
-MEANING = (
-    "“Safe to share” means only that no single image is a copy of a training image by its pixels, and that "
-    "near copies, searched for in two feature spaces, stay within the limit checks.max_copied; it does not "
-    "cover privacy in general, and the licences below still apply."
+MISSED_COPIES = "A single copy that is shifted, rotated, cropped or very noisy is often missed."
+SCOPE = (
+    "The search covers single copies by their pixels, and near copies in two feature spaces if their share "
+    f"exceeds checks.max_copied. {MISSED_COPIES} “None found” is not a proof of privacy, and the licences "
+    "below still apply."
 )
 ALPHA = 0.01
 """The images lean towards training images if the distance ratio's p is below this."""
@@ -38,27 +60,24 @@ SUMMARIES: dict[Outcome, str] = {
 }
 
 
-def safe_to_share(images: Mapping[str, Any], max_copied: float) -> Verdict:
+def copies_found(images: Mapping[str, Any], max_copied: float) -> Verdict:
     """Whether there are copies of training images, by the same rule as the check of image_metrics."""
     try:
         result = find_copies(images["memorization"], max_copied)
     except (KeyError, TypeError, ValueError):
-        sentence = f"Copies of training images: {NOT_MEASURED}."
-        return Verdict(f"Safe to share: {NOT_MEASURED}", "absent", (sentence,), "copies")
-    answer, outcome = SHARING[result.state]
-    return Verdict(
-        f"Safe to share: {answer}", outcome, (f"{capitalized(result.sentence)}.", MEANING), "copies"
-    )
+        return Verdict(COPIES, "absent", (f"Copies of training images: {NOT_MEASURED}.",))
+    answer, outcome = ANSWERS[result.state]
+    return Verdict(COPIES, outcome, (f"{capitalized(result.sentence)}.", SCOPE), answer)
 
 
-def copies(images: Mapping[str, Any], max_copied: float) -> Verdict:
+def novelty(images: Mapping[str, Any], max_copied: float) -> Verdict:
     """How close LoRA images are to training images, compared with real images that were not trained on.
 
     Copies in one space, or one single copy, are enough for a bad outcome.
     """
     statements = [_copies(images, space, title, max_copied) for space, title in SPACE_TITLES.items()]
     statements.append(_single_copies(images))
-    verdict = combine("LoRA images are new", "copies", statements)
+    verdict = combine(NOVELTY, statements)
     any_bad = "bad" in {statement.outcome for statement in statements}
     return replace(verdict, outcome="bad") if any_bad else verdict
 
@@ -89,9 +108,12 @@ def _single_copies(images: Mapping[str, Any]) -> Statement:
         return Statement("absent", f"Single copies of training images: {NOT_MEASURED}.")
     found = [copy["file_name"] for copy in single["found"] if copy["arm"] == LORA]
     if found:
-        return Statement("bad", f"{len(found)} LoRA images are single copies, the closest one is {found[0]}.")
+        sentence = f"Single copies among the LoRA images: {len(found)}, the closest is {found[0]}."
+        return Statement("bad", sentence)
+    if not is_sensitive(single):
+        return Statement("unclear", f"{capitalized(describe_sensitivity(single))}.")
     sentence = f"No LoRA image is a copy by its pixels: no distance ratio is below {number(single['limit'])}."
-    return Statement("good" if is_sensitive(single) else "unclear", sentence)
+    return Statement("good", sentence)
 
 
 def _copies_outcome(lora: Mapping[str, Any], max_copied: float) -> Outcome:

@@ -10,8 +10,21 @@ from vdm_pipeline.stages.report.formatting import NOT_MEASURED, capitalized, wit
 from vdm_pipeline.stages.report.metric_values import has_value, is_below, lookup, set_metric
 from vdm_pipeline.stages.report.titles import OVERALL, SPACE_TITLES
 from vdm_pipeline.stages.report.verdicts.realism import is_close
-from vdm_pipeline.stages.report.verdicts.verdict import Outcome, Statement, Verdict, combine
+from vdm_pipeline.stages.report.verdicts.verdict import (
+    Outcome,
+    Statement,
+    Topic,
+    Verdict,
+    combine,
+)
 
+DIVERSITY = Topic(
+    "Diversity vs. real images",
+    "images",
+    if_unclear="More generated images (generation.per_class) narrow the intervals.",
+    if_poor="More training images (subset.per_class) may help. An arm without LCM (generation.extra) shows "
+    "whether LCM is the cause.",
+)
 EXPECTED_NEAR_DUPLICATES = 0.05
 """Share of near duplicates among images that are as diverse as real ones."""
 ALPHA = 0.01
@@ -29,7 +42,7 @@ def diversity(images: Mapping[str, Any]) -> Verdict:
         _set_diversity(images, "ms_ssim", LABELLER, "MS-SSIM within a class", lower_is_diverse=True)
     )
     statements += [_near_duplicates(images, space, title) for space, title in SPACE_TITLES.items()]
-    return combine("Diversity against real images", "images", statements)
+    return combine(DIVERSITY, statements)
 
 
 def _set_diversity(

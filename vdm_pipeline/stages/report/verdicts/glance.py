@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vdm_pipeline.stages.report.verdicts.copies import copies, safe_to_share
+from vdm_pipeline.stages.report.verdicts.copies import copies_found, novelty
 from vdm_pipeline.stages.report.verdicts.diversity import diversity
 from vdm_pipeline.stages.report.verdicts.labels import label_quality
 from vdm_pipeline.stages.report.verdicts.realism import class_agreement, distance, paired, sharpness
@@ -16,13 +16,13 @@ def all_verdicts(
 ) -> list[Verdict]:
     """Verdicts from the two metric files; ``max_copied`` is the limit of the profile's checks."""
     return [
-        safe_to_share(images, max_copied),
+        copies_found(images, max_copied),
         distance(images),
         paired(images),
         class_agreement(images, class_names),
         diversity(images),
         sharpness(images, class_names),
-        copies(images, max_copied),
+        novelty(images, max_copied),
         utility(images),
         label_quality(labels, len(class_names)),
     ]

@@ -20,8 +20,40 @@ from vdm_pipeline.stages.report.metric_values import (
     upper,
 )
 from vdm_pipeline.stages.report.titles import OVERALL, SPACE_TITLES
-from vdm_pipeline.stages.report.verdicts.verdict import Outcome, Statement, Verdict, combine
+from vdm_pipeline.stages.report.verdicts.verdict import (
+    Outcome,
+    Statement,
+    Topic,
+    Verdict,
+    combine,
+)
 
+REALISM = Topic(
+    "Realism vs. baseline",
+    "images",
+    if_unclear="More generated images (generation.per_class) and more val images narrow the intervals.",
+    if_poor="Other [training] settings, a stronger base model (training.base) or captions with fewer errors "
+    "may help.",
+)
+CONFIDENCE = Topic(
+    "Judge's confidence vs. baseline",
+    "pairs",
+    if_unclear="More pairs of images (generation.per_class) narrow the interval.",
+    if_poor="More training steps (training.max_train_steps) or captions with fewer errors may help.",
+)
+CLASS_AGREEMENT = Topic(
+    "Agreement with the requested class",
+    "images",
+    if_unclear="More generated images (generation.per_class) narrow the intervals.",
+    if_poor="More training steps (training.max_train_steps) or captions with fewer errors may help.",
+)
+SHARPNESS = Topic(
+    "Sharpness vs. real images",
+    "images",
+    if_unclear="More generated images (generation.per_class) narrow the intervals.",
+    if_poor="An arm without LCM (generation.extra) shows whether LCM is the cause; a stronger base "
+    "model (training.base) may help.",
+)
 ALPHA = 0.05
 """A paired difference counts if p is below this and its interval excludes 0."""
 TOLERANCE = 0.2
@@ -31,7 +63,7 @@ TOLERANCE = 0.2
 def distance(images: Mapping[str, Any]) -> Verdict:
     """KID with and without the LoRA, in both spaces, and that of unseen real images."""
     statements = [_distance(images, space, title) for space, title in SPACE_TITLES.items()]
-    return combine("Closer to real images", "images", statements)
+    return combine(REALISM, statements)
 
 
 def _distance(images: Mapping[str, Any], space: str, title: str) -> Statement:
@@ -65,7 +97,7 @@ def paired(images: Mapping[str, Any]) -> Verdict:
     Sharpness has no better direction, nor has the distance to the nearest real image: typical images lie
     near many.
     """
-    return combine("More convincing than the baseline", "pairs", [_paired_confidence(images)])
+    return combine(CONFIDENCE, [_paired_confidence(images)])
 
 
 def _paired_confidence(images: Mapping[str, Any]) -> Statement:
@@ -85,7 +117,7 @@ def _paired_confidence(images: Mapping[str, Any]) -> Statement:
 def class_agreement(images: Mapping[str, Any], class_names: Sequence[str]) -> Verdict:
     """The share of images in which the judge sees the requested class."""
     statements = [_class_agreement(images, name) for name in class_names]
-    return combine("Shows the requested class", "images", statements)
+    return combine(CLASS_AGREEMENT, statements)
 
 
 def _class_agreement(images: Mapping[str, Any], name: str) -> Statement:
@@ -110,7 +142,7 @@ def _class_agreement(images: Mapping[str, Any], name: str) -> Statement:
 def sharpness(images: Mapping[str, Any], class_names: Sequence[str]) -> Verdict:
     """Blur or noise per class; over all classes, opposite differences would cancel out."""
     statements = [_sharpness(images, name) for name in class_names]
-    return combine("Sharpness against real images", "images", statements)
+    return combine(SHARPNESS, statements)
 
 
 def _sharpness(images: Mapping[str, Any], name: str) -> Statement:

@@ -5,9 +5,15 @@ from typing import Any
 
 from vdm_pipeline.stages.report.formatting import NOT_MEASURED, with_interval
 from vdm_pipeline.stages.report.metric_values import has_value, lookup, lower, upper
-from vdm_pipeline.stages.report.verdicts.verdict import Outcome, Verdict
+from vdm_pipeline.stages.report.verdicts.verdict import Outcome, Topic, Verdict
 
-TOPIC, SECTION = "Useful for training", "utility"
+UTILITY = Topic(
+    "Utility",
+    "utility",
+    if_unclear="More test images narrow the intervals, and so do more classifiers "
+    "(evaluation.utility_seeds).",
+    if_poor="The images may become useful as their realism, class agreement and diversity improve.",
+)
 
 
 def utility(images: Mapping[str, Any]) -> Verdict:
@@ -15,7 +21,7 @@ def utility(images: Mapping[str, Any]) -> Verdict:
     over_twice, over_once = (lookup(images, "utility", "gains", key) for key in ("real_twice", "real"))
     if not has_value(over_twice):
         sentence = f"Effect of synthetic images on a classifier: {NOT_MEASURED}."
-        return Verdict(TOPIC, "absent", (sentence,), SECTION)
+        return Verdict(UTILITY, "absent", (sentence,))
     outcome: Outcome
     if lower(over_twice) > 0 and (not has_value(over_once) or lower(over_once) > 0):
         outcome, effect = "good", "helps"
@@ -34,4 +40,4 @@ def utility(images: Mapping[str, Any]) -> Verdict:
         f"A classifier trained on LoRA images only reaches {synthetic}; trained on as many real images, it "
         f"reaches {real}.",
     )
-    return Verdict(TOPIC, outcome, sentences, SECTION)
+    return Verdict(UTILITY, outcome, sentences)

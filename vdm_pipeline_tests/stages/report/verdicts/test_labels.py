@@ -23,7 +23,7 @@ def test_constant_guess_is_bad_even_if_it_ranks_images():
     }
     verdict = label_quality({"test": TEST | scores}, 2)
     assert verdict.outcome == "bad"
-    assert "do not clearly beat" in verdict.sentences[0]
+    assert "labels do not beat a constant guess" in verdict.sentences[0]
     assert "rank images better than chance" in verdict.sentences[0]
 
 
@@ -35,3 +35,16 @@ def test_labels_below_the_most_frequent_class_are_bad():
 def test_chance_depends_on_the_number_of_classes(n_classes, outcome):
     labels = {"test": TEST | {"balanced_accuracy_ci95": [0.4, 0.45]}}
     assert label_quality(labels, n_classes).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        {"balanced_accuracy": 0.52, "balanced_accuracy_ci95": [0.48, 0.56]},
+        {"accuracy": 0.6, "accuracy_ci95": [0.55, 0.65]},
+    ],
+)
+def test_an_interval_that_includes_a_constant_guess_is_unclear(scores):
+    verdict = label_quality({"test": TEST | scores}, 2)
+    assert verdict.outcome == "unclear"
+    assert "labels do not clearly beat a constant guess" in verdict.sentences[0]
