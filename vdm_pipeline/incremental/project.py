@@ -25,6 +25,7 @@ from vdm_pipeline.graph import (
     parts,
     parts_read,
 )
+from vdm_pipeline.incremental.check_results import CheckResult
 from vdm_pipeline.incremental.store import Store
 from vdm_pipeline.io.manifest import Manifest
 from vdm_pipeline.settings import Profile, fingerprint
@@ -172,15 +173,19 @@ class Project:
         versions = {name: manifest.data_version if manifest else "" for name, manifest in manifests.items()}
         return fingerprint(check.version, check.name, versions, *check.fingerprinted_settings(self.profile))
 
+    def check_result(self, check: CheckSpec) -> CheckResult | None:
+        """The check's result for the current data and settings, or None if it has not run on them."""
+        result = self.store.check_results(check.asset).get(check.name)
+        return result if result and result.fingerprint == self.check_fingerprint(check) else None
+
     def blocking_failures(self, asset: str) -> list[BlockingFailure]:
         """The blocking checks of an up-to-date asset that failed or have not run."""
-        results = self.store.check_results(asset)
         failures = []
         for check in checks_of(asset):
-            result = results.get(check.name)
             if not check.blocking:
                 continue
-            if result is None or result.fingerprint != self.check_fingerprint(check):
+            result = self.check_result(check)
+            if result is None:
                 failures.append(BlockingFailure(check.name, BlockReason.NOT_RUN))
             elif result.blocks:
                 failures.append(BlockingFailure(check.name, BlockReason.FAILED, result.sentence))

@@ -101,15 +101,20 @@ class Store:
 
     def is_intact(self, manifest: Manifest) -> bool:
         """Whether every file of the manifest exists with its recorded hash."""
-        return all(self._has_hash(name, sha256) for name, sha256 in manifest.files.items())
+        return all(_has_hash(path, sha256) for path, sha256 in self._recorded_files(manifest))
 
     def intact_files(self, manifest: Manifest) -> list[Path]:
         """Files of the manifest that exist with their recorded hash."""
-        return [self.path(name) for name, sha256 in manifest.files.items() if self._has_hash(name, sha256)]
+        return [path for path, sha256 in self._recorded_files(manifest) if _has_hash(path, sha256)]
 
-    def _has_hash(self, name: str, sha256: str) -> bool:
-        path = self.path(name)
-        return path.is_file() and file_sha256(path) == sha256
+    def _recorded_files(self, manifest: Manifest) -> Iterator[tuple[Path, str]]:
+        """Path and recorded sha256 of each file. Each folder is resolved once, as that reads the disk."""
+        folders: dict[str, Path] = {}
+        for name, sha256 in manifest.files.items():
+            folder, _, last = name.rpartition("/")
+            if folder not in folders:
+                folders[folder] = self.path(name).parent
+            yield folders[folder] / last, sha256
 
     def staging(self, asset: str, outputs: Iterable[str], fingerprint: str) -> Path:
         """Folder beside the outputs where ``asset`` is computed.
@@ -234,3 +239,7 @@ class Store:
 
     def _manifest_path(self, asset: str) -> Path:
         return self.owned_path(f"results/.manifests/{asset}.json")
+
+
+def _has_hash(path: Path, sha256: str) -> bool:
+    return path.is_file() and file_sha256(path) == sha256

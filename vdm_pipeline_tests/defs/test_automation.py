@@ -116,6 +116,7 @@ def test_one_run_recomputes_all_stale_assets(daemon, row):
     assert unsynced(daemon.project.profile, daemon.project.root, daemon.instance) == set()
 
 
+@pytest.mark.slow
 def test_a_changed_archive_updates_the_report(daemon):
     assert daemon.settle() == []
     daemon.project.change_a_pixel("train", selected=True)
@@ -176,6 +177,7 @@ def test_a_failed_blocking_check_blocks_and_better_labels_unblock(daemon):
     assert project.stale() == unsynced(good, project.root, daemon.instance) == set()
 
 
+@pytest.mark.slow
 def test_another_limit_runs_the_check_again(daemon):
     """A relaxed limit unblocks. A tightened one blocks, although the asset is up to date."""
     project, good = daemon.project, daemon.project.profile
@@ -295,6 +297,7 @@ def test_an_asset_that_cannot_be_reported_is_not_requested_for_ever(finished, mo
         assert Daemon(finished, instance).settle() == [set()]
 
 
+@pytest.mark.slow
 def test_an_empty_project_is_computed_in_one_run(tiny, project, monkeypatch):
     with persistent_instance(project / "home") as instance:
         daemon = Daemon(ProjectFolder(tiny, project, project / "home", monkeypatch), instance)

@@ -106,6 +106,7 @@ def test_no_executor_is_imported_before_it_is_named():
     assert found.stdout.strip() == "[]", found.stderr
 
 
+@pytest.mark.slow
 def test_steps_in_separate_processes_run_one_after_the_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "dagster.yaml", tmp_path)

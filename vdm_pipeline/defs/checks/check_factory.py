@@ -1,6 +1,7 @@
 """From a function that examines an asset to a Dagster asset check. Results for the same data are reused."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -75,19 +76,34 @@ def build_asset_checks(asset: str, checks: Sequence[Check]) -> dg.AssetChecksDef
         context: dg.AssetCheckExecutionContext, project: dg.ResourceParam[Project]
     ) -> Iterator[dg.AssetCheckResult]:
         selected = {key.name for key in context.op_execution_context.selected_asset_check_keys}
+        chosen = [check for check in checks if check.name in selected]
         forced = project.forced(asset, context.run.tags)
-        state = check_state(project, asset)
         try:
             with (
                 translate_disk_errors(project.store.root),
-                attempt(context, project, f"{asset}_checks", state),
+                _attempt_of_checks(context, project, asset, chosen, forced),
             ):
-                yield from _results(project, [check for check in checks if check.name in selected], forced)
+                yield from _results(project, chosen, forced)
         except PipelineError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
         _fail_if_blocked(project, asset, selected)
 
     return run_checks
+
+
+def _attempt_of_checks(
+    context: dg.AssetCheckExecutionContext,
+    project: Project,
+    asset: str,
+    checks: Sequence[Check],
+    forced: bool,
+) -> AbstractContextManager[None]:
+    """Record an attempt, unless each check has a result already."""
+    work = f"{asset}_checks"
+    if forced or not all(project.check_result(check.spec) for check in checks):
+        return attempt(context, project, work, check_state(project, asset))
+    project.store.clear_attempt(work)  # left by a run that was killed at its end
+    return nullcontext()
 
 
 def _fail_if_blocked(project: Project, asset: str, selected: set[str]) -> None:
@@ -117,10 +133,10 @@ def _result(
     """The recorded result for this data and these settings, or a new one, which is recorded."""
     spec = check.spec
     handles = {asset: asset_handle(asset) for asset in (spec.asset, *spec.reads)}
-    fingerprint = project.check_fingerprint(spec)
-    recorded = project.store.check_results(spec.asset).get(spec.name)
-    if recorded and recorded.fingerprint == fingerprint and not forced:
+    recorded = project.check_result(spec)
+    if recorded and not forced:
         return recorded
+    fingerprint = project.check_fingerprint(spec)
     outcome = check.examine(project, handles)
     for asset in handles:
         project.asset_handle(asset)  # raises if its files changed meanwhile

@@ -60,6 +60,14 @@ def nothing(finished: ProjectFolder) -> None:
     """No change."""
 
 
+SLOW = {
+    "subset size",
+    "more training steps",
+    "more images",
+    "base model's pin",
+    "a pixel of a val image for the validation loss",
+}
+"""Rows that train or generate again, and of whose kind another one is quick."""
 TEMPLATES = {"templates": ("a film of {phrase}",)}
 TABLE = [
     Row("nothing", nothing, set(), set()),
@@ -218,7 +226,10 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.what)
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(row, id=row.what, marks=pytest.mark.slow if row.what in SLOW else ()) for row in TABLE],
+)
 def test_exactly_the_affected_assets_are_recomputed(finished, row):
     row.change(finished)
     with persistent_instance(finished.home) as instance:
@@ -310,6 +321,7 @@ def test_lost_weights_are_restored_without_training(finished, printed):
     assert "resuming from step 6/6" in printed.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_button_for_unsynced_assets_takes_several_clicks(finished):
     finished.change(generation={"adapter_weight": 0.5})
     with persistent_instance(finished.home) as instance:

@@ -161,6 +161,7 @@ def test_a_constant_labeller_only_causes_warnings_if_captions_are_true_labels(pr
     assert set(failed.values()) == {dg.AssetCheckSeverity.WARN}
 
 
+@pytest.mark.slow
 def test_seven_classes_in_colour_from_archive_to_report(project, monkeypatch):
     """True labels are the captions, so a labeller that never predicts a class only causes a warning."""
     monkeypatch.setattr(sample_sheet, "STEPS", 2)

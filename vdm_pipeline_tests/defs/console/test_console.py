@@ -24,6 +24,7 @@ SENTENCE = "weights.npz is empty; delete it, and run again."
 AGAIN = "Then run the same command again: finished assets are kept, and training resumes."
 LARGE = "! weights: is_large: 2 of 7 are small"
 IMAGE = "! weights: an image is ?[31mred"
+EXECUTORS = ["in_process", pytest.param("multiprocess", marks=pytest.mark.slow)]
 ENDING = [
     "Report: /project/results/report/index.html",
     "Next: open the report in a browser, or all assets in Dagster's UI: make ui",
@@ -67,7 +68,7 @@ def live(
     )
 
 
-@pytest.mark.parametrize("executor", ["in_process", "multiprocess"])
+@pytest.mark.parametrize("executor", EXECUTORS)
 def test_a_pipe_gets_one_line_for_each_asset_and_warning(folder, executor):
     lines, code = plain(folder, "fine", executor)
     assert code == 0
@@ -91,7 +92,7 @@ def test_a_run_with_nothing_to_do_says_so(folder):
     assert len(lines) <= 12
 
 
-@pytest.mark.parametrize("executor", ["in_process", "multiprocess"])
+@pytest.mark.parametrize("executor", EXECUTORS)
 def test_a_failure_ends_with_its_sentence_and_the_assets_that_were_not_computed(folder, executor):
     lines, code = plain(folder, "sentence", executor)
     assert code == 1
@@ -124,7 +125,7 @@ def test_a_blocking_check_stops_the_run_with_its_sentence(folder):
     assert lines[-3:] == [f"weights failed: {sentence}", "Not computed: report.", AGAIN]
 
 
-@pytest.mark.parametrize("executor", ["in_process", "multiprocess"])
+@pytest.mark.parametrize("executor", EXECUTORS)
 def test_a_resource_that_fails_ends_with_its_sentence_too(folder, executor):
     lines, code = plain(folder, "resource", executor)
     assert code == 1
@@ -189,7 +190,7 @@ def test_no_line_is_wider_than_the_terminal(folder, columns, after):
         assert [line for line in shown.lines if "weights" in line and "step 4/4: 损失" in line]
 
 
-@pytest.mark.parametrize("executor", ["in_process", "multiprocess"])
+@pytest.mark.parametrize("executor", EXECUTORS)
 def test_ctrl_c_ends_with_one_line_and_gives_the_cursor_back(folder, executor):
     """The terminal sends it to every process of the command."""
     shown = live(folder, "wait", keys="\x03", after="an image is", TOY_EXECUTOR=executor)

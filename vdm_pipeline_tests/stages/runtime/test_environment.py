@@ -67,6 +67,7 @@ def run_job(tiny, root: Path, variables: dict[str, str]) -> bytes:
     return (job.out / LORA_WEIGHTS).read_bytes()
 
 
+@pytest.mark.slow
 def test_training_ignores_the_variables_of_launchers_and_libraries(tiny, tmp_path):
     variables = {name: value for shell in SHELLS.values() for name, value in shell.items()} | HARMLESS
     (tmp_path / "plain").mkdir()

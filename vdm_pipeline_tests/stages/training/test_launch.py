@@ -48,6 +48,7 @@ def test_two_processes_give_the_weights_of_one(tiny, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_error_of_a_worker_is_raised(tiny, tmp_path):
     job = make_job(tiny, tmp_path, training={"target_modules": ("nowhere",)}, execution={"num_processes": 2})
     with pytest.raises(PipelineError, match=r"^training\.target_modules: "):

@@ -66,7 +66,6 @@ def new_figure(title: str, x: str, y: str, *, square: bool = False) -> tuple["Fi
 
 
 @plot_style()
-@plot_style()
 def save_figure(figure: "Figure", path: Path) -> None:
     """Write the figure as a PNG, atomically; equal figures have equal bytes."""
     with atomic_file(path) as temporary:
