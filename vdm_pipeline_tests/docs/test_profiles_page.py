@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from vdm_pipeline.settings import ExtraArm, ModelPin, Profile
+from vdm_pipeline.settings.execution import Cluster
 from vdm_pipeline_tests.paths import ROOT
 
 TEXT = (ROOT / "docs/profiles.md").read_text(encoding="utf-8")
@@ -15,7 +16,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     f"## `[{name}]`": field.annotation
     for name, field in Profile.model_fields.items()
     if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-}
+} | {"### Extra arms": ExtraArm, "### `[execution.ray]`": Cluster}
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -38,9 +39,9 @@ def has_default(text: str, field: FieldInfo) -> bool:
     return isinstance(default, tuple | BaseModel)
 
 
-@pytest.mark.parametrize("heading", [*SECTIONS, "### Extra arms"])
+@pytest.mark.parametrize("heading", SECTIONS)
 def test_every_setting_has_a_row_with_its_default(heading):
-    fields = SECTIONS.get(heading, ExtraArm).model_fields
+    fields = SECTIONS[heading].model_fields
     table = rows(heading)
     assert [row[0].strip("`") for row in table] == list(fields)
     wrong = [

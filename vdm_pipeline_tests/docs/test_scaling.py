@@ -16,11 +16,12 @@ def constant(name: str) -> float:
 
 
 def labels(n: int, gpus: int) -> float:
-    return constant("a") + max(n / (gpus * constant("l")), n / constant("v"))
+    return constant("start") + max(n / (gpus * constant("labelling speed")), n / constant("reading speed"))
 
 
 def two_arms(n: int, gpus: int) -> float:
-    return 2 * (constant("a") + n / (gpus * constant("d")) + n * constant("c") / 1000 / CORES)
+    generation = n / (gpus * constant("generation speed"))
+    return 2 * (constant("start") + generation + n * constant("check") / 1000 / CORES)
 
 
 ROWS = re.findall(
@@ -44,4 +45,4 @@ def test_row_follows_from_the_formula(row):
     )
     assert float(seconds.replace(",", "")) == pytest.approx(expected, abs=0.51)
     assert float(dollars) == pytest.approx(int(gpus) * expected / 3600 * PRICE, abs=0.006)
-    assert f"k = {CORES}" in TEXT and f"{PRICE:.2f} dollars an hour" in TEXT
+    assert f"on {CORES} cores" in TEXT and f"{PRICE:.2f} dollars an hour" in TEXT

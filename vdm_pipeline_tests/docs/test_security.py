@@ -11,7 +11,7 @@ from vdm_pipeline_tests.paths import ROOT
 TESTS = ROOT / "vdm_pipeline_tests"
 HEAD = "| threat | protection | tests |"
 DOCUMENT = TESTS.parent / "docs/security.md"
-TEST_NAME = re.compile(r"`([\w/]+\.py)::(\w+)`")
+TEST_NAME = re.compile(r"\[\w+\]\(\.\./vdm_pipeline_tests/([\w/]+\.py)#(\w+)\)")
 
 
 def table_rows() -> list[str]:

@@ -19,7 +19,7 @@ from vdm_pipeline_tests.hub import Fault, serving
 from vdm_pipeline_tests.profiles import shrink
 from vdm_pipeline_tests.real_data import REAL_ARCHIVE, needs_real_archive
 from vdm_pipeline_tests.stages.data.archives import DOWNLOAD, NAMES, ignore_log
-from vdm_pipeline_tests.stages.fault_tables import documented_rows, matches
+from vdm_pipeline_tests.stages.fault_tables import documented_errors, matches
 
 UNREACHABLE = "http://127.0.0.1:9"
 RESUME = ("run again to resume it", "execution.archive_mirror")
@@ -140,13 +140,13 @@ def test_a_later_run_requests_only_the_rest(outcomes, title):
 
 
 def test_the_document_lists_the_same_faults(outcomes):
-    rows = documented_rows(next(iter(CASES)))
-    assert [title for title, _ in rows] == list(CASES)
-    for title, cell in rows:
+    errors = documented_errors("Faults of a server of archives")
+    assert list(errors) == list(CASES)
+    for title, error in errors.items():
         if CASES[title].error:
-            assert matches(cell.strip("`"), outcomes[title].first.split(": ", 1)[1]), outcomes[title].first
+            assert matches(error, outcomes[title].first.split(": ", 1)[1]), outcomes[title].first
         else:
-            assert "`" not in cell, "a fault that a retry hides has no sentence"
+            assert not error, "a fault that a retry hides has no sentence"
 
 
 def test_another_mirror_does_not_make_the_archive_stale(tiny: Profile, project, served):
