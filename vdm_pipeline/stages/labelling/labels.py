@@ -38,7 +38,7 @@ def label_archive(
     for split in archive.splits:
         scores[split] = np.concatenate([logits(rows, text, scale) for rows in embeddings(split)])
         _check_scores(scores[split], archive, split)
-    calibration = calibrate(labelling, scores["val"], archive.splits["val"].labels)
+    calibration = calibrate(labelling, scores["val"], archive.splits["val"].labels, class_names)
     return label_table(archive, scores, calibration, class_names), calibration
 
 

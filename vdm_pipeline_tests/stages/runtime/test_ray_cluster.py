@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.errors import PipelineError, install_command
 from vdm_pipeline.settings import Cluster, Execution
 from vdm_pipeline.stages.runtime.ray_cluster import _check_resources, connect
 from vdm_pipeline.stages.runtime.ray_pool import run_on_ray
 
 if find_spec("ray") is None:
-    pytest.skip("ray is not installed; pip install 'vdm_pipeline[ray]'", allow_module_level=True)
+    pytest.skip(f"ray is not installed; run: {install_command('ray')}", allow_module_level=True)
 
 NO_ANSWER = r"^execution\.ray\.address is '{}', where no Ray cluster answers"
 
