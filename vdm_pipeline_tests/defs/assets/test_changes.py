@@ -310,7 +310,7 @@ def test_lost_weights_are_restored_without_training(finished, printed):
     assert "resuming from step 6/6" in printed.readouterr().err
 
 
-def test_the_button_for_unsynced_assets_takes_several_clicks(finished):
+def test_the_button_for_unsynced_assets_takes_several_clicks(finished, printed):
     finished.change(generation={"adapter_weight": 0.5})
     with persistent_instance(finished.home) as instance:
         clicks = []
@@ -321,6 +321,8 @@ def test_the_button_for_unsynced_assets_takes_several_clicks(finished):
             assert result.success, error_message(result)
             clicks.append(computed(result))
         assert clicks == [{"generated_images"}, MEASURED]
+        warning = "is skipped for now: an input is stale. Press 'Materialize unsynced' again."
+        assert warning in printed.readouterr().err
         assert finished.stale() == set()
 
 
