@@ -12,6 +12,7 @@ TYPES = {
     "bool_type": "must be true or false",
     "finite_number": "must be a finite number",
     "float_type": "must be a number",
+    "int_parsing_size": "must be a number of fewer digits",
     "int_type": "must be a whole number",
     "string_type": "must be a text in quotes",
     "tuple_type": "must be a list",

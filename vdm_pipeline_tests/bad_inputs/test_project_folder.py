@@ -48,6 +48,7 @@ def settings(text: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         with (make_project(folder) / "dagster.yaml").open("a") as file:
             file.write(f"\n{text}\n")
+        folder.chmod(0o777)
         return folder
 
     return make

@@ -40,7 +40,7 @@ def schema_error(headers: Mapping[str, Header], data: Data, channels: int) -> Pr
             return Problem(
                 f"{split}_labels has shape {list(labels.shape)} for {n_images} images, "
                 "not one label per image",
-                f"save it as [{n_images}] or [{n_images}, 1]",
+                f"give it the shape [{n_images}] or [{n_images}, 1]",
             )
     return None
 

@@ -66,7 +66,7 @@ def _check_names(names: list[str], expected: set[str]) -> None:
     missing, extra = expected - set(names), set(names) - expected
     if missing:
         verb, fix = ("is", "add it") if len(missing) == 1 else ("are", "add them")
-        raise NpzError(f"the {_format(missing)} {verb} missing", fix)
+        raise NpzError(f"the {_format(missing)} {verb} missing", fix if missing < expected else "")
     if extra:
         raise NpzError(
             f"it has the unexpected {_format(extra)}", "remove it" if len(extra) == 1 else "remove them"

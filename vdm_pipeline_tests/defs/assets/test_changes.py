@@ -266,7 +266,7 @@ def images(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("asset", ["generated_images", "baseline_images", "extra_images"])
-def test_more_images_generate_only_the_new_ones_and_the_same_as_at_once(finished, asset):
+def test_more_images_generate_only_the_new_ones_and_the_same_as_at_once(finished, asset, printed):
     folder = finished.results / {
         "baseline_images": "generated_images_no_fine_tuning",
         "extra_images": "generated_images_extra/dpm2",
@@ -279,6 +279,8 @@ def test_more_images_generate_only_the_new_ones_and_the_same_as_at_once(finished
     finished.monkeypatch.setenv("VDM_FORCE", asset)
     assert len(generated(finished, [asset])) == 10
     assert images(folder) == after
+    label = "extra_images: dpm2" if asset == "extra_images" else asset
+    assert f" - {label}: images: 10/10" in printed.readouterr().err
 
 
 def test_fewer_images_generate_none(finished):
