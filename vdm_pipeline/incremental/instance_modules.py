@@ -31,7 +31,9 @@ def check_instance_modules(home: Path) -> None:
     for module in _modules(config) if isinstance(config, dict) else ():
         package = module.partition(".")[0]
         if package and not _is_installed(package, home):
-            fix = f"run: {install_command(EXTRAS[package])}" if package in EXTRAS else "install it, or correct the file."
+            fix = "install it, or correct the file."
+            if package in EXTRAS:
+                fix = f"run: {install_command(EXTRAS[package])}"
             raise PipelineError(f"{settings} needs {package}, which is not installed; {fix}")
 
 

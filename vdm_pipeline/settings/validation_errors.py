@@ -1,10 +1,10 @@
 """What is wrong with a profile, in the words of TOML instead of pydantic's."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 MAX_SHOWN = 80
 """Characters of a rejected value that the error repeats."""
@@ -35,7 +35,7 @@ def describe(error: ValidationError, schema: dict[str, Any]) -> str:
     return _sentence(fault, schema) + more
 
 
-def _sentence(fault: ErrorDetails, schema: dict[str, Any]) -> str:
+def _sentence(fault: Mapping[str, Any], schema: dict[str, Any]) -> str:
     kind, field = fault["type"], ".".join(_key(part) for part in fault["loc"] if part != "[key]")
     if kind == "extra_forbidden":
         return f"unknown key '{field}'; remove it or correct its spelling"
@@ -54,7 +54,7 @@ def _key(part: int | str) -> str:
     return str(part) if re.fullmatch(r"[\w-]+", str(part)) else f'"{part}"'
 
 
-def _demand(fault: ErrorDetails, schema: dict[str, Any]) -> str:
+def _demand(fault: Mapping[str, Any], schema: dict[str, Any]) -> str:
     """What the value must be."""
     kind = fault["type"]
     if kind in RANGES:
@@ -96,7 +96,7 @@ def _range(schema: dict[str, Any]) -> str:
     return " and ".join(f"{word} {limit:,}" for word, limit in limits.items() if limit is not None)
 
 
-def _given(fault: ErrorDetails) -> str:
+def _given(fault: Mapping[str, Any]) -> str:
     value = fault["input"]
     if isinstance(value, bool):
         return f" (it is {str(value).lower()})"

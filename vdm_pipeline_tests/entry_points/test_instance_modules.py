@@ -27,7 +27,8 @@ def test_a_missing_module_is_one_sentence(command, root, home):
     settings.write_text(f"{settings.read_text()}\n{LAUNCHER}\n")
     before = files(root)
     code, output = run(command, root, home)
-    assert output == f"Error: {settings} needs my_launchers, which is not installed; install it, or correct the file.\n"
+    error = f"{settings} needs my_launchers, which is not installed; install it, or correct the file."
+    assert output == f"Error: {error}\n"
     assert code == 2 and files(root) == before and files(home) == set()
 
 
