@@ -151,7 +151,7 @@ def test_without_ray_is_an_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     with (
-        pytest.raises(PipelineError, match=r"^execution\.engine is 'ray'.*vdm_pipeline\[ray\]"),
+        pytest.raises(PipelineError, match=r"^execution\.engine is 'ray'.* -e '\.\[ray\]'$"),
         connect(Cluster(workers=1), 1, print),
     ):
         pytest.fail("connected")
