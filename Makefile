@@ -13,18 +13,20 @@ export TOKENIZERS_PARALLELISM = false
 .PHONY: help install install-dev install-services demo run ui test test-all check lint types imports clean
 
 help:
-	@echo 'make demo    install, run offline on rendered phantoms, write results/report/index.html'
-	@echo 'make run     the same with the profile that VDM_PROFILE names'
-	@echo 'make ui      Dagster UI on http://127.0.0.1:3000, or another PORT'
-	@echo 'make test    tests in 5 minutes; PYTEST_ARGS="-k npz" for some'
-	@echo 'make test-all  the slow tests, too'
-	@echo 'make check   lint, format, types and import rules'
-	@echo 'make clean   remove caches; data/, results/ and .venv/ stay'
+	@echo 'make demo         install, run offline on rendered phantoms, write results/report/index.html'
+	@echo 'make run          the same with the profile that VDM_PROFILE names'
+	@echo 'make ui           Dagster UI on http://127.0.0.1:3000, or another PORT'
+	@echo 'make install      what a run needs, into .venv/; the targets above do it first'
+	@echo 'make install-dev  also the tools and what the tests need; the targets below do it first'
+	@echo 'make test         tests in 5 minutes; PYTEST_ARGS="-k npz" for some'
+	@echo 'make test-all     the slow tests, too'
+	@echo 'make check        lint, format, types and import rules'
+	@echo 'make clean        remove caches; data/, results/ and .venv/ stay'
 
 install: .venv/.installed
 install-dev: .venv/.installed-dev
 
-# The first is what a run needs; the second also has the tools and what the tests cover, so it includes the first.
+# install-dev includes install.
 .venv/.installed-dev: EXTRAS = [dev]
 .venv/.installed .venv/.installed-dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -48,7 +50,7 @@ run: .venv/.installed
 ui: .venv/.installed
 	$(BIN)/dg dev -h 127.0.0.1 -p $(PORT)
 
-# A process per core; each needs 2 GB. The tests of a file share what they start, so they stay together.
+# At most 4 processes of 2 GB each. The tests of a file share what they start, so they stay together.
 PYTEST := $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: .venv/.installed-dev

@@ -15,6 +15,7 @@ from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 
 from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.incremental.instance_modules import check_instance_modules
 from vdm_pipeline.incremental.project_folder import MODULE, check_instance_folder, is_project, not_a_project
 from vdm_pipeline.incremental.store import Store
 
@@ -75,7 +76,8 @@ def set_environment(
     """Set ``DAGSTER_HOME`` unless the user did, the module where it is needed, and disable telemetry.
 
     Raises `PipelineError` if the working directory is not a project, unless the command needs none, or names
-    another one; and for a project folder that cannot hold Dagster's database.
+    another one; for a project folder that cannot hold Dagster's database; and for a dagster.yaml that needs a
+    module that is not installed.
     """
     options = _options(arguments)
     if not is_project(folder):
@@ -85,9 +87,10 @@ def set_environment(
     Store.from_environment()
     if environment.get("DAGSTER_HOME", "") in ("", str(folder)):
         check_instance_folder(folder)
+        check_instance_modules(folder)
         environment["DAGSTER_HOME"] = str(folder)
     else:
-        _check_home(environment["DAGSTER_HOME"])
+        check_instance_modules(_own_home(environment["DAGSTER_HOME"]))
         _disable_telemetry()
     environment["DAGSTER_DISABLE_TELEMETRY"] = "1"  # makes no folders of statistics to send
     needs_module = program == "dagster" and any(
@@ -144,12 +147,14 @@ def _is_in_another_project(folder: Path) -> bool:
     return False
 
 
-def _check_home(home: str) -> None:
+def _own_home(home: str) -> Path:
+    """The user's own instance folder."""
     path = Path(home).expanduser()
     if not path.is_absolute() or not path.is_dir():
         raise PipelineError(
             f"DAGSTER_HOME is {home!r}, which is not the absolute path of a folder; create it, or unset it."
         )
+    return path
 
 
 def _disable_telemetry() -> None:

@@ -1,5 +1,13 @@
 """Errors that a user can fix. A message is one sentence: the file or field, what is wrong, how to fix it."""
 
+PIP_INSTALL = ".venv/bin/pip install -c constraints.txt"
+"""In the project folder. The package itself is on no index: PyPI might have a stranger's of this name."""
+
+
+def install_command(extra: str) -> str:
+    """The command that installs this package with an extra of pyproject.toml."""
+    return f"{PIP_INSTALL} -e '.[{extra}]'"
+
 
 class PipelineError(Exception):
     """Bad input, a missing upstream asset, or a broken promise of a file or server."""

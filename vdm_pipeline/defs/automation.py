@@ -23,10 +23,7 @@ INTERVAL_S = 15
 """Seconds between two ticks of the sensor."""
 REPORT_TAG = "vdm/report"
 """Tag of a run that reports up-to-date assets: a hash of what it reports."""
-PROFILE_EDITED = (
-    "The profile was edited: press 'Reload definitions' on the Lineage page, or restart make ui. "
-    "A run would load the edited profile and find other assets stale than this tick."
-)
+PROFILE_EDITED = "The profile was edited: press 'Reload definitions' on the Lineage page, or restart make ui."
 ACTIVE = [STATUS.QUEUED, STATUS.STARTING, STATUS.STARTED, STATUS.CANCELING]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.errors import PipelineError, install_command
 
 HUB_VARIABLES = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_OFFLINE")
 """Passed on to Ray jobs. Not HF_TOKEN: whoever may list Ray's jobs can read their variables."""
@@ -26,19 +26,19 @@ def executor_from_environment() -> dg.ExecutorDefinition:
     except ModuleNotFoundError as error:
         raise PipelineError(
             f"VDM_EXECUTOR is {name}, but the package {error.name} is not installed; "
-            f"run: pip install 'vdm_pipeline[{name}]'"
+            f"run: {install_command(name)}"
         ) from None
 
 
 def _k8s() -> dg.ExecutorDefinition:
-    """One pod a step, one at a time, so that no waiting pod holds a GPU."""
+    """One pod per step, one at a time, so that no waiting pod holds a GPU."""
     from dagster_k8s import k8s_job_executor
 
     return k8s_job_executor.configured({"max_concurrent": 1}, name="k8s")
 
 
 def _ray() -> dg.ExecutorDefinition:
-    """One Ray job a step, on the cluster whose job server ``$RAY_ADDRESS`` names."""
+    """One Ray job per step, on the cluster whose job server ``$RAY_ADDRESS`` names."""
     from dagster_ray import ray_executor
 
     if not os.environ.get("RAY_ADDRESS"):

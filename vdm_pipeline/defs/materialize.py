@@ -59,7 +59,9 @@ def materialize(
     except PipelineError as error:
         if isinstance(error, StaleAssetError) and _is_partial_ui_run(context):
             name = context.asset_key.to_user_string()
-            context.log.warning(f"{name}: waits. {error} Or press 'Materialize unsynced' again.")
+            context.log.warning(
+                f"{name} is skipped for now: an input is stale. Press 'Materialize unsynced' again."
+            )
             return
         if isinstance(error, NetworkError) and context.retry_number < len(NETWORK_RETRY_S):
             wait = NETWORK_RETRY_S[context.retry_number]

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     Images = Sequence[Image] | NDArray[np.uint8]
 
 COLUMNS = 8
-"""Images a row of the preview."""
+"""Images per row of the preview."""
 INLINE_LIMIT = 1000
 """Characters; of Dagster 1.13's UI (`MetadataEntry.tsx`)."""
 INLINE_IMAGES = 4
-"""Images a row of the overview; more would be too blurred."""
+"""Images per row of the overview; more would be too blurred."""
 SIDES, QUALITIES = (64, 48, 32, 24), (60, 45, 30, 15)
-"""Of the images in the overview: pixels a side, and WebP quality. The first pair that fits is used."""
+"""Of the images in the overview: pixels per side, and WebP quality. The first pair that fits is used."""
 RESOLUTIONS, COLOURS = (72, 56, 48, 40), (4, 3)
 """Of the plots in the overview: dots per inch, and colours."""
 
@@ -94,8 +94,10 @@ def _image_uris(images: "Images") -> Iterator[str]:
 
 def _figure_uris(figure: "Figure") -> Iterator[str]:
     from vdm_pipeline.io.images import webp_uri
-    from vdm_pipeline.stages.report.plots.thumbnail import draw_small, remove_texts
+    from vdm_pipeline.stages.report.plots.thumbnail import draw, reduce_colours, remove_texts
 
     remove_texts(figure)
-    for dpi, colours in product(RESOLUTIONS, COLOURS):
-        yield webp_uri(draw_small(figure, dpi, colours))
+    for dpi in RESOLUTIONS:
+        drawn = draw(figure, dpi)
+        for colours in COLOURS:
+            yield webp_uri(reduce_colours(drawn, colours))

@@ -91,5 +91,6 @@ def _check_writable(path: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, "Not a directory", str(existing))
     if not os.access(existing, os.W_OK, effective_ids=True):
         raise PipelineError(
-            f"{existing} is not writable; change that, or set DAGSTER_HOME and VDM_ROOT to folders that are."
+            f"{existing} is not writable; make it writable, or run dg with DAGSTER_HOME and VDM_ROOT set to "
+            "writable folders."
         )

@@ -13,7 +13,7 @@ from vdm_pipeline.settings import fingerprint
 
 MAX_ATTEMPTS = 3
 """How often killed work is started. Without a limit, work that runs out of memory would start for ever."""
-RETRY = "failed or was stopped; the sensor retries once settings or inputs change, or run it by hand."
+RETRY = "The sensor retries when settings or inputs change; or start the run yourself."
 
 
 def up_to_date_manifest(project: Project, asset: str) -> Manifest | None:
@@ -117,14 +117,15 @@ def archive_obstacle(project: Project) -> str | None:
         return f"{path} is missing; put the archive there." if source == "file" else None
     missing = missing_part(path) if path.is_file() else None
     return (
-        f"{path} is not complete: {missing}. It is read once its copy has ended; if it has, copy it again."
+        f"{path} is not complete: {missing}. The sensor waits until the copy is complete. "
+        "If copying has ended, copy the file again."
         if missing
         else None
     )
 
 
 def obstacles(project: Project) -> list[str]:
-    """Why stale assets are not requested, one sentence each; for a tick that requests nothing."""
+    """Why stale assets are not requested; for a tick that requests nothing."""
     return [sentence for asset in STAGES for sentence in _obstacles_of(project, asset)]
 
 
@@ -133,10 +134,11 @@ def _obstacles_of(project: Project, asset: str) -> list[str]:
         failures = project.blocking_failures(asset)
         failed = [failure for failure in failures if failure.reason is BlockReason.FAILED]
         sentences = [failure.message(asset) for failure in failed]
-        return sentences + ([f"The checks of {asset} {RETRY}"] if len(failed) < len(failures) else [])
+        not_run = len(failed) < len(failures)
+        return sentences + ([f"The checks of {asset} failed or were stopped. {RETRY}"] if not_run else [])
     if asset == "raw_npz" and (obstacle := archive_obstacle(project)):
         return [obstacle]
     if not _inputs_are_materialized(project, asset):
         return []
     exhausted = _attempts_exhausted(project, asset, attempt_state(project, asset))
-    return [f"{asset} {RETRY}"] if exhausted else []
+    return [f"{asset} failed or was stopped. {RETRY}"] if exhausted else []

@@ -17,7 +17,7 @@ RECENT_CHANGE_S = 2.0
 
 
 def file_sha256(path: Path) -> str:
-    """Sha256 of a file's bytes, hex. A file that did not change is read once a process.
+    """Sha256 of a file's bytes, hex. A file that did not change is read once per process.
 
     Raises `PipelineError` if there is no file.
     """

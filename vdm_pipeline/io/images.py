@@ -34,7 +34,7 @@ def read_png(folder: Path, name: str) -> NDArray[np.uint8]:
     """Read ``folder/name`` as grey ``[h, w]`` or RGB ``[h, w, 3]``.
 
     Raises `PipelineError` if the name leaves the folder, or if the file is not an eight-bit PNG of at most
-    `MAX_SIDE` pixels a side.
+    `MAX_SIDE` pixels per side.
     """
     if not isinstance(name, str) or not name.isprintable():
         raise PipelineError(f"{name!r} in {folder} is not a file name; materialize its asset again.")
@@ -64,7 +64,7 @@ def _check_format(path: Path, image: Image.Image) -> None:
     width, height = image.size
     if max(width, height) > MAX_SIDE:
         raise PipelineError(
-            f"{path} is {width} x {height} pixels; save it with at most {MAX_SIDE} pixels a side."
+            f"{path} is {width} x {height} pixels; save it with at most {MAX_SIDE} pixels per side."
         )
     if image.mode not in EIGHT_BIT_MODES:
         raise PipelineError(f"{path} has more than eight bits per channel; save it with eight.")

@@ -1,4 +1,4 @@
-"""The settings of a run: a profile with one frozen section a stage.
+"""The settings of a run: a profile with one frozen section per stage.
 
 Every value that a user may change is here; fixed ones are constants in the stages.
 """

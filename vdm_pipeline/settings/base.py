@@ -21,8 +21,17 @@ def _one_line(text: str) -> str:
 
 def _plain_name(name: str) -> str:
     if not re.fullmatch(rf"[a-z0-9][a-z0-9_-]{{0,{MAX_NAME - 1}}}", name):
-        raise ValueError(f"must be lower-case letters, digits, '-' and '_', at most {MAX_NAME}")
+        raise ValueError(
+            "must be lower-case letters, digits, '-' and '_', beginning with a letter or a digit, "
+            f"at most {MAX_NAME} characters"
+        )
     return name
+
+
+def _sha256(digest: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        raise ValueError("must be 64 hex digits, as sha256sum prints them")
+    return digest
 
 
 def _plain_path(name: str) -> str:
@@ -54,7 +63,7 @@ RepositoryPath = Annotated[str, AfterValidator(_plain_path)]
 """Path of a file in a repository."""
 FolderUrl = Annotated[str, AfterValidator(_plain_url)]
 """Address of a server's folder, to which a file name is appended."""
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, AfterValidator(_sha256)]
 Count = Annotated[int, Field(gt=0, le=10_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=1_000_000)]

@@ -70,7 +70,7 @@ class Classes(Section):
     """Names and captions of the classes; position i belongs to label i everywhere."""
 
     names: tuple[Name, ...] = Field(
-        min_length=2, description="one name a class, in label order; table columns are p_<name>"
+        min_length=2, description="one name per class, in label order; table columns are p_<name>"
     )
     phrases: tuple[Text, ...] = Field(description="the words of each class in a caption, in label order")
     template: Text = Field(description="caption and generation prompt; {phrase} is replaced")
@@ -88,7 +88,7 @@ class Classes(Section):
     def _one_phrase_a_class(self) -> Self:
         if len(self.phrases) != len(self.names):
             raise ValueError(
-                f"{len(self.names)} names but {len(self.phrases)} phrases; give one phrase a class"
+                f"{len(self.names)} names but {len(self.phrases)} phrases; give one phrase per class"
             )
         if len(set(self.phrases)) != len(self.phrases):
             raise ValueError("phrases must differ, or the classes share one caption")

@@ -19,7 +19,7 @@ def _ray_address(address: str) -> str:
 
 def _gpu_share(gpus: float) -> float:
     if gpus and not 0.01 <= gpus <= 1 and gpus not in range(2, 65):  # Ray has no fractions above one
-        raise ValueError("must be 0, a share of one GPU such as 0.5, or a whole number")
+        raise ValueError("must be 0, a fraction of one GPU such as 0.5, or a whole number")
     return gpus
 
 
@@ -45,8 +45,10 @@ class Cluster(Section):
         description="auto, host:port or ray://host:port; leave it out for a cluster on this machine only",
     )
     workers: Count = Field(2, description="workers, each with the models loaded")
-    cpus: Annotated[float, Field(ge=0.01, le=1024)] = Field(1.0, description="cores, and threads, a worker")
-    gpus: GpuShare = Field(0.0, description="GPUs a worker: one, or a share if several fit one card")
+    cpus: Annotated[float, Field(ge=0.01, le=1024)] = Field(1.0, description="cores, and threads, per worker")
+    gpus: GpuShare = Field(
+        0.0, description="GPUs per worker: one, or a fraction if several workers fit one GPU"
+    )
 
 
 class Execution(Section):
@@ -55,7 +57,7 @@ class Execution(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="auto: CUDA if there is one, else Apple's MPS, else the CPU"
     )
-    label_batch_size: Count = Field(64, description="images a forward pass of the labeller")
+    label_batch_size: Count = Field(64, description="images per forward pass of the labeller")
     generation_batch_size: Count = Field(32, description="images generated at a time")
     checkpoint_every: Count = Field(100, description="training steps between checkpoints")
     log_every: Count = Field(50, description="training steps between log lines")
@@ -67,14 +69,14 @@ class Execution(Section):
     )
     micro_batch_size: Count | None = Field(
         None,
-        description="training images a forward pass; gradients of a step's micro-batches are accumulated",
+        description="training images per forward pass; gradients of a step's micro-batches are accumulated",
     )
     gradient_checkpointing: bool = Field(False, description="training: less memory for a third more work")
     compile: bool = Field(
         False, description="torch.compile the UNet; minutes at the start, faster steps on CUDA"
     )
     num_processes: Annotated[int, Field(ge=1, le=64)] = Field(
-        1, description="processes that train and generate, started by accelerate; one a GPU"
+        1, description="processes that train and generate, started by accelerate; one per GPU"
     )
     engine: Literal["local", "ray"] = Field(
         "local",

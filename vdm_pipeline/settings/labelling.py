@@ -20,7 +20,7 @@ class Labelling(Section):
         min_length=1, description="prompts, each with {phrase}; their embeddings are averaged"
     )
     phrases: tuple[tuple[Text, ...], ...] = Field(
-        description="one list of phrases a class, in label order; the position decides, never the words"
+        description="one list of phrases per class, in label order; the position decides, never the words"
     )
     calibration: Literal["none", "platt", "prior"] = Field(
         "none",
@@ -28,7 +28,7 @@ class Labelling(Section):
         "`prior`, without labels; none: the model's own probabilities",
     )
     prior: tuple[Share, ...] | None = Field(
-        None, description="for calibration = prior: expected share of each class, summing to 1"
+        None, description="for calibration = prior: expected fraction of each class, summing to 1"
     )
     decision: Literal["argmax", "balanced_accuracy", "f1", "sensitivity"] = Field(
         "argmax",
@@ -41,7 +41,7 @@ class Labelling(Section):
 
     @property
     def prompts(self) -> tuple[tuple[str, ...], ...]:
-        """Every template with every phrase, one list a class."""
+        """Every template with every phrase, one list per class."""
         return tuple(
             tuple(template.replace("{phrase}", phrase) for template in self.templates for phrase in phrases)
             for phrases in self.phrases
@@ -71,7 +71,7 @@ class Labelling(Section):
         if (self.calibration == "prior") != (self.prior is not None):
             raise ValueError('calibration = "prior" and prior = [...] go together; set both or neither')
         if self.prior is not None and not self._prior_fits(self.prior):
-            raise ValueError("prior must hold one share above 0 a class, summing to 1")
+            raise ValueError("prior must have one fraction above 0 per class, and they must sum to 1")
         return self
 
     def _prior_fits(self, prior: tuple[float, ...]) -> bool:

@@ -9,13 +9,12 @@ from pydantic import ValidationError
 
 from vdm_pipeline.errors import SettingsError
 from vdm_pipeline.settings.profile import Profile
+from vdm_pipeline.settings.validation_errors import describe
 
 PROFILES = Path(__file__).parents[1] / "profiles"
 DEFAULT_PROFILE = "demo"
 MAX_BYTES = 2**20
 """Largest size of a profile file."""
-MAX_SHOWN = 80
-"""Characters of a rejected value that the error repeats."""
 
 
 def load_profile(name: str | None = None) -> Profile:
@@ -35,7 +34,7 @@ def load_profile(name: str | None = None) -> Profile:
     try:
         return Profile.model_validate_json(_read_as_json(path))
     except ValidationError as error:
-        raise SettingsError(f"{path}: {_describe(error)}.") from None
+        raise SettingsError(f"{path}: {describe(error, Profile.model_json_schema())}.") from None
 
 
 def _read_as_json(path: Path) -> str:
@@ -73,36 +72,3 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:  # a name too long for the file system
         return False
-
-
-def _describe(error: ValidationError) -> str:
-    """The first fault, and how many more there are."""
-    locations = [fault["loc"] for fault in error.errors()]
-    # A list with a rejected entry is also reported as too short.
-    faults = [
-        fault
-        for fault in error.errors()
-        if fault["type"] != "too_short" or not any(_is_inside(loc, fault["loc"]) for loc in locations)
-    ]
-    # A misspelt key is also reported as a missing one.
-    fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
-    field = ".".join(str(part) for part in fault["loc"]) or "the profile"
-    more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
-    if fault["type"] == "extra_forbidden":
-        return f"unknown key '{field}'; remove it or correct its spelling{more}"
-    if fault["type"] == "missing":
-        return f"'{field}' is missing; add it{more}"
-    if fault["type"] == "too_short":
-        actual, least = fault["ctx"]["actual_length"], fault["ctx"]["min_length"]
-        return f"'{field}' has {actual} entries and needs at least {least}{more}"
-    value = fault["input"]
-    given = f" (it is {_shortened(repr(value))})" if isinstance(value, str | int | float | bool) else ""
-    return f"{field}: {fault['msg'].removeprefix('Value error, ')}{given}{more}"
-
-
-def _is_inside(location: tuple, outer: tuple) -> bool:
-    return len(location) > len(outer) and location[: len(outer)] == outer
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}… and so on"

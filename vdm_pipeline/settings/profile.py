@@ -15,7 +15,7 @@ from vdm_pipeline.settings.training import Subset, Training
 
 
 class Profile(Section):
-    """Every value of a run, one section a stage."""
+    """Every value of a run, one section per stage."""
 
     name: Text = Field(description="appears on everything that the run writes")
     data: Data
@@ -35,7 +35,7 @@ class Profile(Section):
         groups, classes = len(self.labelling.phrases), len(self.classes.names)
         if groups != classes:
             raise ValueError(
-                f"labelling.phrases has {groups} lists for {classes} classes; give one list a class"
+                f"labelling.phrases has {groups} lists for {classes} classes; give one list per class"
             )
         processes, batch_size = self.execution.num_processes, self.training.batch_size
         if processes > batch_size:

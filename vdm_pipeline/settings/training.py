@@ -51,7 +51,7 @@ class Training(Section):
     )
     max_train_steps: Count = Field(description="optimizer steps")
     batch_size: Annotated[int, Field(gt=0, le=65_536)] = Field(
-        description="images a step, over all processes and micro-batches"
+        description="images per step, over all processes and micro-batches"
     )
     learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(1e-4, description="peak of AdamW's rate")
     lr_warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="steps of linear warm-up")

@@ -1,5 +1,6 @@
 """docs/errors.md: the cases by section, each with its sentence of ``sentences.json``."""
 
+import re
 from itertools import groupby
 from typing import NamedTuple
 
@@ -24,10 +25,11 @@ INTRODUCTION = f"""\
 
 # Error catalogue
 
-This page lists bad inputs and the error that you get for each. Every error is one sentence: the file or
+This page lists bad inputs and the error that you get for each. Most errors are one sentence: the file or
 field, what is wrong, and how to fix it.
 
-- `…` stands for a folder of your machine, or for a message of a library.
+- `…` stands for a folder of your machine, for a message of a library, or for what differs between the inputs
+  of a row.
 - An error changes none of your files. A failed run may leave its lock, a count of its attempts, and a folder
   in `data/.staging/` or `results/.staging/`, which the next run resumes from.
 - A command that fails exits with a code other than 0.
@@ -97,6 +99,12 @@ SECTIONS = (
         test_commands.CASES,
     ),
 )
+VALUES = (
+    (re.compile(r"\(it is .*\)(?=\.$| \(\d+ more\)\.$)"), "(it is …)"),
+    (re.compile(r"(?<= is )'[^']*'(?=,)"), "'…'"),
+    (re.compile(r"\(\w+(?:Error|Exception): …\)"), "(…)"),
+)
+"""What may differ between the sentences of one row."""
 ACCEPTED = (
     "Texts in any script, with slashes, dots and markup, in `name`, phrases, templates and licences.\n"
     "  None of them becomes a path.",
@@ -114,11 +122,11 @@ def titles() -> list[str]:
 
 
 def render(expected: dict[str, str]) -> str:
-    """The document. Consecutive cases with the same sentence share a row."""
+    """The document. Consecutive cases share a row if their sentences differ only in a value."""
     parts = [INTRODUCTION]
     for section in SECTIONS:
-        rows = groupby(section.cases, key=lambda case: expected.get(case.title, ""))
-        table = [_row([case.title for case in cases], sentence) for sentence, cases in rows]
+        rows = groupby(section.cases, key=lambda case: _without_values(expected.get(case.title, "")))
+        table = [_row([case.title for case in cases], expected) for _, cases in rows]
         head = "| Input | Error |\n|---|---|\n"
         parts.append(f"## {section.title}\n\n{section.introduction}\n\n{head}" + "\n".join(table))
     accepted = "\n".join(f"- {text}" for text in ACCEPTED)
@@ -126,7 +134,15 @@ def render(expected: dict[str, str]) -> str:
     return "\n\n".join(parts)
 
 
-def _row(inputs: list[str], sentence: str) -> str:
+def _without_values(sentence: str) -> str:
+    for pattern, replacement in VALUES:
+        sentence = pattern.sub(replacement, sentence)
+    return sentence
+
+
+def _row(inputs: list[str], expected: dict[str, str]) -> str:
+    sentences = {expected.get(title, "") for title in inputs}
+    sentence = sentences.pop() if len(sentences) == 1 else _without_values(sentences.pop())
     return f"| {'<br>'.join(inputs)} | `{sentence.replace('|', chr(92) + '|')}` |"
 
 

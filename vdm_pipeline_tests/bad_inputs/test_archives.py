@@ -80,6 +80,7 @@ ARRAYS = [
         arrays(train_images=np.zeros((6, 28, 28, 3), np.uint8)),
     ),
     Case("images of another size", "test_images", arrays(test_images=np.zeros((4, 64, 64), np.uint8))),
+    Case("images that are not square", "test_images", arrays(test_images=np.zeros((4, 20, 28), np.uint8))),
     Case("fewer labels than images", "val_labels", arrays(val_labels=GOOD["val_labels"][:2])),
     Case("several labels for an image", "test_labels", arrays(test_labels=np.zeros((4, 14), np.uint8))),
     Case("label of an unknown class", "val_labels", arrays(val_labels=np.array([0, 1, 2], np.uint8))),

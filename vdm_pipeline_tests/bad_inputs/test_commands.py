@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from vdm_pipeline_tests.bad_inputs.case import Case, parametrize, snapshot
 from vdm_pipeline_tests.paths import make_project
+from vdm_pipeline_tests.profiles import write_profile
 
 DAGSTER = str(Path(sys.executable).with_name("dagster"))
 MATERIALIZE = [DAGSTER, "asset", "materialize", "--select"]
@@ -33,7 +34,12 @@ def digest(*arguments: str) -> Command:
     return Command([*DIGEST, *arguments], {}, "")
 
 
-CASES = [
+MATPLOTLIBRC = Case(
+    "`matplotlibrc` that cannot be read",
+    "matplotlibrc",
+    lambda folder: (folder / "matplotlibrc").write_bytes(b"\xff\xfe"),
+)
+COMMANDS = [
     Case("`dagster asset materialize` with a bad archive", "pneumoniamnist.npz", bad_archive),
     Case(
         "`dagster asset materialize` of an asset with inputs that were never materialized",
@@ -74,7 +80,10 @@ CASES = [
 ]
 
 
-@parametrize(CASES)
+CASES = [*COMMANDS, MATPLOTLIBRC]
+
+
+@parametrize(COMMANDS)
 def test_command_prints_the_error_and_fails(case, project, tmp_path_factory, sentences):
     command = case.make(project)
     before = snapshot(project)
@@ -91,3 +100,24 @@ def test_command_prints_the_error_and_fails(case, project, tmp_path_factory, sen
     assert lines, result.stderr
     sentences.check(case, lines[0][lines[0].index(command.error) :].strip(), project)
     assert snapshot(project) == before
+
+
+def test_unreadable_matplotlibrc_fails_the_asset(copied_folder, tmp_path_factory, sentences):
+    profile, root = copied_folder
+    folder = make_project(tmp_path_factory.mktemp("home"))
+    write_profile(folder / "small.toml", profile)
+    MATPLOTLIBRC.make(folder)
+    before = snapshot(root)
+    result = subprocess.run(
+        [*MATERIALIZE, "label_metrics"],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=120,
+        env={**os.environ, "VDM_PROFILE": "small.toml", "VDM_ROOT": str(root), "VDM_FORCE": "label_metrics"},
+    )
+    assert result.returncode == 1
+    lines = [line for line in result.stderr.splitlines() if line.startswith("label_metrics failed: ")]
+    assert lines, result.stderr
+    sentences.check(MATPLOTLIBRC, lines[0], root, folder)
+    assert {name: content for name, content in snapshot(root).items() if "/.staging" not in name} == before

@@ -139,7 +139,7 @@ MODELS = [
     ),
     Case(
         "weights with half a hash",
-        "training.base.weights.unet/w.safetensors",
+        'training.base.weights."unet/w.safetensors"',
         base_model(
             f'id = "owner/name", revision = "{COMMIT}", weights = {{ "unet/w.safetensors" = "12ab" }}'
         ),

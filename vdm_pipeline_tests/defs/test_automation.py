@@ -155,11 +155,11 @@ def test_a_truncated_archive_is_waited_for_and_another_file_is_attempted_once(da
     assert daemon.settle() == []
     assert daemon.tick().skip_message == (
         f"{project.archive} is not complete: its end or a part of it is missing. "
-        "It is read once its copy has ended; if it has, copy it again."
+        "The sensor waits until the copy is complete. If copying has ended, copy the file again."
     )
     project.archive.write_bytes(b"<html>" + good)
     assert daemon.settle() == [set()]
-    assert daemon.tick().skip_message.startswith("raw_npz failed or was stopped; the sensor retries once")
+    assert daemon.tick().skip_message.startswith("raw_npz failed or was stopped. The sensor retries when")
     project.archive.write_bytes(good)
     assert daemon.settle() == []
     assert project.stale() == set()

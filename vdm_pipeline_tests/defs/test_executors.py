@@ -92,7 +92,7 @@ def test_the_error_for_an_unknown_executor_lists_the_known_ones(monkeypatch):
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
     monkeypatch.setenv("VDM_EXECUTOR", "k8s")
     monkeypatch.setitem(sys.modules, "dagster_k8s", None)
-    with pytest.raises(PipelineError, match=r"dagster_k8s .*pip install 'vdm_pipeline\[k8s\]'$"):
+    with pytest.raises(PipelineError, match=r"dagster_k8s .*pip install -c constraints\.txt -e '\.\[k8s\]'$"):
         executor_from_environment()
 
 

@@ -8,7 +8,13 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vdm_pipeline.defs.previews import INLINE_IMAGES, INLINE_LIMIT, inline_images, inline_plots
+from vdm_pipeline.defs.previews import (
+    INLINE_IMAGES,
+    INLINE_LIMIT,
+    RESOLUTIONS,
+    inline_images,
+    inline_plots,
+)
 from vdm_pipeline.stages.data.phantom.film import render
 
 
@@ -63,3 +69,12 @@ def test_a_plot_fits_and_keeps_its_line():
     rows, columns = (inside.min(axis=2) < 200).nonzero()
     assert len(set(columns)) > 0.9 * inside.shape[1]
     assert np.corrcoef(rows, columns)[0, 1] < -0.9, "the line rises to the right"
+
+
+def test_a_plot_that_never_fits_is_left_out_and_drawn_once_per_resolution(monkeypatch):
+    figure, drawn = Figure(figsize=(6, 6)), []
+    figure.subplots().imshow(np.random.default_rng(0).random((200, 200)))
+    save = figure.savefig
+    monkeypatch.setattr(figure, "savefig", lambda *args, **options: (drawn.append(1), save(*args, **options)))
+    assert inline_plots({"noise": figure}) == {}
+    assert len(drawn) == len(RESOLUTIONS)

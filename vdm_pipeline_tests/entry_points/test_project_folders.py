@@ -133,7 +133,7 @@ def test_folder_without_write_permission_is_rejected(command, results, guarded, 
         (guarded / "results/.dagster/history").mkdir(parents=True)
     code, output = without_permission(command, guarded, home)
     place = guarded / "results/.dagster" if results else guarded
-    hint = "change that, or set DAGSTER_HOME and VDM_ROOT to folders that are."
+    hint = "make it writable, or run dg with DAGSTER_HOME and VDM_ROOT set to writable folders."
     assert (code, output) == (2, f"Error: {place} is not writable; {hint}\n")
 
 

@@ -48,6 +48,15 @@ def test_services_are_webserver_daemon_and_database(services):
     assert services["postgres"]["environment"]["POSTGRES_PASSWORD"] == SECRET
 
 
+def test_the_image_can_be_built_without_cuda():
+    index = {"DAGSTER_POSTGRES_PASSWORD": SECRET, "PIP_EXTRA_INDEX_URL": "https://example.org/cpu"}
+    for name in ("webserver", "daemon"):
+        assert compose(**index)["services"][name]["build"]["args"] == {
+            "PIP_EXTRA_INDEX_URL": "https://example.org/cpu"
+        }
+    assert "\nARG PIP_EXTRA_INDEX_URL\n" in (DOCKER / "Dockerfile").read_text()
+
+
 def test_only_the_ui_is_published_and_only_on_this_machine(services):
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
     assert published == {"webserver": ["127.0.0.1:3000:3000"]}

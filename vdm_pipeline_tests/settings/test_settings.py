@@ -159,7 +159,7 @@ def test_the_profile_comes_from_the_argument_the_environment_or_is_the_demo(tmp_
         (
             'calibration = "platt"\ndecision = "balanced_accuracy"',
             'calibration = "prior"\nprior = [0.5, 0.6]',
-            "summing to 1",
+            "sum to 1",
         ),
         (
             'decision = "balanced_accuracy"',

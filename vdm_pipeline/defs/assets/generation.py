@@ -77,7 +77,8 @@ def extra_images(
     for settings in extra:
         name = settings.name
         arm = extra_arm(project.profile, settings, base, lcm, upstream["lora_weights"]["folder"])
-        arm_metadata = _generate_arm(context, project, folder / name, arm, published / name)
+        label = f"extra_images: {name}"
+        arm_metadata = _generate_arm(context, project, folder / name, arm, published / name, label)
         previews.append(f"{name}\n\n{arm_metadata.pop('preview')}")
         inline |= {f"{key}_{name}": text for key, text in arm_metadata.pop("inline").items()}
         metadata |= {f"{key}_{name}": value for key, value in arm_metadata.items()}
@@ -93,8 +94,8 @@ def _generate_main_arm(
 
     base, lcm = _resolve_models(context, project)
     arm = main_arm(project.profile, base, lcm, lora)
-    published = project.paths(context.asset_key.to_user_string())["folder"]
-    return _generate_arm(context, project, folder, arm, published)
+    asset = context.asset_key.to_user_string()
+    return _generate_arm(context, project, folder, arm, project.paths(asset)["folder"], asset)
 
 
 def _resolve_models(context: dg.AssetExecutionContext, project: Project) -> tuple[Path, Path]:
@@ -106,11 +107,16 @@ def _resolve_models(context: dg.AssetExecutionContext, project: Project) -> tupl
 
 
 def _generate_arm(
-    context: dg.AssetExecutionContext, project: Project, folder: Path, arm: "Arm", published: Path
+    context: dg.AssetExecutionContext,
+    project: Project,
+    folder: Path,
+    arm: "Arm",
+    published: Path,
+    label: str,
 ) -> dict[str, Any]:
     """Generate the arm's images into ``folder``, reusing those in ``published``; returns its metadata.
 
-    ``images_per_s`` is reported only if no image was reused.
+    ``label`` begins the lines of its progress. ``images_per_s`` is reported only if no image was reused.
     """
     from vdm_pipeline.stages.generation.job import Job
     from vdm_pipeline.stages.generation.launch import generate
@@ -121,7 +127,7 @@ def _generate_arm(
     job = Job(arm=arm, samples=samples, folder=folder, execution=profile.execution)
     _reuse_images(context, project, published, job)
     all_new, start = not any(folder.glob("*.png")), time.perf_counter()
-    rows, devices = generate(job, context.log.info, ProgressLogger(context, f"{published.name}: images"))
+    rows, devices = generate(job, context.log.info, ProgressLogger(context, f"{label}: images"))
     metadata = ray_device_metadata(devices) | {"n": len(rows)}
     if all_new:
         metadata["images_per_s"] = round(len(rows) / (time.perf_counter() - start), 1)

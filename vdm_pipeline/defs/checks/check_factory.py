@@ -106,11 +106,15 @@ def _attempt_of_checks(
     return nullcontext()
 
 
+class BlockingChecksFailed(dg.Failure):
+    """The terminal knows it by its name, as it has shown the results of the checks."""
+
+
 def _fail_if_blocked(project: Project, asset: str, selected: set[str]) -> None:
     """Fail the step with the checks' sentences. Dagster would only say how many blocking checks failed."""
     failures = [one for one in project.blocking_failures(asset) if one.check in selected]
     if failures:
-        raise dg.Failure("; ".join(one.message(asset) for one in failures), allow_retries=False)
+        raise BlockingChecksFailed("; ".join(one.message(asset) for one in failures), allow_retries=False)
 
 
 def _results(project: Project, checks: Sequence[Check], forced: bool) -> Iterator[dg.AssetCheckResult]:

@@ -1,5 +1,6 @@
 """The last lines of a run: what was done, what failed, where the report is, and what to do next."""
 
+from vdm_pipeline.defs.console.failures import Failure
 from vdm_pipeline.defs.console.screen import Screen, duration, plural
 from vdm_pipeline.defs.console.story import Story, asset_of
 from vdm_pipeline.graph import materialize_command
@@ -13,22 +14,26 @@ def show_interruption(screen: Screen) -> None:
 
 
 def show_failures(screen: Screen, story: Story) -> None:
-    """Each failure with its sentence, the frames of a bug, and the assets that were not computed."""
+    """Why the run failed, the frames of a bug, and the assets that were not computed."""
+    _show_failed_checks(screen, story)
+    for check, sentence in story.blocking_checks.items():
+        screen.text(f"Check {check} stopped the run: {sentence}.", "bold red")
     for failure in story.failures:
         screen.text(f"{asset_of(failure.step)} failed: {failure.sentence}", "bold red")
-        for frame in failure.frames:
-            screen.text(frame, "dim")
-        if failure.frames:
-            screen.text(
-                "This is a bug. The whole trace is on the page of the run in Dagster's UI: make ui", "red"
-            )
+        _show_frames(screen, failure)
     if story.not_computed:
         screen.text(f"Not computed: {', '.join(story.not_computed)}.")
-    screen.text(f"Then {AGAIN}")
+    screen.text(f"Fix the cause, then {AGAIN}")
+
+
+def show_display_failure(screen: Screen, failure: Failure) -> None:
+    """What kept the run from being shown; the run itself continued."""
+    screen.text(f"The run cannot be shown here: {failure.sentence}", "bold red")
+    _show_frames(screen, failure)
 
 
 def show_success(screen: Screen, story: Story, seconds: float) -> None:
-    """What was done, where the report is, and what to do next."""
+    """What was done, which checks failed, where the report is, and what to do next."""
     done = plural(len(story.computed), "asset") + " computed" if story.computed else "Nothing to do"
     facts = [
         done,
@@ -38,8 +43,25 @@ def show_success(screen: Screen, story: Story, seconds: float) -> None:
         duration(seconds),
     ]
     screen.text(" · ".join(fact for fact in facts if fact), "bold")
+    _show_failed_checks(screen, story)
     if story.report:
         screen.text(f"Report: {story.report}", "bold")
-        screen.text("Next: open the report in a browser, or all assets in Dagster's UI: make ui")
+        screen.text("Open the report in a browser. To browse all assets: make ui")
     else:
         screen.text(f"Next: {materialize_command('report')}")
+
+
+def _show_failed_checks(screen: Screen, story: Story) -> None:
+    """The checks that failed and did not stop the run."""
+    if story.failed_checks:
+        sentences = "; ".join(f"{check}: {sentence}" for check, sentence in story.failed_checks.items())
+        screen.text(f"{plural(len(story.failed_checks), 'check')} failed: {sentences}.", "bold red")
+
+
+def _show_frames(screen: Screen, failure: Failure) -> None:
+    if failure.frames:
+        for frame in failure.frames:
+            screen.text(frame, "dim")
+        screen.text(
+            "Unexpected error, perhaps a bug. The full stack trace is on the run's page: make ui", "red"
+        )

@@ -6,12 +6,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import click
 import dagster as dg
 
-from vdm_pipeline.defs.console.ending import show_failures, show_interruption, show_success
+from vdm_pipeline.defs.console.ending import (
+    show_display_failure,
+    show_failures,
+    show_interruption,
+    show_success,
+)
 from vdm_pipeline.defs.console.failures import exception_failure
 from vdm_pipeline.defs.console.live_screen import LiveScreen
 from vdm_pipeline.defs.console.log_level import SHOWN_RUNS, shows_dagster_events
@@ -79,15 +85,17 @@ def show_run(instance: dg.DagsterInstance, run_id: str, steps: Sequence[str]) ->
         interrupted = True
         raise
     except Exception as error:
-        if not story.failures:
+        if not story.run_failed:
             story.failures.append(exception_failure("run", error))
         raise
     finally:
         screen.close()
         if interrupted:
             _after_dagster(lambda: show_interruption(screen))
-        elif story.failures:
+        elif story.run_failed:
             _after_dagster(lambda: show_failures(screen, story))
+        elif story.display_failure:
+            _after_dagster(partial(show_display_failure, screen, story.display_failure))
         else:
             show_success(screen, story, time.monotonic() - start)
 
@@ -130,7 +138,7 @@ def _followed(instance: dg.DagsterInstance, run_id: str, story: Story) -> Iterat
                 tell_new_entries()
             tell_new_entries()
         except Exception as error:
-            story.failures.append(exception_failure("display", error))
+            story.display_failure = exception_failure("display", error)
 
     thread = threading.Thread(target=follow, name="console", daemon=True)
     thread.start()

@@ -11,7 +11,7 @@ import dagster as dg
 FRAMES = 3
 """Innermost frames of a stack trace that are shown. Dagster's run page has all."""
 PIPELINE_ERROR = re.compile(r"^vdm_pipeline\.errors\.\w+: ")
-STOPPED_BY_CHECK = "DagsterAssetCheckFailedError"
+STOPPED_BY_CHECK = ("BlockingChecksFailed", "DagsterAssetCheckFailedError")
 INTERRUPTED = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
 
@@ -33,11 +33,11 @@ def failure_of(event: dg.DagsterEvent, crash: str | None) -> Failure | None:
     if not event.is_step_failure:
         return _unexpected(step, event.engine_event_data.error)
     data = event.step_failure_data
+    names = {error.cls_name for error in _chain(data.error)}
+    if names.intersection(STOPPED_BY_CHECK + INTERRUPTED):
+        return None
     if data.user_failure_data and data.user_failure_data.description:
         return Failure(step, data.user_failure_data.description)
-    names = {error.cls_name for error in _chain(data.error)}
-    if STOPPED_BY_CHECK in names or names.intersection(INTERRUPTED):
-        return None
     return Failure(step, _killed(crash)) if crash else _unexpected(step, data.error)
 
 

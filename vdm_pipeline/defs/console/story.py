@@ -32,7 +32,11 @@ class Story:
         self.skipped: list[str] = []
         self.passed: dict[str, int] = {}
         self.warnings = 0
+        self.failed_checks: dict[str, str] = {}
+        self.blocking_checks: dict[str, str] = {}
+        """Sentences of the failed checks by name: of those that let the run continue, and that stopped it."""
         self.failures: list[Failure] = []
+        self.display_failure: Failure | None = None
         self.report: str | None = None
         self._crashes: dict[str | None, str] = {}
         self._by_type: dict[Event, Callable[[dg.DagsterEvent], None]] = {
@@ -49,6 +53,11 @@ class Story:
     def not_computed(self) -> list[str]:
         """Assets that the run should compute, but did not start."""
         return [step for step in self.steps if step not in self.started and not step.endswith(CHECKS)]
+
+    @property
+    def run_failed(self) -> bool:
+        """Whether a step failed, or a check stopped the run."""
+        return bool(self.failures or self.blocking_checks)
 
     def tell(self, entry: dg.EventLogEntry) -> None:
         """Show one entry of the event log."""
@@ -91,16 +100,16 @@ class Story:
     def _checked(self, event: dg.DagsterEvent) -> None:
         check = event.asset_check_evaluation_data
         asset = check.asset_key.to_user_string()
-        sentence = f"{check.check_name}: {check.description}"
+        line = f"{check.check_name}: {check.description}"
         if check.passed:
             self.passed[asset] = self.passed.get(asset, 0) + 1
         elif check.severity == dg.AssetCheckSeverity.WARN:
             self.warnings += 1
-            self.screen.line("warning", asset, sentence)
+            self.screen.line("warning", asset, line)
         else:
-            stops = " This check blocks downstream assets." if check.blocking else ""
-            self.screen.line("bad", asset, sentence)
-            self.failures.append(Failure(asset, f"The check {sentence}.{stops}"))
+            self.screen.line("bad", asset, line)
+            failed = self.blocking_checks if check.blocking else self.failed_checks
+            failed[f"{check.check_name} of {asset}"] = str(check.description)
 
     def _ended(self, event: dg.DagsterEvent) -> None:
         step = str(event.step_key)

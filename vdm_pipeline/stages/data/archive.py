@@ -230,11 +230,12 @@ def read_archive(path: Path, data: Data, class_names: Sequence[str]) -> Archive:
             f"classes.names has {len(class_names)} names, but {data.dataset} has {len(info.classes)} classes "
             f"({', '.join(info.classes)}); give one name per class, in this order."
         )
-    file = open_npz(path, KEYS, lambda headers: schema_error(headers, data.size, info.channels), hint(data))
+    check = partial(schema_error, data=data, channels=info.channels)
+    file = open_npz(path, KEYS, check, hint(data), may_edit=data.own is not None)
     labels = {split: file.array(f"{split}_labels").reshape(-1) for split in SPLITS}
     error = label_error(labels, class_names)
     if error:
-        raise ArchiveError(f"{path}: {error}; {hint(data)}.")
+        raise ArchiveError(f"{path}: {error.sentence}; {hint(data, error.fix)}.")
     splits = {
         split: Split(labels[split].astype(np.int64), partial(_batches, file, f"{split}_images"))
         for split in SPLITS

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,43 +10,72 @@ from numpy.typing import NDArray
 from vdm_pipeline.errors import ArchiveError
 from vdm_pipeline.settings import Data
 from vdm_pipeline.stages.data.medmnist_info import DatasetInfo
-from vdm_pipeline.stages.data.npz import Header
+from vdm_pipeline.stages.data.npz_members import Header, Problem
 from vdm_pipeline.stages.data.phantom.series import SPLITS, is_rendered_from
 
+SIZES: tuple[int, ...] = get_args(Data.model_fields["size"].annotation)
 Status = Literal["official", "own", "unverified", "phantom"]
 """The file has MedMNIST's MD5; it has the profile's sha256; it has neither; it was rendered here."""
 
 
-def schema_error(headers: Mapping[str, Header], size: int, channels: int) -> str | None:
+def schema_error(headers: Mapping[str, Header], data: Data, channels: int) -> Problem | None:
     """What is wrong with dtypes, shapes and counts, or None."""
-    accepted = ((size, size), (size, size, 1)) if channels == 1 else ((size, size, channels),)
+    accepted = _image_shapes(data.size, channels)
     for split in SPLITS:
         images, labels = headers[f"{split}_images"], headers[f"{split}_labels"]
         if images.dtype != np.uint8:
-            return f"{split}_images is {images.dtype}, not uint8"
+            return Problem(f"{split}_images is {images.dtype}, not uint8", "convert it to uint8, 0 to 255")
         if labels.dtype.kind not in "iu":
-            return f"{split}_labels is {labels.dtype}, not an integer type"
+            return Problem(f"{split}_labels is {labels.dtype}, not an integer type", "convert it to integers")
         if images.shape[1:] not in accepted:
             expected = ", ".join(map(str, accepted[0]))
-            return f"{split}_images has shape {list(images.shape)}, not [n, {expected}]"
+            return Problem(
+                f"{split}_images has shape {list(images.shape)}, not [n, {expected}]",
+                _shape_fix(images.shape[1:], data, channels),
+            )
         n_images = images.shape[0]
         if n_images == 0:
-            return f"the split {split} is empty"
+            return Problem(f"the split {split} is empty", "put images into it")
         if labels.shape not in ((n_images,), (n_images, 1)):
-            shape = list(labels.shape)
-            return f"{split}_labels has shape {shape} for {n_images} images, not one label per image"
+            return Problem(
+                f"{split}_labels has shape {list(labels.shape)} for {n_images} images, "
+                "not one label per image",
+                f"give it the shape [{n_images}] or [{n_images}, 1]",
+            )
     return None
 
 
-def label_error(labels: Mapping[str, NDArray], class_names: Sequence[str]) -> str | None:
+def _image_shapes(size: int, channels: int) -> tuple[tuple[int, ...], ...]:
+    """The accepted shapes of an image."""
+    return ((size, size), (size, size, 1)) if channels == 1 else ((size, size, channels),)
+
+
+def _shape_fix(shape: tuple[int, ...], data: Data, channels: int) -> str:
+    """What the author of an archive with images of this shape can do."""
+    other_channels = 3 if channels == 1 else 1
+    if shape in _image_shapes(data.size, other_channels):
+        return f"set data.own.channels = {other_channels}"
+    for size in SIZES:
+        if shape in (*_image_shapes(size, 1), *_image_shapes(size, 3)):
+            name = data.model_copy(update={"size": size}).file_name
+            return f"set data.size = {size}, and name the file {name}"
+    return f"resize its images to {data.size} x {data.size}"
+
+
+def label_error(labels: Mapping[str, NDArray], class_names: Sequence[str]) -> Problem | None:
     """What is wrong with the values of the labels, or None."""
     last = len(class_names) - 1
     for split, values in labels.items():
         if values.min() < 0 or values.max() > last:
-            return f"{split}_labels has values from {values.min()} to {values.max()}, not within 0 to {last}"
+            return Problem(
+                f"{split}_labels has values from {values.min()} to {values.max()}, not within 0 to {last}",
+                "number the classes from 0, in the order of classes.names",
+            )
     present = set(np.unique(labels["train"]).tolist())
     absent = [name for label, name in enumerate(class_names) if label not in present]
-    return f"train has no image of class {', '.join(absent)}" if absent else None
+    if not absent:
+        return None
+    return Problem(f"train has no image of class {', '.join(absent)}", "add some, or correct classes.names")
 
 
 def archive_status(
@@ -86,8 +115,10 @@ def _check_phantom(path: Path, data: Data, info: DatasetInfo, counts: dict[str, 
         )
 
 
-def hint(data: Data) -> str:
-    """How to replace a bad archive, as the end of an error message."""
+def hint(data: Data, fix: str = "") -> str:
+    """How to replace a bad archive, as the end of an error message; or ``fix`` for a user's own archive."""
+    if data.own and fix:
+        return fix
     if data.source == "file":
         origin = "" if data.own else " of MedMNIST"
         return f"put an intact {data.file_name}{origin} there"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from vdm_pipeline.errors import ArchiveError
 from vdm_pipeline.settings import Data
-from vdm_pipeline.stages.data.npz import MAX_BYTES
+from vdm_pipeline.stages.data.npz_members import MAX_BYTES
 from vdm_pipeline.stages.data.phantom.series import SPLITS
 
 SINGLE_LABEL = ("binary-class", "multi-class", "ordinal-regression")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import IO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,32 +19,11 @@ from numpy.typing import NDArray
 from vdm_pipeline.errors import ArchiveError
 from vdm_pipeline.io.atomic import atomic_file
 from vdm_pipeline.io.zip_copy import may_become_zip
+from vdm_pipeline.stages.data.npz_members import Header, NpzError, Problem, read_headers
 
-MAX_BYTES = 4 * 2**30
-"""Limit for the arrays of one file in memory."""
-MAX_RATIO = 1032
-"""Largest compression ratio of deflate; a member that declares more is a zip bomb."""
 CHUNK = 2**20
 READ_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, MemoryError)
 """What zipfile and NumPy raise for a bad file."""
-
-
-class Header(NamedTuple):
-    """Header of a `.npy` member; its data starts at ``offset``, in bytes."""
-
-    shape: tuple[int, ...]
-    fortran: bool
-    dtype: np.dtype
-    offset: int
-
-    @property
-    def nbytes(self) -> int:
-        """Size of the array in memory, bytes."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-
-class _NpzError(Exception):
-    """What is wrong with the file, without its name and the hint."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +73,7 @@ class Npz:
             while remaining:
                 chunk = _read(file, min(size, remaining))
                 if not chunk:
-                    raise _NpzError(f"{key}.npy ends too early")
+                    raise NpzError(f"{key}.npy ends too early")
                 remaining -= len(chunk)
                 yield chunk
             file.read(1)
@@ -113,29 +92,37 @@ def _read(file: IO[bytes], size: int) -> bytes:
 
 
 def open_npz(
-    path: Path, keys: Sequence[str], check: Callable[[Mapping[str, Header]], str | None], hint: str
+    path: Path,
+    keys: Sequence[str],
+    check: Callable[[Mapping[str, Header]], Problem | None],
+    hint: str,
+    *,
+    may_edit: bool = False,
 ) -> Npz:
     """Check a file that must have the arrays ``keys`` and no others.
 
     ``check`` gets the headers before any array is read, and returns what is wrong with them, or None. Raises
-    `ArchiveError` with the file, what is wrong with it, and ``hint``.
+    `ArchiveError` with the file, what is wrong with it, and ``hint``; or, if the user ``may_edit`` the file,
+    how to fix it.
     """
-    with _clear_errors(path, hint), zipfile.ZipFile(path) as archive:
-        members = _members(archive, keys, path.stat().st_size)
-        headers = {key: _header(archive, key, info) for key, info in members.items()}
-        problem = _size_error(headers) or check(headers)
+    with _clear_errors(path, hint, may_edit=may_edit), zipfile.ZipFile(path) as archive:
+        headers = read_headers(archive, keys, path.stat().st_size)
+        problem = check(headers)
         if problem:
-            raise _NpzError(problem)
+            raise NpzError(*problem)
     return Npz(path, headers, hint)
 
 
 @contextmanager
-def _clear_errors(path: Path, hint: str) -> Iterator[None]:
+def _clear_errors(path: Path, hint: str, *, may_edit: bool = False) -> Iterator[None]:
     """Raise `ArchiveError` instead of all that reading a bad file may raise."""
     try:
         yield
-    except _NpzError as error:
-        raise ArchiveError(f"{path}: {error}; {hint}.") from None
+    except NpzError as error:
+        fix = error.fix if may_edit and error.fix else hint
+        raise ArchiveError(f"{path}: {error}; {fix}.") from None
+    except PermissionError as error:
+        raise ArchiveError(f"{path}: {_describe(path, error)}; correct its permissions.") from None
     except READ_ERRORS as error:
         raise ArchiveError(f"{path}: {_describe(path, error)}; {hint}.") from None
 
@@ -161,71 +148,6 @@ def read_comment(path: Path) -> str:
             return archive.comment.decode(errors="replace")
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):  # last: unknown zip version
         return ""
-
-
-def _members(archive: zipfile.ZipFile, keys: Sequence[str], file_size: int) -> dict[str, zipfile.ZipInfo]:
-    """The members by key, if their names and declared sizes are correct."""
-    members = archive.infolist()
-    _check_names([member.filename for member in members], {f"{key}.npy" for key in keys})
-    for member in members:
-        _check_member(member)
-    if sum(member.compress_size for member in members) > file_size:
-        raise _NpzError("its members overlap or are longer than the file (a zip bomb, or a truncated file)")
-    return {member.filename.removesuffix(".npy"): member for member in members}
-
-
-def _check_names(names: list[str], expected: set[str]) -> None:
-    missing, extra = expected - set(names), set(names) - expected
-    if missing:
-        raise _NpzError(f"the array {_format(missing)} is missing")
-    if extra:
-        raise _NpzError(f"it has the unexpected array {_format(extra)}")
-    if len(names) != len(expected):
-        raise _NpzError("it has two arrays of the same name")
-
-
-def _check_member(member: zipfile.ZipInfo) -> None:
-    if member.flag_bits & 0x1:
-        raise _NpzError(f"{member.filename} is encrypted")
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise _NpzError(f"{member.filename} is compressed with a method that NumPy does not use")
-    if member.file_size > MAX_RATIO * member.compress_size:
-        raise _NpzError(
-            f"{member.filename} declares {member.file_size} bytes in {member.compress_size} (a zip bomb)"
-        )
-
-
-def _format(names: set[str]) -> str:
-    shown = ", ".join(repr(name[:40].removesuffix(".npy")) for name in sorted(names)[:3])
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
-
-
-def _header(archive: zipfile.ZipFile, key: str, member: zipfile.ZipInfo) -> Header:
-    """Parse one header of version 1.0, which has at most 64 KiB. NumPy uses no other for plain arrays."""
-    with archive.open(member) as file:
-        try:
-            if np.lib.format.read_magic(file) != (1, 0):
-                raise ValueError("version")
-            header = Header(*np.lib.format.read_array_header_1_0(file), file.tell())
-        except (zipfile.BadZipFile, OSError):
-            raise
-        except Exception:  # NumPy's parser raises all that Python's tokenizer does
-            raise _NpzError(f"{key} is not a plain .npy array") from None
-    if header.dtype.hasobject:
-        raise _NpzError(f"{key} contains pickled Python objects, which are never loaded")
-    if min(header.shape, default=0) < 0 or header.offset + header.nbytes != member.file_size:
-        raise _NpzError(
-            f"{key} declares {list(header.shape)} of {header.dtype}, {header.nbytes} bytes, "
-            f"but the zip declares {member.file_size}"
-        )
-    return header
-
-
-def _size_error(headers: Mapping[str, Header]) -> str | None:
-    total = sum(header.nbytes for header in headers.values())
-    if total <= MAX_BYTES:
-        return None
-    return f"its arrays need {total} bytes of memory, more than the allowed {MAX_BYTES}"
 
 
 def _describe(path: Path, error: Exception) -> str:

@@ -80,12 +80,12 @@ def saturated_mask(images: Images, faults: Faults) -> tuple[NDArray[np.bool_], N
     return share >= faults.saturated_share, share
 
 
-def check_embedding_count(embeddings: NDArray[np.float32], n_images: int, split: str) -> None:
+def check_embedding_count(embeddings: NDArray[np.floating], n_images: int, split: str) -> None:
     """Raise `PipelineError` unless there is one embedding per image of the split."""
     if len(embeddings) != n_images:
         raise PipelineError(
-            f"{len(embeddings)} embeddings for {n_images} images of {split}; "
-            "materialize image_embeddings again."
+            f"Asset image_embeddings has {len(embeddings)} embeddings for the {n_images} images of {split}; "
+            "materialize it again."
         )
 
 

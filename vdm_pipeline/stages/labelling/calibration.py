@@ -1,5 +1,6 @@
 """Calibrate zero-shot logits, and choose the decision thresholds of the labels."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -47,16 +48,15 @@ def softmax(logits: Floats) -> Floats:
     return exponentials / exponentials.sum(1, keepdims=True)
 
 
-def calibrate(labelling: Labelling, logits: Floats, truth: Labels) -> Calibration:
+def calibrate(labelling: Labelling, logits: Floats, truth: Labels, class_names: Sequence[str]) -> Calibration:
     """Fit the configured calibration and thresholds on val.
 
     Takes logits ``[n, classes]`` and true labels ``[n]``. ``prior`` does not use the labels; ``none`` fits
     nothing. Raises `PipelineError` if val lacks a class that is needed, or if the logits rank the classes
     backwards.
     """
-    classes = logits.shape[1]
-    scale, bias = _scale_and_bias(labelling, logits, truth)
-    uniform = np.full(classes, 1 / classes)
+    scale, bias = _scale_and_bias(labelling, logits, truth, class_names)
+    uniform = np.full(logits.shape[1], 1 / logits.shape[1])
     argmax = Calibration(
         labelling.calibration, labelling.decision, scale, tuple(bias.tolist()), tuple(uniform.tolist())
     )
@@ -66,17 +66,18 @@ def calibrate(labelling: Labelling, logits: Floats, truth: Labels) -> Calibratio
     return Calibration(argmax.method, argmax.decision, scale, argmax.bias, tuple(thresholds.tolist()))
 
 
-def _scale_and_bias(labelling: Labelling, logits: Floats, truth: Labels) -> tuple[float, Floats]:
-    classes = logits.shape[1]
+def _scale_and_bias(
+    labelling: Labelling, logits: Floats, truth: Labels, class_names: Sequence[str]
+) -> tuple[float, Floats]:
     if labelling.calibration == "none":
-        return 1.0, np.zeros(classes)
+        return 1.0, np.zeros(logits.shape[1])
     if labelling.calibration == "prior":
         return 1.0, match_prior(logits, np.asarray(labelling.prior))
-    absent = [label for label in range(classes) if not (truth == label).any()]
+    absent = [name for label, name in enumerate(class_names) if not (truth == label).any()]
     if absent:
         raise PipelineError(
             'labelling.calibration = "platt" is fitted on the val split, '
-            f'which has no image of class {absent[0]}; set "prior" or "none".'
+            f'which has no image of class {", ".join(absent)}; set "prior" or "none".'
         )
     scale, bias = fit_platt(logits, truth)
     if scale <= 0:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.settings import Labelling
 from vdm_pipeline.stages.data.archive import Archive
+from vdm_pipeline.stages.data.quality import check_embedding_count
 from vdm_pipeline.stages.labelling.calibration import Calibration, calibrate, softmax
 from vdm_pipeline.stages.labelling.zero_shot import logits
 
@@ -38,17 +39,14 @@ def label_archive(
     for split in archive.splits:
         scores[split] = np.concatenate([logits(rows, text, scale) for rows in embeddings(split)])
         _check_scores(scores[split], archive, split)
-    calibration = calibrate(labelling, scores["val"], archive.splits["val"].labels)
+    calibration = calibrate(labelling, scores["val"], archive.splits["val"].labels, class_names)
     return label_table(archive, scores, calibration, class_names), calibration
 
 
 def _check_scores(scores: NDArray[np.float64], archive: Archive, split: str) -> None:
     """Raise `PipelineError` unless there is one finite row of logits per image."""
     images = len(archive.splits[split])
-    if len(scores) != images:
-        raise PipelineError(
-            f"{len(scores)} embeddings for {images} images of {split}; materialize image_embeddings again."
-        )
+    check_embedding_count(scores, images, split)
     broken = np.flatnonzero(~np.isfinite(scores).all(axis=1))
     if len(broken):
         first = archive.image_ids(split)[broken[0]]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.errors import PipelineError, install_command
 from vdm_pipeline.io.progress import Log
 from vdm_pipeline.settings import Cluster
 
@@ -78,7 +78,7 @@ def _import_ray(*, own: bool) -> Any:
     except ModuleNotFoundError:
         raise PipelineError(
             "execution.engine is 'ray', which is not installed; "
-            "pip install 'vdm_pipeline[ray]', or set \"local\"."
+            f'set "local", or run: {install_command("ray")}'
         ) from None
     return ray
 

@@ -58,13 +58,16 @@ def select_subset(
 def _candidates(usable: "pd.DataFrame", name: str, subset: Subset) -> "pd.DataFrame":
     """Usable images of a class; with automatic labels only the most confident share."""
     candidates = usable[usable[_label_column(subset)] == name]
+    found, fix = f"have the true label {name}", "lower it"
     if subset.captions_from == "auto_label":
         confidence = candidates["confidence_score"]
         candidates = candidates[confidence >= confidence.quantile(1 - subset.confident_share)]
+        found = f"are labelled {name} with confidence"
+        fix = "lower it, or check the labels in results/labeled_dataset.csv"
     if len(candidates) < subset.per_class:
         raise PipelineError(
-            f"subset.per_class is {subset.per_class}, but only {len(candidates)} usable train images are "
-            f"labelled {name} with confidence; lower it, or check the labels in results/labeled_dataset.csv."
+            f"subset.per_class is {subset.per_class}, but only {len(candidates)} usable train images "
+            f"{found}; {fix}."
         )
     return candidates
 

@@ -2,7 +2,7 @@
 
 import importlib.util
 
-from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.errors import PIP_INSTALL, PipelineError
 from vdm_pipeline.io.disk import translate_disk_errors
 from vdm_pipeline.io.progress import Log
 from vdm_pipeline.stages.runtime.device import pick_device
@@ -31,7 +31,7 @@ def train(job: Job, log: Log = print) -> None:
     if tracker and importlib.util.find_spec(tracker) is None:
         raise PipelineError(
             f"execution.tracker is '{tracker}', which is not installed; "
-            f'pip install {tracker}, or set "none".'
+            f'set "none", or run: {PIP_INSTALL} {tracker}'
         )
     accelerator = Accelerator(
         cpu=pick_device(job.execution.device).type == "cpu",

@@ -277,7 +277,7 @@ def images(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("asset", ["generated_images", "baseline_images", "extra_images"])
-def test_more_images_generate_only_the_new_ones_and_the_same_as_at_once(finished, asset):
+def test_more_images_generate_only_the_new_ones_and_the_same_as_at_once(finished, asset, printed):
     folder = finished.results / {
         "baseline_images": "generated_images_no_fine_tuning",
         "extra_images": "generated_images_extra/dpm2",
@@ -290,6 +290,8 @@ def test_more_images_generate_only_the_new_ones_and_the_same_as_at_once(finished
     finished.monkeypatch.setenv("VDM_FORCE", asset)
     assert len(generated(finished, [asset])) == 10
     assert images(folder) == after
+    label = "extra_images: dpm2" if asset == "extra_images" else asset
+    assert f" - {label}: images: 10/10" in printed.readouterr().err
 
 
 def test_fewer_images_generate_none(finished):
@@ -322,7 +324,7 @@ def test_lost_weights_are_restored_without_training(finished, printed):
 
 
 @pytest.mark.slow
-def test_the_button_for_unsynced_assets_takes_several_clicks(finished):
+def test_the_button_for_unsynced_assets_takes_several_clicks(finished, printed):
     finished.change(generation={"adapter_weight": 0.5})
     with persistent_instance(finished.home) as instance:
         clicks = []
@@ -333,6 +335,8 @@ def test_the_button_for_unsynced_assets_takes_several_clicks(finished):
             assert result.success, error_message(result)
             clicks.append(computed(result))
         assert clicks == [{"generated_images"}, MEASURED]
+        warning = "is skipped for now: an input is stale. Press 'Materialize unsynced' again."
+        assert warning in printed.readouterr().err
         assert finished.stale() == set()
 
 

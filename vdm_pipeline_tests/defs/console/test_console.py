@@ -16,18 +16,17 @@ from vdm_pipeline_tests.defs.console.terminal import (
     run_in_terminal,
 )
 from vdm_pipeline_tests.paths import ROOT, make_project
-from vdm_pipeline_tests.profiles import write_profile
 
 DAGSTER = str(Path(sys.executable).with_name("dagster"))
 TOY = [DAGSTER, "asset", "materialize", "-m", "vdm_pipeline_tests.defs.console.toy", "--select", "*"]
 SENTENCE = "weights.npz is empty; delete it, and run again."
-AGAIN = "Then run the same command again: finished assets are kept, and training resumes."
+AGAIN = "Fix the cause, then run the same command again: finished assets are kept, and training resumes."
 LARGE = "! weights: is_large: 2 of 7 are small"
 IMAGE = "! weights: an image is ?[31mred"
 EXECUTORS = ["in_process", pytest.param("multiprocess", marks=pytest.mark.slow)]
 ENDING = [
     "Report: /project/results/report/index.html",
-    "Next: open the report in a browser, or all assets in Dagster's UI: make ui",
+    "Open the report in a browser. To browse all assets: make ui",
 ]
 
 
@@ -107,7 +106,9 @@ def test_a_bug_shows_the_end_of_its_trace(folder):
     start = lines.index("weights failed: ValueError: latents are not contiguous")
     assert 'toy.py", line ' in lines[-5]
     assert lines[-4] == '    raise ValueError("latents are not contiguous")'
-    assert lines[-3] == "This is a bug. The whole trace is on the page of the run in Dagster's UI: make ui"
+    assert lines[-3] == (
+        "Unexpected error, perhaps a bug. The full stack trace is on the run's page: make ui"
+    )
     assert len(lines) - start <= 12
 
 
@@ -119,10 +120,41 @@ def test_a_process_that_was_killed_is_reported(folder):
 
 
 def test_a_blocking_check_stops_the_run_with_its_sentence(folder):
-    lines, code = plain(folder, "check")
+    lines, code = plain(folder, "unsound")
     assert code == 1
-    sentence = "The check is_sound: 1 are broken. This check blocks downstream assets."
-    assert lines[-3:] == [f"weights failed: {sentence}", "Not computed: report.", AGAIN]
+    assert lines[-3:] == [
+        "Check is_sound of weights stopped the run: 1 are broken.",
+        "Not computed: report.",
+        AGAIN,
+    ]
+    assert "✗ weights: is_sound: 1 are broken" in lines and "✗ weights: failed" not in lines
+
+
+@pytest.mark.parametrize("executor", ["in_process", "multiprocess"])
+def test_a_failed_check_that_does_not_block_keeps_the_report_and_the_exit_code(folder, executor):
+    lines, code = plain(folder, "impure", executor)
+    assert code == 0
+    assert "✗ weights: is_pure: purity is 0.99" in lines
+    assert lines[-4].startswith("2 assets computed · 1 up to date · 1 check passed · 2 warnings · ")
+    assert lines[-3:] == ["1 check failed: is_pure of weights: purity is 0.99.", *ENDING]
+
+
+def test_a_failed_check_is_not_hidden_by_a_check_that_stops_the_run(folder):
+    lines, code = plain(folder, "impure, unsound")
+    assert code == 1
+    assert lines[-4:] == [
+        "1 check failed: is_pure of weights: purity is 0.99.",
+        "Check is_sound of weights stopped the run: 1 are broken.",
+        "Not computed: report.",
+        AGAIN,
+    ]
+
+
+def test_a_display_that_fails_does_not_fail_the_run(folder):
+    lines, code = plain(folder, "no result")
+    assert code == 0
+    assert [line for line in lines if line.startswith("The run cannot be shown here: KeyError")]
+    assert AGAIN not in lines and not [line for line in lines if "failed" in line]
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
@@ -212,21 +244,3 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(folder):
     shown = live(folder, "fine", TERM="dumb")
     assert HIDE_CURSOR not in shown.raw
     assert shown.lines[0] == "✓ up to date: archive"
-
-
-def test_the_real_command_with_nothing_to_do_prints_few_lines(finished):
-    write_profile(finished.root / "small.toml", finished.profile)
-    make_project(finished.root)
-    done = subprocess.run(
-        [DAGSTER, "asset", "materialize", "--select", "*report"],
-        cwd=finished.root,
-        env=environment("", VDM_PROFILE="small.toml"),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    lines = (done.stdout + done.stderr).splitlines()
-    assert len(lines) <= 12, lines
-    assert "Nothing to do · 14 up to date" in done.stderr
-    assert f"Report: {finished.results}/report/index.html" in lines

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vdm_pipeline.stages.data.npz import Header, open_npz
+from vdm_pipeline.stages.data.npz import open_npz
+from vdm_pipeline.stages.data.npz_members import Header
 
 ARRAYS = {
     "images": np.arange(48, dtype=np.uint8).reshape(3, 4, 4),

@@ -136,7 +136,7 @@ def test_own_archive_is_identified_by_its_sha256(tmp_path):
     assert archive.splits["val"].images.shape == (3, 28, 28, 3)
     write_npz(path, arrays(channels=3, n_classes=2))
     with pytest.raises(
-        ArchiveError, match=r"train has no image of class c; put an intact mine\.npz there\.$"
+        ArchiveError, match=r"train has no image of class c; add some, or correct classes\.names\.$"
     ):
         read_archive(path, data, names)
     write_npz(path, arrays(channels=3, n_classes=3, val_labels=np.zeros((3, 1), np.uint8)))

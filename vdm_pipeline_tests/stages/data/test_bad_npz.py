@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from vdm_pipeline.errors import ArchiveError
-from vdm_pipeline.stages.data import npz
+from vdm_pipeline.stages.data import npz, npz_members
 from vdm_pipeline.stages.data.npz import open_npz
+from vdm_pipeline.stages.data.npz_members import Problem
 from vdm_pipeline_tests.stages.data.npz_files import ARRAYS, HINT, KEYS, MEMBERS, accept, npy, read, write_zip
 
 
@@ -99,16 +100,16 @@ def test_repeated_name_is_rejected(tmp_path):
 
 def test_memory_limit_counts_all_arrays_together(tmp_path, monkeypatch):
     path = write_zip(tmp_path / "a.npz", MEMBERS)
-    monkeypatch.setattr(npz, "MAX_BYTES", 48 + 6)
+    monkeypatch.setattr(npz_members, "MAX_BYTES", 48 + 6)
     read(path)
-    monkeypatch.setattr(npz, "MAX_BYTES", 48 + 5)
+    monkeypatch.setattr(npz_members, "MAX_BYTES", 48 + 5)
     with pytest.raises(ArchiveError, match="need 54 bytes of memory, more than the allowed 53"):
         read(path)
 
 
 def test_headers_are_checked_before_any_array_is_read(tmp_path, monkeypatch):
     def reject(headers):
-        return "images is too round" if headers["images"].shape == (3, 4, 4) else None
+        return Problem("images is too round") if headers["images"].shape == (3, 4, 4) else None
 
     path = write_zip(tmp_path / "a.npz", MEMBERS)
     monkeypatch.setattr(npz.Npz, "_chunks", lambda *_: pytest.fail("an array was read"))
@@ -118,7 +119,7 @@ def test_headers_are_checked_before_any_array_is_read(tmp_path, monkeypatch):
 
 def test_zip_bomb_is_rejected_without_its_memory(tmp_path):
     def reject(headers):
-        return "too large" if headers["images"].nbytes > 2**20 else None
+        return Problem("too large") if headers["images"].nbytes > 2**20 else None
 
     path, peak = tmp_path / "bomb.npz", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:

@@ -95,7 +95,9 @@ def test_limits_are_those_of_the_profile(archive):
 
 
 def test_every_image_needs_an_embedding(archive):
-    with pytest.raises(PipelineError, match="29 embeddings for 30 images of test"):
+    with pytest.raises(
+        PipelineError, match="Asset image_embeddings has 29 embeddings for the 30 images of test"
+    ):
         find_faults(archive, lambda split: [np.zeros((29, 4), np.float32)], Faults())
 
 

@@ -10,7 +10,7 @@ from sklearn.model_selection import StratifiedKFold
 from vdm_pipeline.errors import PipelineError
 from vdm_pipeline.settings import Labelling
 from vdm_pipeline.stages.evaluation.metrics.labels import calibration_error, score
-from vdm_pipeline.stages.labelling.calibration import calibrate, fit_platt, match_prior, softmax
+from vdm_pipeline.stages.labelling.calibration import Calibration, calibrate, fit_platt, match_prior, softmax
 from vdm_pipeline_tests.real_data import REAL_ARCHIVE
 
 SCORES = REAL_ARCHIVE.parent / "biomedclip_test_scores.csv"
@@ -25,6 +25,11 @@ def labelling(**values) -> Labelling:
         "calibration": "platt",
     }
     return Labelling.model_validate(base | values)
+
+
+def calibrated(settings: Labelling, logits: np.ndarray, truth: np.ndarray) -> Calibration:
+    """Calibrated on classes that are called a, b and c."""
+    return calibrate(settings, logits, truth, "abc"[: logits.shape[1]])
 
 
 def noisy(n: int, classes: int, seed: int, shift: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
@@ -60,14 +65,14 @@ def test_three_classes_have_a_minimum_of_the_loss():
 
 def test_separable_classes_stay_finite():
     logits = np.array([[5.0, 0.0]] * 10 + [[0.0, 5.0]] * 10)
-    probabilities = calibrate(labelling(), logits, np.repeat([0, 1], 10)).probabilities(logits)
+    probabilities = calibrated(labelling(), logits, np.repeat([0, 1], 10)).probabilities(logits)
     assert probabilities[-1, 1] == pytest.approx(11 / 12, abs=1e-3)
 
 
 def test_calibration_improves_on_argmax():
     logits, truth = noisy(4000, 2, 2)
     held_out, answers = noisy(4000, 2, 3)
-    calibration = calibrate(labelling(decision="balanced_accuracy"), logits, truth)
+    calibration = calibrated(labelling(decision="balanced_accuracy"), logits, truth)
     probabilities = calibration.probabilities(held_out)
     labels = calibration.decide(probabilities)
     plain = balanced_accuracy_score(answers, held_out.argmax(1))
@@ -77,7 +82,7 @@ def test_calibration_improves_on_argmax():
 
 def test_none_is_argmax():
     logits, truth = noisy(100, 3, 4)
-    calibration = calibrate(labelling(calibration="none", phrases=(*TWO, ("other",))), logits, truth)
+    calibration = calibrated(labelling(calibration="none", phrases=(*TWO, ("other",))), logits, truth)
     np.testing.assert_allclose(calibration.probabilities(logits), softmax(logits))
     np.testing.assert_array_equal(calibration.decide(softmax(logits)), logits.argmax(1))
 
@@ -87,12 +92,12 @@ def test_the_prior_is_matched_without_labels():
     prior = np.array([0.5, 0.3, 0.2])
     np.testing.assert_allclose(softmax(logits + match_prior(logits, prior)).mean(0), prior, atol=1e-4)
     settings = labelling(calibration="prior", prior=tuple(prior), phrases=(*TWO, ("other",)))
-    assert calibrate(settings, logits, truth) == calibrate(settings, logits, np.zeros_like(truth))
+    assert calibrated(settings, logits, truth) == calibrated(settings, logits, np.zeros_like(truth))
 
 
 def test_the_f1_threshold_is_the_best_one():
     logits, truth = noisy(300, 2, 6)
-    calibration = calibrate(labelling(decision="f1"), logits, truth)
+    calibration = calibrated(labelling(decision="f1"), logits, truth)
     probabilities = calibration.probabilities(logits)
     best = max(f1_score(truth, probabilities[:, 1] >= cut) for cut in probabilities[:, 1])
     assert f1_score(truth, calibration.decide(probabilities)) == pytest.approx(best)
@@ -101,7 +106,7 @@ def test_the_f1_threshold_is_the_best_one():
 @pytest.mark.parametrize("sensitivity", [0.8, 0.95, 1.0])
 def test_the_sensitivity_threshold_is_the_highest_that_reaches_it(sensitivity):
     logits, truth = noisy(300, 2, 7)
-    calibration = calibrate(labelling(decision="sensitivity", sensitivity=sensitivity), logits, truth)
+    calibration = calibrated(labelling(decision="sensitivity", sensitivity=sensitivity), logits, truth)
     labels = calibration.decide(calibration.probabilities(logits))
     reached = labels[truth == 1].mean()
     assert sensitivity <= reached < sensitivity + 2 / (truth == 1).sum()
@@ -111,16 +116,16 @@ def test_balanced_accuracy_of_three_classes():
     logits, truth = noisy(3000, 3, 8)
     keep = (truth != 2) | (np.arange(3000) % 10 == 0)
     logits, truth = logits[keep], truth[keep]
-    plain = calibrate(labelling(phrases=(*TWO, ("other",))), logits, truth)
-    balanced = calibrate(labelling(decision="balanced_accuracy", phrases=(*TWO, ("other",))), logits, truth)
+    plain = calibrated(labelling(phrases=(*TWO, ("other",))), logits, truth)
+    balanced = calibrated(labelling(decision="balanced_accuracy", phrases=(*TWO, ("other",))), logits, truth)
     probabilities = plain.probabilities(logits)
     decided, argmax = balanced.decide(probabilities), plain.decide(probabilities)
     assert balanced_accuracy_score(truth, decided) > balanced_accuracy_score(truth, argmax) + 0.05
 
 
 def test_val_without_a_class_is_an_error():
-    with pytest.raises(PipelineError, match=r"labelling\.calibration.*class 1"):
-        calibrate(labelling(), np.zeros((4, 2)), np.zeros(4, int))
+    with pytest.raises(PipelineError, match=r"labelling\.calibration.*class b;"):
+        calibrated(labelling(), np.zeros((4, 2)), np.zeros(4, int))
 
 
 @pytest.mark.real_data
@@ -135,7 +140,7 @@ def test_biomedclip_as_published_and_cross_fitted():
     assert plain["ece"] == pytest.approx(0.30, abs=0.005)
     logits, fitted, labels = np.log(probabilities), np.zeros_like(probabilities), np.zeros_like(truth)
     for others, fold in StratifiedKFold(5, shuffle=True, random_state=0).split(logits, truth):
-        calibration = calibrate(labelling(decision="balanced_accuracy"), logits[others], truth[others])
+        calibration = calibrated(labelling(decision="balanced_accuracy"), logits[others], truth[others])
         fitted[fold] = calibration.probabilities(logits[fold])
         labels[fold] = calibration.decide(fitted[fold])
     scores = score(truth, labels, fitted, ("normal", "pneumonia"), resamples=20)

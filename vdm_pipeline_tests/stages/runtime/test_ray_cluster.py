@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.errors import PipelineError, install_command
 from vdm_pipeline.settings import Cluster, Execution
 from vdm_pipeline.stages.runtime.ray_cluster import _check_resources, connect
 from vdm_pipeline.stages.runtime.ray_pool import run_on_ray
 
 if find_spec("ray") is None:
-    pytest.skip("ray is not installed; pip install 'vdm_pipeline[ray]'", allow_module_level=True)
+    pytest.skip(f"ray is not installed; run: {install_command('ray')}", allow_module_level=True)
 
 NO_ANSWER = r"^execution\.ray\.address is '{}', where no Ray cluster answers"
 
@@ -151,7 +151,7 @@ def test_without_ray_is_an_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     with (
-        pytest.raises(PipelineError, match=r"^execution\.engine is 'ray'.*vdm_pipeline\[ray\]"),
+        pytest.raises(PipelineError, match=r"^execution\.engine is 'ray'.* -e '\.\[ray\]'$"),
         connect(Cluster(workers=1), 1, print),
     ):
         pytest.fail("connected")

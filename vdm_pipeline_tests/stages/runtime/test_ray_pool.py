@@ -16,7 +16,7 @@ import psutil
 import pytest
 import torch
 
-from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.errors import PipelineError, install_command
 from vdm_pipeline.io.progress import Log, Progress
 from vdm_pipeline.settings import Cluster, Data, Execution, Profile, load_profile
 from vdm_pipeline.stages.data.archive import obtain_archive
@@ -30,7 +30,7 @@ from vdm_pipeline_tests.stages.generation.jobs import contents, make_job, with_g
 from vdm_pipeline_tests.stages.generation.test_launch import one_thread
 
 if find_spec("ray") is None:
-    pytest.skip("ray is not installed; pip install 'vdm_pipeline[ray]'", allow_module_level=True)
+    pytest.skip(f"ray is not installed; run: {install_command('ray')}", allow_module_level=True)
 IMAGES = {"train": 1100, "val": 24, "test": 24}
 """Five shards, three of them of train."""
 

@@ -173,9 +173,15 @@ def test_the_seed_decides_the_subset(select):
     assert rows(first) != rows(other)
 
 
-@pytest.mark.parametrize(("source", "per_class"), [("auto_label", 20), ("ground_truth", 29)])
-def test_too_few_images_are_an_error(select, source, per_class):
-    with pytest.raises(PipelineError, match=rf"subset\.per_class is {per_class}.*normal") as caught:
+@pytest.mark.parametrize(
+    ("source", "per_class", "found"),
+    [
+        ("auto_label", 20, r"are labelled normal with confidence; .*labeled_dataset\.csv\.$"),
+        ("ground_truth", 29, r"have the true label normal; lower it\.$"),
+    ],
+)
+def test_too_few_images_are_an_error(select, source, per_class, found):
+    with pytest.raises(PipelineError, match=rf"subset\.per_class is {per_class}.* {found}") as caught:
         select(per_class=per_class, captions_from=source)
     assert "\n" not in str(caught.value)
 

@@ -126,5 +126,7 @@ def test_missing_tracker_is_an_error(tiny, tmp_path, monkeypatch):
     from vdm_pipeline.stages.training import loop
 
     monkeypatch.setattr(loop.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(PipelineError, match=r"execution\.tracker is 'tensorboard'.*pip install tensorboard"):
+    with pytest.raises(
+        PipelineError, match=r"execution\.tracker is 'tensorboard'.* -c constraints\.txt tensorboard$"
+    ):
         run_training(make_job(tiny, tmp_path, execution={"tracker": "tensorboard"}), silent)

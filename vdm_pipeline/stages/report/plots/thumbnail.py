@@ -10,6 +10,7 @@ from vdm_pipeline.stages.report.plots.figure import plot_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 
 def remove_texts(figure: "Figure") -> None:
@@ -24,12 +25,18 @@ def remove_texts(figure: "Figure") -> None:
 
 
 @plot_style()
-def draw_small(figure: "Figure", dpi: int, colours: int) -> NDArray[np.uint8]:
-    """The figure as ``[h, w, 3]``, uint8, reduced to the most important ``colours``."""
+def draw(figure: "Figure", dpi: int) -> "Image":
+    """The figure as an RGB picture."""
     from PIL import Image
 
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     with Image.open(buffer) as image:
-        few = image.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
-        return np.asarray(few.convert("RGB"))
+        return image.convert("RGB")
+
+
+def reduce_colours(picture: "Image", colours: int) -> NDArray[np.uint8]:
+    """The picture as ``[h, w, 3]``, uint8, reduced to the most important ``colours``."""
+    from PIL import Image
+
+    return np.asarray(picture.quantize(colours, dither=Image.Dither.NONE).convert("RGB"))
