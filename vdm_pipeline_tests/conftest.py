@@ -45,9 +45,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Profile:
     """The demo profile, as small as it still runs, with shortened trainings."""
-    from vdm_pipeline_tests.quick_training import shorten_training
+    from vdm_pipeline_tests.quick_stages import shorten_stages
 
-    shorten_training(monkeypatch)
+    shorten_stages(monkeypatch)
     return shrink(load_profile("demo"))
 
 
@@ -94,12 +94,12 @@ def _materialize_all(top: Path) -> Profile:
     """Materialize the whole graph in ``top / "project"``."""
     from vdm_pipeline_tests.defs.assets.graph import computed, error_message, materialize, persistent_instance
     from vdm_pipeline_tests.defs.assets.project import smallest
-    from vdm_pipeline_tests.quick_training import shorten_training
+    from vdm_pipeline_tests.quick_stages import shorten_stages
 
     shutil.rmtree(top, ignore_errors=True)  # left by a process that was killed
     (top / "project/data").mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch, persistent_instance(top / "home") as instance:
-        shorten_training(patch)
+        shorten_stages(patch)
         profile = smallest(top / "project")
         result = materialize(profile, top / "project", instance=instance)
         assert result.success, error_message(result)
@@ -111,9 +111,9 @@ def _materialize_all(top: Path) -> Profile:
 def finished(finished_once, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "ProjectFolder":
     """A copy of the finished project, which the test may change."""
     from vdm_pipeline_tests.defs.assets.project import ProjectFolder
-    from vdm_pipeline_tests.quick_training import shorten_training
+    from vdm_pipeline_tests.quick_stages import shorten_stages
 
     profile, top = finished_once
-    shorten_training(monkeypatch)
+    shorten_stages(monkeypatch)
     shutil.copytree(top, tmp_path / "copy")
     return ProjectFolder(profile, tmp_path / "copy/project", tmp_path / "copy/home", monkeypatch)

@@ -6,7 +6,7 @@ import pytest
 
 from vdm_pipeline.settings import load_profile
 from vdm_pipeline_tests.profiles import shrink
-from vdm_pipeline_tests.quick_training import shorten_training
+from vdm_pipeline_tests.quick_stages import shorten_stages
 from vdm_pipeline_tests.stages.training.jobs import trained
 
 
@@ -14,5 +14,5 @@ from vdm_pipeline_tests.stages.training.jobs import trained
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The adapter of an uninterrupted training of the profile ``tiny``; tests only read it and its folder."""
     with pytest.MonkeyPatch.context() as patch:
-        shorten_training(patch)
+        shorten_stages(patch)
         return trained(shrink(load_profile("demo")), tmp_path_factory.mktemp("training") / "whole")

@@ -1,7 +1,8 @@
-"""Shorten what takes half of a training of six steps: its sample sheet, and counting its FLOPs."""
+"""Shorten what takes half the time of tiny stages: sample sheets, counting FLOPs, and small plots."""
 
 import pytest
 
+from vdm_pipeline.defs import previews
 from vdm_pipeline.settings import Training
 from vdm_pipeline.stages.training import mfu, sample_sheet, session
 
@@ -10,9 +11,13 @@ ADAPTER = {"rank", "target_modules", "use_dora"}
 _counted: dict[str, float] = {}
 
 
-def shorten_training(patch: pytest.MonkeyPatch) -> None:
-    """Sample sheets of two steps, and FLOPs that are counted once per process for each kind of adapter."""
+def shorten_stages(patch: pytest.MonkeyPatch) -> None:
+    """Sample sheets of two steps, plots for the overview drawn once, and FLOPs counted once per process.
+
+    FLOPs are counted for each kind of adapter.
+    """
     patch.setattr(sample_sheet, "STEPS", 2)
+    patch.setattr(previews, "RESOLUTIONS", previews.RESOLUTIONS[-1:])
     patch.setattr(session, "step_flops", _step_flops)
 
 
