@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from vdm_pipeline.errors import SettingsError
 from vdm_pipeline.settings import PROFILES, Data, ModelPin, Profile, Section, fingerprint, load_profile
+from vdm_pipeline.stages.data.medmnist_info import medmnist_table
 
 DEMO = (PROFILES / "demo.toml").read_text(encoding="utf-8")
 
@@ -254,10 +255,9 @@ def test_the_archive_has_the_file_name_that_medmnist_uses(dataset, source, size,
 
 
 def test_the_data_sets_in_colour_are_those_of_medmnist():
-    from medmnist import INFO
-
-    in_colour = {name for name, info in INFO.items() if info["n_channels"] == 3 and not name.endswith("3d")}
-    assert {name for name in INFO if Data(dataset=name, source="file", size=28).in_colour} == in_colour
+    table = medmnist_table()
+    in_colour = {name for name, info in table.items() if info["n_channels"] == 3 and not name.endswith("3d")}
+    assert {name for name in table if Data(dataset=name, source="file", size=28).in_colour} == in_colour
 
 
 @pytest.mark.parametrize(

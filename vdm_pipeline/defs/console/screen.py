@@ -1,5 +1,6 @@
 """What is shown goes to a screen: a terminal with live bars, or a plain stream of few lines."""
 
+import atexit
 import io
 import os
 import sys
@@ -60,6 +61,12 @@ class _Output(io.TextIOWrapper):
         except OSError:
             return
 
+    def close(self) -> None:
+        try:
+            super().close()
+        except OSError:
+            return
+
 
 class _Console(Console):
     """A console as wide as its own terminal: rich asks stderr, which Dagster redirects in a step."""
@@ -80,6 +87,7 @@ def open_console() -> Console:
         return Console(file=sys.stderr, width=110, highlight=False, markup=False, emoji=False)
     binary = io.BufferedWriter(io.FileIO(descriptor, "w"))
     output = _Output(binary, encoding=sys.stderr.encoding, errors="replace")
+    atexit.register(output.close)  # the last lines are shown at exit, too
     return _Console(file=output, highlight=False, markup=False, emoji=False)
 
 

@@ -1,10 +1,13 @@
 """What the archive must contain: from MedMNIST's table, the phantom settings, or `data.own`.
 
-`medmnist` has names, tasks, counts, URLs and MD5s. It is imported inside a function, because it loads torch
-and creates a folder in the home directory. Its Dataset classes do not check existing files, so they are not
-used.
+`medmnist` has names, tasks, counts, URLs and MD5s. Its Dataset classes do not check existing files, so they
+are not used.
 """
 
+import ast
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from vdm_pipeline.errors import ArchiveError
@@ -49,10 +52,9 @@ def _phantom(data: Data) -> DatasetInfo:
 
 
 def _medmnist(data: Data) -> DatasetInfo:
-    from medmnist import INFO
-
-    _check_supported(data.dataset, INFO)
-    info = INFO[data.dataset]
+    table = medmnist_table()
+    _check_supported(data.dataset, table)
+    info = table[data.dataset]
     suffix = "" if data.size == 28 else f"_{data.size}"
     if f"MD5{suffix}" not in info:
         raise ArchiveError(
@@ -66,6 +68,20 @@ def _medmnist(data: Data) -> DatasetInfo:
         url=info[f"url{suffix}"],
         md5=info[f"MD5{suffix}"],
     )
+
+
+@cache
+def medmnist_table() -> dict[str, dict[str, Any]]:
+    """``medmnist.INFO``, read from its source: importing it creates ``~/.medmnist`` and loads torch."""
+    spec = find_spec("medmnist")
+    assert spec and spec.origin
+    module = ast.parse((Path(spec.origin).parent / "info.py").read_text("utf-8"))
+    values = {
+        node.targets[0].id: node.value
+        for node in module.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    return dict(ast.literal_eval(values["INFO"]))
 
 
 def _check_supported(dataset: str, table: dict[str, dict[str, Any]]) -> None:

@@ -91,6 +91,11 @@ def test_a_run_with_nothing_to_do_says_so(folder):
     assert len(lines) <= 12
 
 
+def test_warnings_that_are_errors_find_no_open_file_at_exit(folder):
+    lines, code = plain(folder, "nothing", PYTHONWARNINGS="error::ResourceWarning")
+    assert (code, lines[-2:]) == (0, ENDING)
+
+
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_a_failure_ends_with_its_sentence_and_the_assets_that_were_not_computed(folder, executor):
     lines, code = plain(folder, "sentence", executor)

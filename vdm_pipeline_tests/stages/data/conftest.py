@@ -1,8 +1,8 @@
 """Fixtures for tests of archives."""
 
-import medmnist
 import pytest
 
+from vdm_pipeline.stages.data.medmnist_info import medmnist_table
 from vdm_pipeline_tests.stages.data.archives import COUNTS, MD5
 
 
@@ -18,5 +18,5 @@ def tinymnist(monkeypatch) -> dict:
         "n_samples": dict(COUNTS),
         "license": "CC0",
     }
-    monkeypatch.setitem(medmnist.INFO, "tinymnist", info)
+    monkeypatch.setitem(medmnist_table(), "tinymnist", info)
     return info

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import medmnist
 import pytest
 
 from vdm_pipeline.errors import PipelineError
@@ -14,6 +13,7 @@ from vdm_pipeline.io import download
 from vdm_pipeline.io.hashing import digest
 from vdm_pipeline.settings import Data, Profile
 from vdm_pipeline.stages.data.archive import obtain_archive, read_archive
+from vdm_pipeline.stages.data.medmnist_info import medmnist_table
 from vdm_pipeline_tests.defs.assets.graph import computed, error_message, materialize
 from vdm_pipeline_tests.hub import Fault, serving
 from vdm_pipeline_tests.profiles import shrink
@@ -87,7 +87,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, fast_retries) -> Path:
         "n_channels": 1,
         "n_samples": counts,
     }
-    fast_retries.setitem(medmnist.INFO, "tinymnist", info)
+    fast_retries.setitem(medmnist_table(), "tinymnist", info)
     return folder
 
 
@@ -165,7 +165,7 @@ def test_another_mirror_does_not_make_the_archive_stale(tiny: Profile, project, 
 @needs_real_archive
 def test_the_real_archive_is_accepted_only_with_the_official_md5(tmp_path):
     data = Data(dataset="pneumoniamnist", size=28, source="download")
-    official, actual = medmnist.INFO["pneumoniamnist"]["MD5"], digest(REAL_ARCHIVE, "md5")
+    official, actual = medmnist_table()["pneumoniamnist"]["MD5"], digest(REAL_ARCHIVE, "md5")
     (tmp_path / "served").mkdir()
     (tmp_path / "served" / data.file_name).symlink_to(REAL_ARCHIVE.resolve())
     with serving({}, tmp_path / "served") as server:
