@@ -6,7 +6,7 @@ preview at full size.
 """
 
 import html
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,33 +63,43 @@ def _escape(value: object) -> object:
 
 
 def inline_images(groups: "Mapping[str, Images]") -> dict[str, str]:
-    """Markdown with the first images of each group, such as a class, for the overview; by metadata key."""
-    return _inline((f"images_{name}", _image_uris(images)) for name, images in groups.items() if len(images))
+    """Markdown with the first images of each group, such as a class, for the overview; by metadata key.
+
+    All groups have the largest size at which each of them is shown.
+    """
+    texts: dict[str, str] = {}
+    for side, quality in product(SIDES, QUALITIES):
+        texts = {
+            f"images_{name}": f"![images_{name}]({_first_images(images, side, quality)})"
+            for name, images in groups.items()
+            if len(images)
+        }
+        if all(len(text) < INLINE_LIMIT for text in texts.values()):
+            break
+    return {name: text for name, text in texts.items() if len(text) < INLINE_LIMIT}
 
 
-def inline_plots(figures: "Mapping[str, Figure]") -> dict[str, str]:
-    """Markdown with each plot for the overview, by metadata key. Removes the figures' titles and legends."""
-    return _inline((f"plot_{name}", _figure_uris(figure)) for name, figure in figures.items())
-
-
-def _inline(pictures: Iterable[tuple[str, Iterator[str]]]) -> dict[str, str]:
-    """The largest version of each picture that the overview shows; a picture that never fits is left out."""
-    inline = {}
-    for name, uris in pictures:
-        text = next((f"![{name}]({uri})" for uri in uris if len(f"![{name}]({uri})") < INLINE_LIMIT), None)
-        if text:
-            inline[name] = text
-    return inline
-
-
-def _image_uris(images: "Images") -> Iterator[str]:
+def _first_images(images: "Images", side: int, quality: int) -> str:
     import numpy as np
 
     from vdm_pipeline.io.images import image_grid, resize, webp_uri
 
     first = np.stack(list(images[:INLINE_IMAGES]))
-    for side, quality in product(SIDES, QUALITIES):
-        yield webp_uri(image_grid(list(resize(first, side)), columns=INLINE_IMAGES), quality)
+    return webp_uri(image_grid(list(resize(first, side)), columns=INLINE_IMAGES), quality)
+
+
+def inline_plots(figures: "Mapping[str, Figure]") -> dict[str, str]:
+    """Markdown with each plot for the overview, by metadata key. Removes the figures' titles and legends.
+
+    Each is the largest version that the overview shows; a plot that never fits is left out.
+    """
+    inline = {}
+    for name, figure in figures.items():
+        texts = (f"![plot_{name}]({uri})" for uri in _figure_uris(figure))
+        text = next((text for text in texts if len(text) < INLINE_LIMIT), None)
+        if text:
+            inline[f"plot_{name}"] = text
+    return inline
 
 
 def _figure_uris(figure: "Figure") -> Iterator[str]:

@@ -55,6 +55,13 @@ def test_each_group_has_its_own_picture_and_an_empty_one_none():
     assert left[0] < 10 and left[1] > 245
 
 
+def test_groups_have_one_size_although_one_compresses_worse():
+    flat = np.zeros((4, 64, 64), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (4, 64, 64), np.uint8)
+    shapes = [decode(text).shape for text in inline_images({"flat": flat, "noise": noise}).values()]
+    assert shapes[0] == shapes[1]
+
+
 def test_a_plot_fits_and_keeps_its_line():
     figure = Figure(figsize=(4.2, 3.4), layout="constrained")
     axes = figure.subplots()
