@@ -31,6 +31,7 @@ install-dev: .venv/.installed-dev
 .venv/.installed .venv/.installed-dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	@[ -t 1 ] || { echo "Installing '.$(EXTRAS)' with constraints.txt into .venv"; export PIP_QUIET=1; }; \
 	$(BIN)/python -m pip install -c constraints.txt -e '.$(EXTRAS)'
 	@touch .venv/.installed $@
 

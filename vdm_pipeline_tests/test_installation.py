@@ -2,6 +2,8 @@
 
 import ast
 import importlib.metadata as metadata
+import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -12,6 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from vdm_pipeline_tests.defs.console.terminal import run_in_terminal
 from vdm_pipeline_tests.paths import ROOT
 
 PACKAGE = ROOT / "vdm_pipeline"
@@ -134,6 +137,28 @@ def test_an_installation_with_the_tools_serves_a_run_too(tmp_path):
     (tmp_path / ".venv/.installed").unlink()
     subprocess.run(recipe, cwd=tmp_path, check=True, capture_output=True, timeout=60)
     assert dry_run("demo", tmp_path) == dry_run("test", tmp_path) == []
+
+
+def fake_python(folder: Path) -> str:
+    """Options of make for a Python that only prints ``PIP_QUIET`` and its arguments."""
+    (folder / "python").write_text('#!/bin/sh\necho "quiet=$PIP_QUIET" "$@"\n')
+    (folder / "python").chmod(0o755)
+    (folder / ".venv").mkdir()
+    return f"PYTHON=true BIN={folder}"
+
+
+def test_an_installation_into_a_file_or_pipe_is_one_line(tmp_path):
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).touch()
+    make = f"{shutil.which('make')} -s -f {ROOT / 'Makefile'} {fake_python(tmp_path)} install-dev"
+    environment = {key: value for key, value in os.environ.items() if key != "PIP_QUIET"}
+    options = {"cwd": tmp_path, "env": environment, "check": True, "timeout": 60}
+    piped = subprocess.run(make.split(), capture_output=True, text=True, **options).stdout.splitlines()
+    install = "-m pip install -c constraints.txt -e .[dev]"
+    assert piped[1:] == ["Installing '.[dev]' with constraints.txt into .venv", f"quiet=1 {install}"]
+    (tmp_path / ".venv/.installed-dev").unlink()
+    terminal = run_in_terminal(make.split(), tmp_path, environment)
+    assert terminal.lines[1:] == [f"quiet= {install}"]
 
 
 def write_wheel(folder: Path, name: str, version: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from vdm_pipeline.errors import PipelineError, install_command
+from vdm_pipeline.incremental.project_folder import translate_read_errors
 
 DATABASES = {"postgres": "dagster_postgres", "mysql": "dagster_mysql"}
 EXTRAS = {"dagster_postgres": "postgres", "dagster_k8s": "k8s", "dagster_ray": "ray"}
@@ -21,11 +22,11 @@ def check_instance_modules(home: Path) -> None:
     It imports none of them, and takes milliseconds.
     """
     settings = home / "dagster.yaml"
-    if not settings.is_file():
-        return
+    with translate_read_errors(settings):
+        text = settings.read_bytes() if settings.is_file() else b""
     try:
-        config = yaml.safe_load(settings.read_bytes())
-    except yaml.YAMLError as error:
+        config = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-01
         line = f" (line {error.problem_mark.line + 1})" if isinstance(error, yaml.MarkedYAMLError) else ""
         raise PipelineError(f"{settings} is not valid YAML{line}; correct it.") from None
     for module in _modules(config) if isinstance(config, dict) else ():

@@ -3,6 +3,9 @@
 import errno
 import os
 import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import vdm_pipeline
@@ -22,18 +25,53 @@ With these characters it would open another file, or ignore its settings.
 """
 
 
+PACKAGE = Path(vdm_pipeline.__file__).parent
+
+
+@contextmanager
+def translate_read_errors(default: Path) -> Iterator[None]:
+    """Raise `PipelineError` instead of an ``OSError`` while something is only read.
+
+    The sentence names the file of the error, or ``default`` if the error has none.
+    """
+    try:
+        yield
+    except OSError as error:
+        path = error.filename or default
+        raise PipelineError(f"{path}: {error.strerror}; make it readable, or move it away.") from None
+
+
+def working_directory() -> Path:
+    """Its path. Raises `PipelineError` if it was deleted."""
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise PipelineError(f"The working directory: {error.strerror}; cd to {_project_of_code()}") from None
+
+
 def is_project(folder: Path) -> bool:
     """Whether the folder's workspace.yaml names our definitions."""
     path = folder / "workspace.yaml"
-    with translate_disk_errors(path):
+    with translate_read_errors(path):
         return os.path.isfile(path) and MODULE in path.read_text(encoding="utf-8", errors="replace")
+
+
+def is_readable_project(folder: Path) -> bool:
+    """Like `is_project`, but not for a folder whose files may not be read, such as another user's."""
+    with suppress(PipelineError):
+        return is_project(folder)
+    return False
 
 
 def not_a_project(folder: Path) -> PipelineError:
     """The error of a command in a wrong folder. It names the project above it, or else that of the code."""
-    candidates = [*folder.parents, Path(vdm_pipeline.__file__).parents[1]]
-    project = next(filter(is_project, candidates), "the folder that has its workspace.yaml")
+    project = next(filter(is_readable_project, folder.parents), _project_of_code())
     return PipelineError(f"{folder} is not a vdm_pipeline project; cd to {project}")
+
+
+def _project_of_code() -> Path | str:
+    folder = PACKAGE.parent
+    return folder if is_readable_project(folder) else "the folder that has its workspace.yaml"
 
 
 def owned_path(root: Path, name: str) -> Path:
@@ -66,7 +104,9 @@ def check_instance_folder(folder: Path) -> None:
     settings = folder / "dagster.yaml"
     if not settings.is_file():
         raise PipelineError(f"{settings} is missing; copy it from the vdm_pipeline repository.")
-    if "sqlite" not in settings.read_text(encoding="utf-8", errors="replace"):
+    with translate_read_errors(settings):
+        text = settings.read_text(encoding="utf-8", errors="replace")
+    if "sqlite" not in text:
         return
     _check_length(folder)
     owned_path(folder, "results")
@@ -74,6 +114,13 @@ def check_instance_folder(folder: Path) -> None:
     with translate_disk_errors(instance):
         for path in (instance, *instance.glob("*"), *instance.glob("history/*"), *instance.glob("*/*.db")):
             _check_writable(path)
+
+
+def check_package_folder(folder: Path) -> None:
+    """Raise `PipelineError` if the project folder lacks the package, whose files `dg` looks for there."""
+    if not os.path.isdir(folder / PACKAGE.name):
+        link = f"ln -s {shlex.quote(str(PACKAGE))} {shlex.quote(str(folder))}"
+        raise PipelineError(f"{folder} has no folder {PACKAGE.name}, which this command needs; run: {link}")
 
 
 def _check_length(folder: Path) -> None:

@@ -64,6 +64,14 @@ def read_only(folder: Path) -> Path:
     return folder
 
 
+def without_package(folder: Path) -> Path:
+    (make_project(folder) / "vdm_pipeline").unlink()
+    return folder
+
+
+UNREADABLE = [
+    Case(f"`{name}` that you may not read", name, make_project) for name in ("dagster.yaml", "workspace.yaml")
+]
 POSTGRES = Case("`dagster.yaml` with PostgreSQL, without the extra", "dagster_postgres", with_postgres)
 CASES = [
     Case("`dagster` or `dg` in a folder that is not a project", "not a vdm_pipeline project", elsewhere),
@@ -80,7 +88,10 @@ CASES = [
         "my_launchers",
         settings("run_launcher: {module: my_launchers.cloud, class: Cloud}"),
     ),
+    *UNREADABLE,
     Case("link instead of results/", "results", link_instead_of_results),
+    Case("`dagster.yaml` with a date that does not exist", "dagster.yaml", settings("nux: 2026-13-01")),
+    Case("`dg` in a project folder without the package", "vdm_pipeline", without_package),
     Case("`DAGSTER_HOME` that does not exist", "DAGSTER_HOME", make_project),
 ]
 
@@ -99,11 +110,15 @@ def test_command_is_rejected_before_anything_is_written(case, folder, sentences,
     before, initial = snapshot(folder), dict(environment)
     monkeypatch.delenv("VDM_ROOT", raising=False)
     monkeypatch.chdir(working_directory)
+    if case in UNREADABLE:
+        (folder / case.field).chmod(0)
     if case is POSTGRES:
         monkeypatch.setattr(instance_modules, "_is_installed", lambda *given: False)
     with as_nobody(), pytest.raises(PipelineError) as caught:
         set_environment("dg", ["dev"], working_directory, environment)
     assert case.field in str(caught.value)
     sentences.check(case, str(caught.value), folder)
+    if case in UNREADABLE:
+        (folder / case.field).chmod(0o644)
     assert snapshot(folder) == before and environment == initial
     folder.chmod(0o755)

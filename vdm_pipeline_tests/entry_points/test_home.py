@@ -12,13 +12,17 @@ import pytest
 from vdm_pipeline_tests.entry_points.process import files, run, start
 from vdm_pipeline_tests.ui.server import kill_tree
 
-RELABEL = "dagster job execute -j relabel"
+SLOW_COMMANDS = {
+    "dagster job execute -j relabel": "",
+    "dagster-graphql -t {__typename}": '"__typename": "Query"',
+}
 RUNS = ("dagster asset materialize", "dagster job execute", "dg launch")
 COMMANDS = {
     "dagster asset materialize --select raw_npz": "",
     "dagster asset list": "generated_images",
     "dagster asset wipe --all --noprompt": "Removed asset indexes",
     "dagster definitions validate": "All code locations passed validation",
+    "dagster definitions validate -v": "All code locations passed validation",
     "dagster instance info": "SqliteRunStorage",
     "dagster job list": "relabel",
     "dagster run list": "",
@@ -36,11 +40,14 @@ SERVERS = {
 READY_S = 120
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, pytest.param(RELABEL, marks=pytest.mark.slow)])
-def test_commands_write_nothing_to_the_home_folder(command, root, home):
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [*COMMANDS.items(), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in SLOW_COMMANDS.items())],
+)
+def test_commands_write_nothing_to_the_home_folder(command, expected, root, home):
     before = files(root)
     code, output = run(command, root, home, VDM_PROFILE="small.toml")
-    assert code == 0 and COMMANDS.get(command, "") in output, output[-3000:]
+    assert code == 0 and expected in output, output[-3000:]
     assert "superseded" not in output and "Warning" not in output and "usage statistics" not in output
     assert files(home) == set()
     created = files(root) - before
@@ -105,6 +112,30 @@ def test_own_instance_is_used_and_gets_no_telemetry(command, root, home, tmp_pat
     assert files(home) == set()
     assert (own / "history/runs.db").is_file() and not (root / "results/.dagster").exists()
     assert not (own / "logs").exists() and not (own / ".telemetry").exists()
+
+
+OTHER_FILE = """
+import dagster as dg
+
+@dg.asset
+def other(): ...
+
+defs = dg.Definitions([other], executor=dg.in_process_executor)
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param("dagster asset materialize --select other -f other.py", marks=pytest.mark.slow),
+        "dg scaffold defs dagster.asset x.py",
+    ],
+)
+def test_commands_in_other_folders_record_no_telemetry_either(command, tmp_path, home):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/other.py").write_text(OTHER_FILE)
+    _, output = run(command, tmp_path / "elsewhere", home)
+    assert "usage statistics" not in output and files(home) == set()
 
 
 def test_a_killed_run_leaves_no_temporary_folder(root, home):
