@@ -68,9 +68,10 @@ class AdapterConfig:
 
         pattern = self.options.get("alpha_pattern") or {}
         try:
-            alpha = pattern.get(get_pattern_key(pattern.keys(), layer), self.options.get("lora_alpha"))
+            key = get_pattern_key(pattern.keys(), layer)
+            alpha = pattern[key] if key in pattern else self.options["lora_alpha"]
             return float(alpha) * (rank**0.5 if self.options.get("use_rslora") else 1)
-        except (AttributeError, TypeError, ValueError, re.error):
+        except (AttributeError, KeyError, TypeError, ValueError, re.error):
             raise ModelError(
                 f"{self.source} has no number as alpha of layer {layer}; "
                 "correct lora_alpha and alpha_pattern there."
