@@ -95,7 +95,8 @@ def test_the_card_says_what_the_images_are(tmp_path, tiny, captions_from):
     card = (subset_of("lungs", 1, tmp_path, subset) / "README.md").read_text(encoding="utf-8")
     assert "6 images of the train split of the archive lungs" in card
     assert "- `lungs`: 3 images, “a lungs, film”\n- `other`: 3 images, “no other, film”" in card
-    assert ("automatic label" in card) == (captions_from == "auto_label")
+    meaning = {"auto_label": "the automatic label", "ground_truth": "the dataset's label"}[captions_from]
+    assert f"`label`,\nthe class: {meaning}" in card
 
 
 def kohya_captions(folder: Path) -> dict[Path, str]:
