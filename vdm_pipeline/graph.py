@@ -190,7 +190,7 @@ _REPORTED_STAGES = (
             ),
             "held_out": _captioned_images("held_out"),
         },
-        version=4,
+        version=5,
     ),
     StageSpec(
         "lora_weights",

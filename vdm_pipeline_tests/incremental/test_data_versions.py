@@ -15,6 +15,7 @@ PARTS = {
     "rest": Part("folder", without={"rows.jsonl": ("text", "score")}),
 }
 ROWS = '{{"text": "{text}", "label": "{label}", "score": {score}}}\n'
+IMAGE_ROW = '{"file_name": "images/a.png", "text": "t", "image_id": "a", "label": "l", "ground_truth": "l"}\n'
 
 
 @pytest.fixture
@@ -59,3 +60,18 @@ def test_names_of_files_count(versions, tmp_path):
     store = Store(tmp_path.resolve())
     after = data_versions(store, "lora_subset", OUTPUTS, store.hashes(OUTPUTS.values()))
     assert after["pictures"] != before["pictures"] and after["whole"] == before["whole"]
+
+
+@pytest.mark.parametrize("name", ["README.md", "images/a.txt"])
+def test_files_for_other_readers_do_not_count_as_training_content(tmp_path, name):
+    store = Store(tmp_path.resolve())
+
+    def versions(text: str) -> dict[str, str]:
+        for folder in OUTPUTS.values():
+            for file, content in {"images/a.png": "p", "metadata.jsonl": IMAGE_ROW, name: text}.items():
+                (tmp_path / folder / file).parent.mkdir(parents=True, exist_ok=True)
+                (tmp_path / folder / file).write_text(content)
+        outputs = STAGES["lora_subset"].outputs
+        return data_versions(store, "lora_subset", outputs, store.hashes(outputs.values()))
+
+    assert versions("one") == versions("two")

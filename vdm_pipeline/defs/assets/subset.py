@@ -39,9 +39,9 @@ def lora_subset(
     table = read_labels(upstream["labeled_dataset"]["table"])
     vectors = Whitening.fit(embeddings)(embeddings)
     selected = select_subset(table, vectors, excluded, subset, classes)
-    rows = write_subset(staging / "subset", selected, archive, "train", classes)
+    rows = write_subset(staging / "subset", selected, archive, "train", subset, classes)
     held_out = select_validation(table, faults, subset, classes)
-    write_subset(staging / "subset_held_out", held_out, archive, "val", classes)
+    write_subset(staging / "subset_held_out", held_out, archive, "val", subset, classes)
     purity = sum(row["label"] == row["ground_truth"] for row in rows) / len(rows)
     context.log.info(f"{len(rows)} images; purity {purity:.1%} (measured only)")
     return {

@@ -4,40 +4,23 @@ The libraries guess alpha for some layers and drop what they do not know. Here, 
 used as it was trained, or the file is refused.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from vdm_pipeline.errors import ModelError
-
-PARTS = {
-    "lora_A.weight": "down",
-    "lora_down.weight": "down",
-    "lora.down.weight": "down",
-    "lora_B.weight": "up",
-    "lora_up.weight": "up",
-    "lora.up.weight": "up",
-    "alpha": "alpha",
-    "lora_magnitude_vector": "magnitude",
-    "lora_magnitude_vector.weight": "magnitude",
-}
-"""Ends of tensors' names in the formats of peft, kohya and diffusers."""
-UNSUPPORTED = {
-    "lora_B.bias": "biases",
-    "dora_scale": "DoRA in kohya's format",
-    "lora_mid.weight": "a Tucker decomposition",
-    "hada_": "LoHa",
-    "lokr_": "LoKr",
-}
-"""Parts of names of adapters that are not applied."""
-PEFT_PREFIX, DIFFUSERS_PREFIX, KOHYA_PREFIX = "base_model.model.", "unet.", "lora_unet_"
-TEXT_ENCODER_PREFIXES = ("text_encoder", "lora_te")
-PEFT_CONFIG = "adapter_config.json"
+from vdm_pipeline.stages.generation.adapter_config import AdapterConfig, read_config
+from vdm_pipeline.stages.generation.adapter_names import (
+    check_kind,
+    is_configured,
+    is_of_text_encoder,
+    spellings,
+    split_name,
+    without_prefix,
+)
 
 
 @dataclass(frozen=True)
@@ -69,54 +52,27 @@ def read_lora(file: Path, weight_shapes: Mapping[str, torch.Size]) -> dict[str, 
     with safe_open(file, "pt") as content:
         tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
         header = content.metadata() or {}
-    _check_kind(file, tensors)
+    check_kind(file, tensors)
     parts = _group(file, tensors, weight_shapes)
-    alphas = _configured_alphas(file, parts, tensors, header)
-    layers = {name: _layer(file, name, found, alphas.get(name)) for name, found in parts.items()}
+    config = read_config(file, header, required=any(map(is_configured, tensors)))
+    layers = {name: _layer(file, name, found, config) for name, found in parts.items()}
     _check_shapes(file, layers, weight_shapes)
     return layers
-
-
-def _check_kind(file: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Raise `ModelError` for adapters of the text encoder, and for methods that are not applied."""
-    if not any(_split(name)[1] == "down" and not _of_text_encoder(name) for name in tensors):
-        kinds = {kind for name in tensors for part, kind in UNSUPPORTED.items() if part in name}
-        found = f"; it is {min(kinds)}" if kinds else ""
-        raise ModelError(f"{file} has no LoRA layer for a UNet{found}; use another adapter.")
-    for name in tensors:
-        for part, kind in UNSUPPORTED.items():
-            if part in name:
-                raise ModelError(
-                    f"{file} has {kind} ('{name}'), which cannot be applied here; use an adapter without it."
-                )
-
-
-def _of_text_encoder(name: str) -> bool:
-    return name.removeprefix(PEFT_PREFIX).startswith(TEXT_ENCODER_PREFIXES)
-
-
-def _split(name: str) -> tuple[str, str | None]:
-    """The layer's name in the file, and the part that the tensor is; None for an unknown one."""
-    for end, part in PARTS.items():
-        for joint in (".", "_"):  # diffusers once wrote to_q_lora.down.weight
-            if name.endswith(joint + end):
-                return name.removesuffix(joint + end), part
-    return name, None
 
 
 def _group(
     file: Path, tensors: Mapping[str, torch.Tensor], weight_shapes: Mapping[str, torch.Size]
 ) -> dict[str, dict[str, torch.Tensor]]:
     """The tensors by layer of the UNet and part."""
-    names = {_spelling: name for name in weight_shapes for _spelling in _spellings(name)}
+    names = {spelling: name for name in weight_shapes for spelling in spellings(name)}
     parts: dict[str, dict[str, torch.Tensor]] = {}
     text_encoder, foreign = set(), set()
     for key, tensor in tensors.items():
-        layer, part = _split(key)
-        if _of_text_encoder(key):
+        layer, part = split_name(key)
+        if is_of_text_encoder(key):
             text_encoder.add(layer)
             continue
-        name = names.get(layer.removeprefix(PEFT_PREFIX).removeprefix(DIFFUSERS_PREFIX))
+        name = names.get(without_prefix(layer))
         if part is None:
             raise ModelError(
                 f"{file} has the tensor '{key}', which does not belong to a LoRA; use another adapter."
@@ -128,9 +84,10 @@ def _group(
         else:
             parts[name][part] = tensor
     if foreign:
+        form = "" if parts else ", with the layer names of diffusers or kohya"
         raise ModelError(
             f"{file} has {len(foreign) + len(parts)} layers, of which the UNet of the base has {len(parts)}, "
-            f"and not '{min(foreign)}'; use an adapter that was trained on this base."
+            f"and not '{min(foreign)}'; use an adapter that was trained on this base{form}."
         )
     if text_encoder:
         raise ModelError(
@@ -140,60 +97,25 @@ def _group(
     return parts
 
 
-def _spellings(name: str) -> tuple[str, ...]:
-    """How the formats spell the UNet's layer ``name``: with dots, kohya's way, and diffusers' old way."""
-    old = name.replace(".attn1.", ".attn1.processor.").replace(".attn2.", ".attn2.processor.")
-    return name, KOHYA_PREFIX + name.replace(".", "_"), old, old.removesuffix(".0")
-
-
-def _configured_alphas(
-    file: Path,
-    parts: Mapping[str, Mapping[str, torch.Tensor]],
-    tensors: Mapping[str, torch.Tensor],
-    header: Mapping[str, str],
-) -> dict[str, float]:
-    """Alpha by layer from the file's header, or from the configuration that peft writes beside its files."""
-    if "lora_adapter_metadata" in header:
-        config = json.loads(header["lora_adapter_metadata"])
-    elif any(name.startswith(PEFT_PREFIX) for name in tensors):
-        if not (file.parent / PEFT_CONFIG).is_file():
-            raise ModelError(
-                f"{file} has peft's names, so its alpha is in {PEFT_CONFIG}, which is missing; "
-                "put it beside the file."
-            )
-        config = json.loads((file.parent / PEFT_CONFIG).read_text(encoding="utf-8"))
-    else:
-        return {}
-    config = {key.removeprefix(DIFFUSERS_PREFIX): value for key, value in config.items()}
-    ranks = {name: len(found["down"]) for name, found in parts.items() if "down" in found}
-    return {name: _configured_alpha(config, name, rank) for name, rank in ranks.items()}
-
-
-def _configured_alpha(config: Mapping[str, Any], name: str, rank: int) -> float:
-    """The layer's alpha. That of rsLoRA is multiplied, because it is divided only by the rank's root."""
-    from peft.utils.other import get_pattern_key
-
-    pattern = config.get("alpha_pattern") or {}
-    alpha = pattern.get(get_pattern_key(pattern.keys(), name), config["lora_alpha"])
-    return float(alpha) * (rank**0.5 if config.get("use_rslora") else 1)
-
-
 def _layer(
-    file: Path, name: str, parts: Mapping[str, torch.Tensor], configured_alpha: float | None
+    file: Path, name: str, parts: Mapping[str, torch.Tensor], config: AdapterConfig | None
 ) -> LoraLayer:
     """A layer, with its own alpha, else the configured one, else its rank, as all formats have it."""
     missing = {"down", "up"} - set(parts)
     if missing:
         raise ModelError(f"{file} lacks the matrix '{min(missing)}' of layer {name}; use an intact file.")
     down, up = parts["down"].float(), parts["up"].float()
-    alpha = len(down) if configured_alpha is None else configured_alpha
     if "alpha" in parts:
         alpha = _single_number(file, name, parts["alpha"])
+    else:
+        alpha = config.alpha(name, len(down)) if config else len(down)
     if not math.isfinite(alpha):
         raise ModelError(f"{file} has alpha = {alpha} for layer {name}; use an intact file.")
-    if not all(value.isfinite().all() for value in parts.values()):
+    if not all(value.float().isfinite().all() for value in parts.values()):  # fp8 lacks isfinite
         raise ModelError(f"{file} has values in layer {name} that are not finite; use an intact file.")
     magnitude = parts["magnitude"].float() if "magnitude" in parts else None
+    if magnitude is None and config and config.options.get("use_dora"):
+        raise ModelError(f"{file} lacks DoRA's magnitude of layer {name}; use an intact file.")
     return LoraLayer(down, up, alpha, magnitude)
 
 

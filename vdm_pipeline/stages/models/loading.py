@@ -1,6 +1,7 @@
 """Guards around the libraries that load models: clear errors for damaged folders, and no remote code."""
 
 import json
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,8 @@ MAX_MESSAGE = 160
 def loading(path: Path) -> Iterator[None]:
     """Turn the libraries' errors about a damaged or foreign model at ``path`` into `ModelError`.
 
-    Out-of-memory errors pass unchanged.
+    An error while a library is imported is not the model's: an environment variable or the installation is
+    wrong. Out-of-memory errors pass unchanged.
     """
     try:
         yield
@@ -29,6 +31,12 @@ def loading(path: Path) -> Iterator[None]:
             raise
         cause = _root_cause(error)
         message = " ".join(str(cause).split())[:MAX_MESSAGE]
+        library = _imported_library(cause)
+        if library:
+            raise ModelError(
+                f"{library} cannot be imported ({type(cause).__name__}: {message}); correct the environment "
+                "variables that it reads, or install the versions in constraints.txt."
+            ) from None
         raise ModelError(
             f"{path} cannot be loaded ({type(cause).__name__}: {message}); "
             "put intact files of the model there, and pin them in the profile."
@@ -54,6 +62,14 @@ def _keys(value: Any) -> set[str]:
     if isinstance(value, list):
         return set().union(*map(_keys, value))
     return set()
+
+
+def _imported_library(error: BaseException) -> str | None:
+    """The package whose import raised the error."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name == "<module>":
+            return str(frame.f_globals["__name__"]).partition(".")[0]
+    return None
 
 
 def _root_cause(error: BaseException) -> BaseException:

@@ -13,6 +13,7 @@ from vdm_pipeline.io.tables import write_rows
 from vdm_pipeline.settings import Classes, Subset
 from vdm_pipeline.stages.data.archive import Archive
 from vdm_pipeline.stages.data.quality import check_embedding_count
+from vdm_pipeline.stages.subset.dataset_card import CARD, dataset_card
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,9 +133,9 @@ def excluded_ids(faults: "pd.DataFrame", suspects: "pd.DataFrame", subset: Subse
 
 
 def write_subset(
-    folder: Path, selected: "pd.DataFrame", archive: Archive, split: str, classes: Classes
+    folder: Path, selected: "pd.DataFrame", archive: Archive, split: str, subset: Subset, classes: Classes
 ) -> list[dict[str, Any]]:
-    """Write ``images/*.png``, ``metadata.jsonl`` in the imagefolder format, and captions; return the rows.
+    """Write ``images/*.png``, captions, ``metadata.jsonl`` as in an imagefolder, and a card; return the rows.
 
     A file is named by the image's number in its split alone. A word such as "train" in a name would make
     `datasets` drop the captions, and names of data sets and classes may contain any word. kohya's trainer
@@ -159,4 +160,5 @@ def write_subset(
             }
         )
     write_rows(folder / "metadata.jsonl", rows)
+    write_text(folder / CARD, dataset_card(rows, archive.dataset, split, subset))
     return rows

@@ -114,6 +114,8 @@ def alpha_over_rank(matrices: Matrices) -> Callable[[str], float]:
 SPELLINGS = {
     "diffusers": peft("unet."),
     "bare": peft(""),
+    "ComfyUI": peft("diffusion_model."),
+    "checkpoint": peft("model.diffusion_model."),
     "kohya": kohya,
     "old diffusers": old_diffusers,
 }
@@ -130,6 +132,14 @@ def test_every_alpha_of_kohya_counts(base, matrices, tmp_path):
     save_file({name: value.half() for name, value in tensors.items()}, tmp_path / "x.safetensors")
     halves = {name: (a.half().float(), b.half().float()) for name, (a, b) in matrices.items()}
     check_applied(tmp_path / "x.safetensors", base, halves, alpha_over_rank(matrices))
+
+
+def test_eight_bits_are_read(base, matrices, tmp_path):
+    dtype = torch.float8_e4m3fn
+    tensors = spelled(matrices, kohya) | alpha_tensors(matrices, kohya)
+    save_file({name: value.to(dtype) for name, value in tensors.items()}, tmp_path / "x.safetensors")
+    rounded = {name: (a.to(dtype).float(), b.to(dtype).float()) for name, (a, b) in matrices.items()}
+    check_applied(tmp_path / "x.safetensors", base, rounded, alpha_over_rank(matrices))
 
 
 @pytest.mark.parametrize("prefix", ["unet.", ""])
@@ -217,7 +227,18 @@ REFUSED = {
         with_tensor("text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight", A),
         r"also has layers for the text encoder \(1\), which",
     ),
-    "only the text encoder": (renamed("lora_unet_", "lora_te_"), r"no LoRA layer for a UNet; use"),
+    "text encoder, ComfyUI": (
+        with_tensor("text_encoders.clip_l.transformer.text_model.encoder.layers.0.mlp.fc1.lora_A.weight", A),
+        r"also has layers for the text encoder \(1\), which",
+    ),
+    "text encoder, peft": (
+        with_tensor("base_model.model.text_model.encoder.layers.0.mlp.fc1.lora_A.weight", A),
+        r"also has layers for the text encoder \(1\), which",
+    ),
+    "only the text encoder": (
+        renamed("lora_unet_", "lora_te_"),
+        r"no LoRA layer for a UNet, only layers for the text encoder; use",
+    ),
     "SDXL": (
         with_tensor("lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q.lora_down.weight", A),
         r"of which the UNet of the base has \d+, and not 'lora_unet_input_blocks_4_1",
@@ -227,10 +248,22 @@ REFUSED = {
     "LoHa": (with_tensor(f"{KEY}.hada_w1_a", A), r"has LoHa"),
     "LoKr": (with_tensor(f"{KEY}.lokr_w1", A), r"has LoKr"),
     "only LoKr": (lambda _: {f"{KEY}.lokr_w1": A, f"{KEY}.lokr_w2": B}, r"for a UNet; it is LoKr; use"),
+    "only OFT": (lambda _: {f"{KEY}.oft_blocks": A}, r"for a UNet; it is OFT or BOFT; use"),
+    "only GLoRA": (lambda _: {f"{KEY}.a1.weight": A}, r"for a UNet; it is GLoRA; use"),
+    "only whole weights": (lambda _: {f"{KEY}.diff": A}, r"for a UNet; it is whole weights; use"),
+    "other names": (
+        renamed("lora_unet_", "diffusion_model.input_blocks."),
+        r"of which the UNet of the base has 0, and not .* on this base, with the layer names of diffusers or",
+    ),
     "Tucker": (with_tensor(f"{KEY}.lora_mid.weight", A), r"has a Tucker decomposition"),
-    "whole weights": (
-        with_tensor(f"{KEY}.diff", A),
-        r"the tensor '.*\.diff', which does not belong to a LoRA",
+    "whole weights": (with_tensor(f"{KEY}.diff", A), r"has whole weights \('.*\.diff'\), which cannot"),
+    "unknown tensor": (
+        with_tensor(f"unet.{ATTENTION}.base_layer.weight", A),
+        r"the tensor '.*\.base_layer\.weight', which does not belong to a LoRA",
+    ),
+    "two adapters": (
+        with_tensor(f"{ATTENTION}.lora_A.default.weight", A),
+        rf"has two tensors for 'down' of layer {ATTENTION}",
     ),
     "no second matrix": (without(f"{KEY}.lora_up.weight"), rf"lacks the matrix 'up' of layer {ATTENTION}"),
     "no first matrix": (without(f"{KEY}.lora_down.weight"), rf"lacks the matrix 'down' of layer {ATTENTION}"),
@@ -263,6 +296,10 @@ REFUSED = {
     ),
     "peft without its configuration": (
         lambda tensors: {f"base_model.model.{ATTENTION}.lora_A.weight": A},
+        r"alpha is in adapter_config.json, which is missing",
+    ),
+    "state dict without a configuration": (
+        lambda tensors: {f"{ATTENTION}.lora_A.default.weight": A},
         r"alpha is in adapter_config.json, which is missing",
     ),
 }

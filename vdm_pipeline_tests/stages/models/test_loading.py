@@ -1,12 +1,17 @@
 """Errors of the model libraries become one `ModelError`, and remote code is rejected."""
 
+import importlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from vdm_pipeline.errors import ModelError, NetworkError
 from vdm_pipeline.stages.models.loading import MAX_MESSAGE, loading, reject_remote_code
+from vdm_pipeline_tests.stages.generation.jobs import BASE
 
 FOLDER = Path("some/model")
 
@@ -27,6 +32,34 @@ def test_long_messages_are_cut():
     with pytest.raises(ModelError) as caught, loading(FOLDER):
         raise ValueError("x" * 1000)
     assert str(caught.value).count("x") == MAX_MESSAGE
+
+
+def test_an_import_that_fails_is_not_blamed_on_the_model(tmp_path, monkeypatch):
+    (tmp_path / "broken_library").mkdir()
+    (tmp_path / "broken_library/__init__.py").write_text("from . import backend")
+    (tmp_path / "broken_library/backend.py").write_text("int('of the environment')")
+    monkeypatch.syspath_prepend(tmp_path)
+    message = r"^broken_library cannot be imported \(ValueError: .*of the environment"
+    with pytest.raises(ModelError, match=message), loading(FOLDER):
+        try:
+            importlib.import_module("broken_library")
+        except ValueError as error:
+            raise RuntimeError("wrapper of the library") from error
+
+
+def test_an_unknown_attention_backend_is_not_blamed_on_the_model():
+    code = (
+        "from pathlib import Path; from vdm_pipeline.stages.models.diffusion import load_component;"
+        f"load_component(Path({str(BASE)!r}), 'unet')"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "DIFFUSERS_ATTN_BACKEND": "bogus"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "ModelError: diffusers cannot be imported (ValueError: 'bogus' is not a valid" in result.stderr
 
 
 class OutOfMemoryError(RuntimeError):

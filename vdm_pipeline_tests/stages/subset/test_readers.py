@@ -11,7 +11,7 @@ from datasets.utils import disable_progress_bars
 
 from vdm_pipeline.io.images import read_png
 from vdm_pipeline.io.tables import read_rows
-from vdm_pipeline.settings import Classes
+from vdm_pipeline.settings import Classes, Subset
 from vdm_pipeline.stages.data.archive import Archive, Split
 from vdm_pipeline.stages.labelling.calibration import Calibration
 from vdm_pipeline.stages.labelling.labels import label_table
@@ -20,6 +20,7 @@ from vdm_pipeline.stages.subset.select import write_subset
 disable_progress_bars()
 SPLIT_WORDS = ("train", "test_strip", "val", "dev", "eval-set", "validation", "testing_1", "holdout", "mnist")
 """Words from which `datasets` infers splits, and one other, as names of a data set, a class and a folder."""
+WAYS = ("data_dir", "data_files", "path")
 Load = Callable[[Path], Dataset]
 
 
@@ -36,7 +37,10 @@ def load(tmp_path, monkeypatch) -> dict[str, Load]:
         files = {"train": os.path.join(folder, "**")}
         return only_split(load_dataset("imagefolder", data_files=files, cache_dir=cache))
 
-    return {"data_dir": by_data_dir, "data_files": by_data_files}
+    def by_path(folder: Path) -> Dataset:
+        return only_split(load_dataset(str(folder), None, data_dir=None, cache_dir=cache))
+
+    return {"data_dir": by_data_dir, "data_files": by_data_files, "path": by_path}
 
 
 def only_split(splits: dict[str, Dataset]) -> Dataset:
@@ -55,7 +59,7 @@ def check_complete(folder: Path, dataset: Dataset) -> None:
         assert row == {key: value for key, value in written.items() if key != "file_name"}
 
 
-def subset_of(word: str, channels: int, folder: Path) -> Path:
+def subset_of(word: str, channels: int, folder: Path, subset: Subset) -> Path:
     """A subset of a data set called ``word``, with a class of that name, under a folder of that name."""
     rng = np.random.default_rng(0)
     shape = (6, 8, 8) if channels == 1 else (6, 8, 8, 3)
@@ -66,22 +70,33 @@ def subset_of(word: str, channels: int, folder: Path) -> Path:
     calibration = Calibration("none", "argmax", 1.0, (0.0, 0.0), (0.5, 0.5))
     table = label_table(archive, {"train": np.eye(2)[np.arange(6) % 2]}, calibration, classes.names)
     table = table.assign(label=table["auto_label"], label_index=np.arange(6) % 2)
-    write_subset(folder / word / "data/subset", table, archive, "train", classes)
+    write_subset(folder / word / "data/subset", table, archive, "train", subset, classes)
     return folder / word / "data/subset"
 
 
-@pytest.mark.parametrize("way", ["data_dir", "data_files"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("word", SPLIT_WORDS)
-def test_datasets_reads_every_caption_whatever_the_names(load, tmp_path, word, way):
-    folder = subset_of(word, 1 if way == "data_dir" else 3, tmp_path)
+def test_datasets_reads_every_caption_whatever_the_names(load, tmp_path, tiny, word, way):
+    folder = subset_of(word, 3 if way == "data_files" else 1, tmp_path, tiny.subset)
     dataset = load[way](folder)
     check_complete(folder, dataset)
     assert dataset.column_names[:2] == ["image", "text"]  # the columns that diffusers' script takes
 
 
-def test_a_relative_folder_is_read_too(load, tmp_path, monkeypatch):
-    monkeypatch.chdir(subset_of("train", 1, tmp_path).parents[1])
-    check_complete(Path("data/subset"), load["data_dir"](Path("data/subset")))
+@pytest.mark.parametrize("way", WAYS)
+def test_a_relative_folder_is_read_too(load, tmp_path, monkeypatch, tiny, way):
+    monkeypatch.chdir(subset_of("train", 1, tmp_path, tiny.subset).parents[1])
+    check_complete(Path("data/subset"), load[way](Path("data/subset")))
+
+
+@pytest.mark.parametrize("captions_from", ["auto_label", "ground_truth"])
+def test_the_card_says_what_the_images_are(tmp_path, tiny, captions_from):
+    subset = tiny.subset.model_copy(update={"captions_from": captions_from})
+    card = (subset_of("lungs", 1, tmp_path, subset) / "README.md").read_text(encoding="utf-8")
+    assert "6 images of the train split of the archive lungs" in card
+    assert "- `lungs`: 3 images, “a lungs, film”\n- `other`: 3 images, “no other, film”" in card
+    meaning = {"auto_label": "the automatic label", "ground_truth": "the dataset's label"}[captions_from]
+    assert f"`label`,\nthe class: {meaning}" in card
 
 
 def kohya_captions(folder: Path) -> dict[Path, str]:
@@ -102,8 +117,8 @@ def kohya_captions(folder: Path) -> dict[Path, str]:
 
 
 @pytest.mark.parametrize("word", ["train", "a_b_c_d_e_f"])
-def test_kohya_reads_every_caption(tmp_path, word):
-    folder = subset_of(word, 1, tmp_path)
+def test_kohya_reads_every_caption(tmp_path, tiny, word):
+    folder = subset_of(word, 1, tmp_path, tiny.subset)
     rows = read_rows(folder / "metadata.jsonl")
     assert kohya_captions(folder / "images") == {folder / row["file_name"]: row["text"] for row in rows}
 
@@ -118,7 +133,7 @@ def test_kohya_reads_every_caption(tmp_path, word):
         ("results/generated_images_extra/dpm2", "prompt"),
     ],
 )
-@pytest.mark.parametrize("way", ["data_dir", "data_files"])
+@pytest.mark.parametrize("way", WAYS)
 def test_every_folder_of_a_finished_project_is_read(load, finished_once, folder, caption, way):
     path = finished_once[1] / "project" / folder
     dataset = load[way](path)

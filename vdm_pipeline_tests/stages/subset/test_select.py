@@ -193,7 +193,7 @@ def test_a_class_that_is_never_predicted_is_an_error(table, select):
 
 def test_the_folder_is_an_imagefolder_with_captions(archive, select, tiny, tmp_path):
     selected = select(per_class=6)
-    written = write_subset(tmp_path, selected, archive, "train", tiny.classes)
+    written = write_subset(tmp_path, selected, archive, "train", tiny.subset, tiny.classes)
     assert read_rows(tmp_path / "metadata.jsonl") == written
     files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")}
     assert len(written) == 12
@@ -211,7 +211,7 @@ def test_an_id_outside_train_does_not_become_a_file_name(archive, select, tiny, 
     selected = select(per_class=2)
     selected.loc[1, "image_id"] = "../../evil_000001"
     with pytest.raises(PipelineError, match=r"'\.\./\.\./evil_000001'"):
-        write_subset(tmp_path / "a/b", selected, archive, "train", tiny.classes)
+        write_subset(tmp_path / "a/b", selected, archive, "train", tiny.subset, tiny.classes)
     assert not list(tmp_path.glob("evil*"))
 
 
