@@ -124,6 +124,8 @@ def set_environment(
     elif environment.get("DAGSTER_MODULE_NAME") == MODULE:
         del environment["DAGSTER_MODULE_NAME"]  # with it, `dagster dev` waits for ever
     warnings.filterwarnings("ignore", "Function `.*` is superseded")  # by `dg`: both work
+    # Dagster reads it itself: with PYTHONWARNINGS=error, its services would not start.
+    warnings.filterwarnings("ignore", "Property `ScheduleDefinition.environment_vars` is deprecated")
 
 
 def _is_one_of(arguments: Sequence[str], commands: Sequence[list[str]]) -> bool:

@@ -55,6 +55,12 @@ def test_commands_write_nothing_to_the_home_folder(command, expected, root, home
     assert ("results/.manifests/raw_npz.json" in created) == command.startswith(RUNS)
 
 
+def test_warnings_may_be_errors(root, home):
+    """Dagster's own deprecated property must not stop its services."""
+    code, output = run("dagster schedule list", root, home, PYTHONWARNINGS="error")
+    assert code == 0 and "relabel" in output, output[-3000:]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("server", SERVERS)
 def test_servers_write_nothing_to_the_home_folder(server, root, home):
