@@ -61,7 +61,10 @@ def check_same(result: Tensors, expected: Tensors) -> None:
 
 
 OPTIONS = {
-    **{f"init {name}": {"init_lora_weights": name} for name in (True, False, *adapter_config.KEEPS_BASE)},
+    **{
+        f"init {name}": {"init_lora_weights": name}
+        for name in (True, False, *sorted(adapter_config.KEEPS_BASE))
+    },
     "rsLoRA": {"use_rslora": True},
     "DoRA": {"use_dora": True},
     "patterns, as of EVA": {"rank_pattern": {"mid_block.*": 4}, "alpha_pattern": {"to_q": 3.0}},
