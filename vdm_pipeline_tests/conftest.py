@@ -26,10 +26,13 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 2**30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 LONGEST = (
+    "test_image.py",
     "test_daemon.py",
     "test_kills.py",
     "test_ui.py",
     "test_changes.py",
+    "test_console.py",
+    "test_home.py",
     "test_automation.py",
     "test_resume.py",
     "test_ray_pool.py",

@@ -28,6 +28,7 @@ EXTRAS = {
 NOT_IMPORTED = {
     "dagster-dg-cli": "the command dg",
     "dagster-webserver": "the UI that the command dagster dev starts",
+    "medmnist": "its table of data sets",
     "tabulate": "pandas' to_markdown",
 }
 IMPORT_ALL = """

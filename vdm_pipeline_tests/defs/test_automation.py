@@ -149,6 +149,7 @@ def test_a_model_folder_that_is_still_being_copied_is_waited_for(daemon):
     assert "image_embeddings" in daemon.requested()
 
 
+@pytest.mark.slow
 def test_a_truncated_archive_is_waited_for_and_another_file_is_attempted_once(daemon):
     project, good = daemon.project, daemon.project.archive.read_bytes()
     project.archive.write_bytes(good[:1000])

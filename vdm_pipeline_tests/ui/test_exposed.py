@@ -22,7 +22,10 @@ from vdm_pipeline.settings import load_profile
 from vdm_pipeline_tests.profiles import shrink
 from vdm_pipeline_tests.ui.server import Server, project, serving
 
-pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not shutil.which("make"), reason="make is not installed"),
+]
 SWITCH_ON = "mutation($s: ScheduleSelector!) { startSchedule(scheduleSelector: $s) { __typename } }"
 OTHER_SITE = "https://elsewhere.example"
 RELABEL = {

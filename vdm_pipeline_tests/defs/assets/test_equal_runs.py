@@ -42,6 +42,7 @@ def without_cost(path: Path) -> bytes | str:
     return path.read_bytes()
 
 
+@pytest.mark.slow
 def test_equal_runs_leave_equal_files_and_versions(finished: ProjectFolder, second: Path):
     first, other = files(finished.root), files(second)
     assert list(first) == list(other)

@@ -122,7 +122,7 @@ def profile_of(
         (BREAST, 1, "auto_label", 28),
         (DERMA, 3, "ground_truth", 28),
         (THREE, 1, "auto_label", 64),
-        (ELEVEN, 3, "ground_truth", 128),
+        pytest.param(ELEVEN, 3, "ground_truth", 128, marks=pytest.mark.slow),
     ],
     ids=["two classes", "seven classes in colour", "three classes", "eleven classes in colour"],
 )

@@ -135,7 +135,7 @@ def test_a_blocking_check_stops_the_run_with_its_sentence(folder):
     assert "✗ weights: is_sound: 1 are broken" in lines and "✗ weights: failed" not in lines
 
 
-@pytest.mark.parametrize("executor", ["in_process", "multiprocess"])
+@pytest.mark.parametrize("executor", EXECUTORS)
 def test_a_failed_check_that_does_not_block_keeps_the_report_and_the_exit_code(folder, executor):
     lines, code = plain(folder, "impure", executor)
     assert code == 0

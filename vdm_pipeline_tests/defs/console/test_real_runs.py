@@ -2,6 +2,8 @@
 
 import subprocess
 
+import pytest
+
 from vdm_pipeline_tests.defs.console.test_console import AGAIN, DAGSTER, ENDING, environment
 from vdm_pipeline_tests.paths import make_project
 from vdm_pipeline_tests.profiles import write_profile
@@ -40,6 +42,7 @@ def test_a_real_check_that_does_not_block_fails_and_the_run_succeeds(finished):
     assert lines[-3:] == [*failed, f"Report: {finished.results}/report/index.html", ENDING[1]]
 
 
+@pytest.mark.slow
 def test_a_real_check_that_blocks_is_reported_once_with_one_instruction(finished):
     finished.change(checks={"max_class_share": 0.4})
     finished.results.joinpath("metrics/label_suspects.csv").unlink()

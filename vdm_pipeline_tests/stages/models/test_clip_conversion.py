@@ -138,6 +138,7 @@ def embedded(repositories, tmp_path_factory) -> Embedded:
         return Embedded(home, *embed(hub, home))
 
 
+@pytest.mark.slow
 def test_embeddings_equal_those_of_the_published_pickle(hub, repositories, embedded):
     arrays, output, folder = embedded.arrays, embedded.output, embedded.folder
     assert "converting open_clip_pytorch_model.bin to safetensors, once" in output
@@ -160,6 +161,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_changed_files_are_converted_again(hub, embedded):
     folder = embedded.folder
     original = contents(folder)

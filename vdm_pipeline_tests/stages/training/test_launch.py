@@ -55,6 +55,7 @@ def test_error_of_a_worker_is_raised(tiny, tmp_path):
         run_training(job, silent)
 
 
+@pytest.mark.slow
 def test_worker_that_dies_is_an_error_with_its_last_lines(tiny, tmp_path):
     job = make_job(tiny, tmp_path, execution={"num_processes": 2})
     job = job.model_copy(update={"base": tmp_path / "nowhere"})
