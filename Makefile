@@ -18,7 +18,7 @@ help:
 	@echo 'make ui           Dagster UI on http://127.0.0.1:3000, or another PORT'
 	@echo 'make install      what a run needs, into .venv/; the targets above do it first'
 	@echo 'make install-dev  also the tools and what the tests need; the targets below do it first'
-	@echo 'make test         tests in 5 minutes; PYTEST_ARGS="-k npz" for some'
+	@echo 'make test         tests in 6 minutes; PYTEST_ARGS="-k npz" for some'
 	@echo 'make test-all     the slow tests, too'
 	@echo 'make check        lint, format, types and import rules'
 	@echo 'make clean        remove caches; data/, results/ and .venv/ stay'

@@ -19,6 +19,7 @@ def start(command: str, folder: Path, home: Path, **variables: str) -> subproces
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,  # so that a test can send a signal to the whole group, as Ctrl-C does
     )
 
 
