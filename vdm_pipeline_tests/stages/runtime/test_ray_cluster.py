@@ -79,7 +79,7 @@ from vdm_pipeline.settings import Cluster, Execution
 from vdm_pipeline.stages.runtime.ray_pool import run_on_ray
 
 def stop(*_):
-    os.write(1, b"handler called\\n")  # print may be interrupted by itself
+    os.write(1, b"handler called\\n")  # print must not interrupt a print
     sys.exit(3)
 
 def make_task(log):
