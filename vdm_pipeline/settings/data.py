@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from vdm_pipeline.settings.base import Count, Name, Section, Seed, Sha256, Share, Text
 
 MEDMNIST_IN_COLOUR = ("bloodmnist", "dermamnist", "pathmnist", "retinamnist")
-"""Data sets of MedMNIST whose images have three channels. `medmnist` lists them, but it loads torch."""
+"""Data sets of MedMNIST whose images have three channels; a test compares them with its table."""
 
 
 class OwnArchive(Section):

@@ -19,8 +19,6 @@ from vdm_pipeline.defs.console.screen import MARKS, Kind, plural, printable
 
 NARROW = 60
 """Columns below which names are not aligned, and progress has neither bar nor text."""
-
-
 ROOM = 3
 """Columns that stay free after the bars, where the terminal writes ``^C``."""
 

@@ -1,7 +1,7 @@
 """Names of tensors in LoRA files: the layer of the UNet that each belongs to, and the part of the layer."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 from vdm_pipeline.errors import ModelError
@@ -45,7 +45,7 @@ ADAPTER_NAME = re.compile(r"(?<=\.)(lora_A|lora_B|lora_magnitude_vector)\.\w+\.w
 """As in ``lora_A.default.weight`` of a model's own state dict; `get_peft_model_state_dict` drops the name."""
 
 
-def check_kind(file: Path, names: Iterable[str]) -> None:
+def check_kind(file: Path, names: Collection[str]) -> None:
     """Raise `ModelError` for a file without a LoRA of a UNet, and for methods that are not applied."""
     kinds = {kind: name for name in names for part, kind in UNSUPPORTED.items() if re.search(part, name)}
     if not any(split_name(name)[1] == "down" and not is_of_text_encoder(name) for name in names):
