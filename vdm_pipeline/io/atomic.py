@@ -77,7 +77,7 @@ def replace_path(new: Path, path: Path) -> None:
         except OSError:
             os.replace(old, path)
             raise
-        _remove(old)
+        remove_file_or_folder(old)
     sync(path.parent)
 
 
@@ -99,7 +99,7 @@ def remove_if_leftover(path: Path) -> None:
     if match["kind"] == "old" and not os.path.lexists(target):
         os.replace(path, target)
     else:
-        _remove(path)
+        remove_file_or_folder(path)
 
 
 def _is_in_use(path: Path) -> bool:
@@ -111,7 +111,7 @@ def _is_in_use(path: Path) -> bool:
         os.close(descriptor)
 
 
-def _remove(path: Path) -> None:
+def remove_file_or_folder(path: Path) -> None:
     """Remove a file, a folder, or a link without its target."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

@@ -65,8 +65,8 @@ write_npz(root / "data/phantom_64.npz", {"train_images": np.zeros(3, np.uint8)})
     "replaced folder": """
 for name in ("new", "results/lora"):
     (root / name).mkdir(parents=True)
-remove = atomic._remove
-atomic._remove = pause
+remove = atomic.remove_file_or_folder
+atomic.remove_file_or_folder = pause
 atomic.replace_path(root / "new", root / "results/lora")
 """,
     "plots' font cache": """

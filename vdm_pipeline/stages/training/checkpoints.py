@@ -1,6 +1,7 @@
-"""Training state on disk: step, weights and optimizer state in one safetensors file, written atomically.
+"""Training state on disk: step, weights and optimizer state in safetensors, written atomically.
 
-The file's name ends in the sha256 of its content, so a truncated or modified checkpoint is skipped.
+A checkpoint is one file, or a folder of files of limited size. Its name has the sha256 of its content, so a
+truncated or modified checkpoint is skipped.
 """
 
 from collections.abc import Mapping
@@ -10,13 +11,17 @@ import torch
 from safetensors import safe_open
 
 from vdm_pipeline.errors import PipelineError
-from vdm_pipeline.io.atomic import remove_leftovers, sync
-from vdm_pipeline.io.hashing import file_sha256
+from vdm_pipeline.io.atomic import remove_file_or_folder, remove_leftovers, sync
+from vdm_pipeline.io.hashing import file_sha256, folder_digest
 from vdm_pipeline.io.progress import Log
 from vdm_pipeline.io.tensors import write_tensors
 
 NEW = "new.safetensors"
 """A checkpoint before its hash is part of its name."""
+NEW_FOLDER = "new"
+"""The same for a folder."""
+MAX_HEADER_BYTES = 2**19
+"""Space for the names of the tensors: at about 150 bytes each, those of 3,000."""
 KEEP_LAST = 2
 """Checkpoints to keep; if the newest turns out to be damaged, the one before it is used."""
 
@@ -24,12 +29,18 @@ KEEP_LAST = 2
 class Checkpoints:
     """The checkpoints of one training, in a folder of their own."""
 
-    def __init__(self, folder: Path, log: Log) -> None:
-        """Create the folder, and remove partly written files of killed processes."""
+    def __init__(self, folder: Path, log: Log, max_file_bytes: int | None = None) -> None:
+        """Create the folder, and remove partly written files of killed processes.
+
+        With ``max_file_bytes`` each checkpoint is a folder of files of at most this size; a single larger
+        tensor would have a file of its own.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
-        (folder / NEW).unlink(missing_ok=True)
-        self.folder, self.log = folder, log
+        for name in (NEW, NEW_FOLDER):
+            if (folder / name).exists():
+                remove_file_or_folder(folder / name)
+        self.folder, self.log, self.max_file_bytes = folder, log, max_file_bytes
 
     def save(self, step: int, tensors: Mapping[str, torch.Tensor]) -> None:
         """Write the state after ``step`` steps, then remove all but the newest two up to ``step``.
@@ -39,33 +50,48 @@ class Checkpoints:
         stay as they are.
         """
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        new = self.folder / NEW
         try:
-            write_tensors(new, tensors, {"step": str(step)})
+            new = self._write(tensors, {"step": str(step)})
         except OSError as error:
             raise PipelineError(
                 f"The checkpoint of step {step} cannot be written to {self.folder} ({error}); "
                 "free disk space, and the next run resumes from the previous checkpoint."
             ) from None
-        new.rename(self.folder / f"step_{step:08d}.{file_sha256(new)}.safetensors")
+        new.rename(self.folder / f"step_{step:08d}.{_sha256(new)}{new.suffix}")
         sync(self.folder)
         files = self._files()
         keep = [path for path in files if _step_of(path) <= step][-KEEP_LAST:]
         for path in set(files) - set(keep):
-            path.unlink()
+            remove_file_or_folder(path)
 
     def newest(self, max_step: int) -> Path | None:
         """The newest intact checkpoint of at most ``max_step`` steps, or None."""
         for path in reversed(self._files()):
             if _step_of(path) > max_step:
                 continue
-            if path.name.split(".")[1] == file_sha256(path):
+            if path.name.split(".")[1] == _sha256(path):
                 return path
             self.log(f"skipping damaged checkpoint {path.name}")
         return None
 
+    def _write(self, tensors: Mapping[str, torch.Tensor], texts: Mapping[str, str]) -> Path:
+        """Write the new file, or the files of the new folder; return its path."""
+        if self.max_file_bytes is None:
+            write_tensors(self.folder / NEW, tensors, texts)
+            return self.folder / NEW
+        from huggingface_hub import split_torch_state_dict_into_shards
+
+        shards = split_torch_state_dict_into_shards(
+            dict(tensors),
+            filename_pattern="part{suffix}.safetensors",
+            max_shard_size=self.max_file_bytes - MAX_HEADER_BYTES,
+        )
+        for name, keys in shards.filename_to_tensors.items():
+            write_tensors(self.folder / NEW_FOLDER / name, {key: tensors[key] for key in keys}, texts)
+        return self.folder / NEW_FOLDER
+
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("step_*.safetensors"))
+        return sorted(self.folder.glob("step_*"))
 
 
 def is_finished(folder: Path, max_train_steps: int) -> bool:
@@ -77,11 +103,18 @@ def _step_of(path: Path) -> int:
     return int(path.name.removeprefix("step_").split(".")[0])
 
 
+def _sha256(path: Path) -> str:
+    return folder_digest(path) if path.is_dir() else file_sha256(path)
+
+
 def read_checkpoint(path: Path) -> tuple[int, dict[str, torch.Tensor]]:
     """The step and the tensors of a checkpoint, on the CPU."""
-    with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return int(file.metadata()["step"]), tensors
+    tensors: dict[str, torch.Tensor] = {}
+    for part in path.iterdir() if path.is_dir() else [path]:
+        with safe_open(part, "pt") as file:
+            tensors |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            step = int(file.metadata()["step"])
+    return step, tensors
 
 
 def state_tensors(

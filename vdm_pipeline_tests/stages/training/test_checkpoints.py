@@ -77,6 +77,46 @@ def test_leftovers_of_a_killed_writer_are_removed(store):
     assert steps(reopened) == [15, 20]
 
 
+def split_store(folder, lines) -> Checkpoints:
+    """Two checkpoints of 3 MB in files of at most 1 MB."""
+    store = Checkpoints(folder, lines.append, max_file_bytes=2**20)
+    for step in (5, 10):
+        tensors = {f"layer.{i}": torch.full((60, 1000), step + i / 100) for i in range(12)}
+        store.save(step, tensors | {"step": torch.tensor(float(step))})
+    return store
+
+
+def test_large_checkpoint_is_a_folder_of_small_files(tmp_path, lines):
+    store = split_store(tmp_path, lines)
+    sizes = [path.stat().st_size for path in store.newest(20).iterdir()]
+    assert len(sizes) > 3 and max(sizes) <= 2**20
+    step, tensors = read_checkpoint(store.newest(20))
+    assert step == 10 and tensors["step"] == 10 and len(tensors) == 13
+    assert all(torch.equal(tensors[f"layer.{i}"], torch.full((60, 1000), 10 + i / 100)) for i in range(12))
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_folder_with_a_damaged_or_deleted_file_is_skipped(tmp_path, lines, damage):
+    store = split_store(tmp_path, lines)
+    newest = store.newest(20)
+    part = max(newest.iterdir())
+    if damage == "gone":
+        part.unlink()
+    else:
+        part.write_bytes(part.read_bytes()[:-1])
+    assert read_checkpoint(store.newest(20))[0] == 5
+    assert lines == [f"skipping damaged checkpoint {newest.name}"]
+
+
+def test_folder_of_a_killed_writer_is_removed_and_old_ones_are_replaced(tmp_path, lines):
+    store = split_store(tmp_path, lines)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/part.safetensors").write_bytes(b"half")
+    reopened = Checkpoints(tmp_path, lines.append, max_file_bytes=2**20)
+    reopened.save(15, {"x": torch.zeros(3)})
+    assert [path.name[:13] for path in sorted(store.folder.iterdir())] == ["step_00000010", "step_00000015"]
+
+
 def test_full_disk_is_an_error_and_keeps_the_last_checkpoints(store, monkeypatch):
     def full(path, tensors, texts):
         raise OSError(28, "No space left on device")
