@@ -1,30 +1,102 @@
-"""Train the embedded models: ``python -m vdm_pipeline.embedded.training WORK_FOLDER``.
+"""Train the embedded models, and export them with model cards, measured figures and hashes.
 
-It takes about 90 minutes on two cores and resumes where the last run stopped. At the end it replaces the
-weights in the package.
+It trains in bf16 on a GPU if there is one, else in fp32 on the CPU. Other cores render phantoms ahead. The
+same command resumes where the last run stopped. To train a stage again, delete its folder in WORK_FOLDER and
+those of the stages after it.
 """
 
+import argparse
+import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from vdm_pipeline.embedded.training.clip import train_clip
-from vdm_pipeline.embedded.training.export import export_clip, export_lcm, export_sd, write_pins
-from vdm_pipeline.embedded.training.lcm import train_lcm
-from vdm_pipeline.embedded.training.sd import train_sd
-from vdm_pipeline.embedded.training.vae import train_vae
-from vdm_pipeline.stages.models.pins import EMBEDDED
+from vdm_pipeline.errors import PipelineError
+from vdm_pipeline.settings import EMBEDDED
+
+STAGES = ("clip", "vae", "sd", "lcm")
+PRECISIONS = ("bf16", "fp32")
 
 
-def main(work: Path) -> None:
-    """Train labeller, autoencoder, base and LCM-LoRA, and export them."""
-    clip = train_clip(work)
-    vae = train_vae(work)
-    unet, text = train_sd(work, vae)
-    export_clip(clip, EMBEDDED / "clip")
-    export_sd(vae, unet, text, EMBEDDED / "sd")
-    export_lcm(train_lcm(work, unet, text), EMBEDDED / "lcm_lora")
-    write_pins()
+def main(arguments: Sequence[str]) -> int:
+    """Train, export and measure. Returns the exit status."""
+    options = parse(arguments)
+    from vdm_pipeline.embedded.training.stages import train_and_export
+
+    try:
+        train_and_export(options)
+    except PipelineError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted; the same command resumes.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options; a wrong one ends the process with one sentence."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vdm_pipeline.embedded.training",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("work", type=Path, metavar="WORK_FOLDER", help="for checkpoints and rendered films")
+    parser.add_argument(
+        "--only",
+        choices=STAGES,
+        nargs="+",
+        default=STAGES,
+        help="stages to train and export: the labeller, the autoencoder, the base (both are exported with "
+        "the base) and its LCM-LoRA; default: all",
+    )
+    parser.add_argument(
+        "--scale",
+        type=_positive,
+        default=1.0,
+        help="factor of the number of steps and of films, such as 0.01 for a trial; default: 1",
+    )
+    parser.add_argument(
+        "--export",
+        type=Path,
+        default=EMBEDDED,
+        metavar="FOLDER",
+        help="for the models; default: the package's folder, whose models are replaced",
+    )
+    parser.add_argument(
+        "--real",
+        type=Path,
+        metavar="NPZ",
+        help="pneumoniamnist.npz of 28 pixels, to measure the labeller on real X-rays too",
+    )
+    parser.add_argument(
+        "--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="default: auto, a GPU if any"
+    )
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, help="default: bf16 on a GPU that has it, else fp32"
+    )
+    parser.add_argument(
+        "--checkpoint-minutes", type=_minutes, default=3.0, metavar="MINUTES", help="default: 3"
+    )
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> float:
+    value = _minutes(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("it is 0; give a number above 0")
+    return value
+
+
+def _minutes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of at least 0")
+    return value
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    sys.exit(main(sys.argv[1:]))

@@ -3,17 +3,16 @@
 It is trained on phantoms of both classes.
 """
 
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
 
 from vdm_pipeline.embedded.training.data import both_classes, to_tensor
 from vdm_pipeline.embedded.training.loop import cosine, set_learning_rate, train, update
-from vdm_pipeline.embedded.training.text import CONTEXT, MERGES, captions, sample_captions, tokenizer
+from vdm_pipeline.embedded.training.run import Run
+from vdm_pipeline.embedded.training.text import CONTEXT, MERGES, captions, tokens
 from vdm_pipeline.embedded.training.vae import augment
 
 CONFIG: dict[str, Any] = {
@@ -43,41 +42,43 @@ PREPROCESS = {
     "interpolation": "bicubic",
     "resize_mode": "squash",
 }
+STEPS = 2500
 BATCH = 64
 IMAGES_PER_CLASS = 12_000
 
 
-def train_clip(work: Path, steps: int = 2500) -> torch.nn.Module:
+def train_clip(run: Run) -> torch.nn.Module:
     """Train, or resume the training, and return the open_clip model."""
-    data = both_classes(work, IMAGES_PER_CLASS)
-    pneumonia = np.arange(len(data)) >= IMAGES_PER_CLASS
+    steps, data = run.scaled(STEPS), both_classes(run, run.scaled(IMAGES_PER_CLASS))
+    pneumonia = torch.arange(len(data), device=run.device) >= len(data) // 2
     torch.manual_seed(1)
     text_config = {key: value for key, value in CONFIG["text_cfg"].items() if key != "hf_tokenizer_name"}
-    model = open_clip.model.CLIP(CONFIG["embed_dim"], CONFIG["vision_cfg"], text_config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05)
-    all_captions = captions(False) + captions(True)
-    token_ids = tokenizer()(all_captions, padding="max_length", max_length=CONTEXT)["input_ids"]
-    tokens = dict(zip(all_captions, torch.tensor(token_ids), strict=True))
+    model = open_clip.model.CLIP(CONFIG["embed_dim"], CONFIG["vision_cfg"], text_config).to(run.device)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05, fused=True
+    )
+    known = torch.stack([tokens(captions(value)) for value in (False, True)]).to(run.device)
 
-    def step(index: int) -> dict[str, float]:
-        rng, generator = np.random.default_rng(index), torch.Generator().manual_seed(index)
-        rows = np.sort(rng.integers(len(data), size=BATCH))
-        pixels = augment(to_tensor(data[rows]), generator)
-        text = torch.stack([tokens[caption] for caption in sample_captions(rng, pneumonia[rows])])
+    def step(index: int) -> dict[str, torch.Tensor]:
+        generator = run.generator(index)
+        rows = torch.randint(len(data), (BATCH,), generator=generator, device=run.device)
+        label, pixels = pneumonia[rows], augment(to_tensor(data[rows]), generator)
+        caption = torch.randint(known.shape[1], (BATCH,), generator=generator, device=run.device)
         set_learning_rate(optimizer, cosine(index, steps, 1e-3))
-        images, texts = model.encode_image(pixels, normalize=True), model.encode_text(text, normalize=True)
+        with run.autocast():
+            images = model.encode_image(pixels, normalize=True).float()
+            texts = model.encode_text(known[label.long(), caption], normalize=True).float()
         logits = model.logit_scale.exp() * images @ texts.T
-        label = torch.from_numpy(pneumonia[rows])
         match = matching_pairs(label)
         loss = (F.cross_entropy(logits, match) + F.cross_entropy(logits.T, match)) / 2
         update(optimizer, loss, model.parameters())
         with torch.no_grad():
             model.logit_scale.clamp_(0, 4.6052)  # CLIP's own limit: a scale of 100
         right = (logits @ match.T).argmax(1)
-        return {"loss": float(loss.detach()), "agree": float((label[right] == label).float().mean())}
+        return {"loss": loss.detach(), "agree": (label[right] == label).float().mean()}
 
-    optimizers = {"clip": optimizer}
-    train(step, steps=steps, modules={"clip": model}, optimizers=optimizers, checkpoint=work / "clip")
+    modules, optimizers = {"clip": model}, {"clip": optimizer}
+    train(step, run=run, stage="clip", steps=steps, modules=modules, optimizers=optimizers)
     return model.eval()
 
 

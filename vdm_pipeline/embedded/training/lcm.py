@@ -5,16 +5,15 @@ timesteps. The target is the student itself, without gradient. The base follows 
 guidance is distilled.
 """
 
-from pathlib import Path
-
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from peft import LoraConfig
 from transformers import CLIPTextModel
 
 from vdm_pipeline.embedded.training.loop import cosine, set_learning_rate, train, update
-from vdm_pipeline.embedded.training.sd import SCHEDULE, latents, tokens
-from vdm_pipeline.embedded.training.text import captions
+from vdm_pipeline.embedded.training.run import Run
+from vdm_pipeline.embedded.training.sd import SCHEDULE, latents
+from vdm_pipeline.embedded.training.text import captions, tokens
 
 RANK = 6
 TARGETS = (
@@ -30,6 +29,7 @@ TARGETS = (
     "proj_out",
 )
 SOLVER_STEPS = 50
+STEPS = 1500
 BATCH = 48
 HUBER = 1e-3
 TIMESTEP_SCALING, SIGMA_DATA = 10.0, 0.5
@@ -46,8 +46,8 @@ def boundary(time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 class Consistency:
     """Consistency function and DDIM solver over one noise schedule."""
 
-    def __init__(self) -> None:
-        self.alphas = DDPMScheduler(**SCHEDULE).alphas_cumprod
+    def __init__(self, device: torch.device | None = None) -> None:
+        self.alphas = DDPMScheduler(**SCHEDULE).alphas_cumprod.to(device)
 
     def clean(self, noise: torch.Tensor, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         """The clean latent that a noise prediction implies."""
@@ -63,7 +63,7 @@ class Consistency:
         self, noise: torch.Tensor, x: torch.Tensor, time: torch.Tensor, earlier: torch.Tensor
     ) -> torch.Tensor:
         """One deterministic step from ``time`` to ``earlier``."""
-        alpha = torch.where(earlier >= 0, self.alphas[earlier.clamp_min(0)], torch.ones(()))
+        alpha = torch.where(earlier >= 0, self.alphas[earlier.clamp_min(0)], 1.0)
         alpha = alpha[:, None, None, None]
         return alpha.sqrt() * self.clean(noise, x, time) + (1 - alpha).sqrt() * noise
 
@@ -78,42 +78,48 @@ def add_lcm_adapter(unet: UNet2DConditionModel) -> torch.nn.ParameterDict:
 
 
 def train_lcm(
-    work: Path, unet: UNet2DConditionModel, text: CLIPTextModel, steps: int = 1500
+    run: Run, vae: AutoencoderKL, unet: UNet2DConditionModel, text: CLIPTextModel
 ) -> UNet2DConditionModel:
-    """Train or resume, and return ``unet`` with the adapter ``lcm``; ``work`` must hold the latents."""
-    moments = latents(work, None)
+    """Train or resume, and return ``unet`` with the adapter ``lcm``."""
+    steps, moments = run.scaled(STEPS), latents(run, vae)
     torch.manual_seed(3)
     adapter = add_lcm_adapter(unet)
-    optimizer = torch.optim.AdamW(adapter.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0)
-    consistency = Consistency()
+    optimizer = torch.optim.AdamW(
+        adapter.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0, fused=True
+    )
+    consistency = Consistency(run.device)
     with torch.no_grad():
-        known = text(tokens(captions(False))).last_hidden_state
+        known = text(tokens(captions(False)).to(run.device)).last_hidden_state
 
-    def step(index: int) -> dict[str, float]:
-        generator = torch.Generator().manual_seed(10_000_000 + index)
-        rows = torch.randint(len(moments), (BATCH,), generator=generator)
+    def predict_noise(x: torch.Tensor, time: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        with run.autocast():
+            return unet(x, time, condition).sample.float()
+
+    def step(index: int) -> dict[str, torch.Tensor]:
+        generator, device = run.generator(10_000_000 + index), run.device
+        rows = torch.randint(len(moments), (BATCH,), generator=generator, device=device)
         mean, std = moments[rows].chunk(2, 1)
-        x = mean + std * torch.randn(mean.shape, generator=generator)
-        condition = known[torch.randint(len(known), (BATCH,), generator=generator)]
+        x = mean + std * torch.randn(mean.shape, generator=generator, device=device)
+        condition = known[torch.randint(len(known), (BATCH,), generator=generator, device=device)]
         jump = 1000 // SOLVER_STEPS
-        time = (torch.randint(SOLVER_STEPS, (BATCH,), generator=generator) + 1) * jump - 1
+        time = (torch.randint(SOLVER_STEPS, (BATCH,), generator=generator, device=device) + 1) * jump - 1
         earlier = time - jump
-        noise = torch.randn(x.shape, generator=generator)
+        noise = torch.randn(x.shape, generator=generator, device=device)
         alpha = consistency.alphas[time][:, None, None, None]
         noisy = alpha.sqrt() * x + (1 - alpha).sqrt() * noise
         set_learning_rate(optimizer, cosine(index, steps, 1e-3))
-        predicted = consistency.student(unet(noisy, time, condition).sample, noisy, time)
+        predicted = consistency.student(predict_noise(noisy, time, condition), noisy, time)
         with torch.no_grad():
             unet.disable_adapters()
-            stepped = consistency.ddim(unet(noisy, time, condition).sample, noisy, time, earlier)
+            stepped = consistency.ddim(predict_noise(noisy, time, condition), noisy, time, earlier)
             unet.enable_adapters()
             floor = earlier.clamp_min(0)
-            target = consistency.student(unet(stepped, floor, condition).sample, stepped, floor)
+            target = consistency.student(predict_noise(stepped, floor, condition), stepped, floor)
             target = torch.where((earlier < 0)[:, None, None, None], stepped, target)
         loss = (((predicted - target) ** 2 + HUBER**2).sqrt() - HUBER).mean()
         update(optimizer, loss, adapter.parameters())
-        return {"loss": float(loss.detach())}
+        return {"loss": loss.detach()}
 
-    optimizers = {"lcm": optimizer}
-    train(step, steps=steps, modules={"lcm": adapter}, optimizers=optimizers, checkpoint=work / "lcm")
+    modules, optimizers = {"lcm": adapter}, {"lcm": optimizer}
+    train(step, run=run, stage="lcm", steps=steps, modules=modules, optimizers=optimizers)
     return unet.eval()

@@ -1,11 +1,13 @@
 """One training loop for all embedded models, with progress lines and checkpoints to resume from."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 
 import torch
 
+from vdm_pipeline.embedded.training.run import Run
+from vdm_pipeline.io.progress import Throttle
 from vdm_pipeline.stages.training.checkpoints import (
     Checkpoints,
     read_checkpoint,
@@ -13,35 +15,44 @@ from vdm_pipeline.stages.training.checkpoints import (
     state_tensors,
 )
 
+MAX_FILE_BYTES = 16 * 2**20
+"""Of a checkpoint, so that it can be copied from a machine that returns only small files."""
+
 
 def train(
-    step: Callable[[int], dict[str, float]],
+    step: Callable[[int], dict[str, torch.Tensor]],
     *,
+    run: Run,
+    stage: str,
     steps: int,
     modules: Mapping[str, torch.nn.Module],
     optimizers: Mapping[str, torch.optim.Optimizer],
-    checkpoint: Path,
-    every: int = 250,
 ) -> None:
-    """Call ``step(0)`` to ``step(steps - 1)``, from the newest intact checkpoint in ``checkpoint`` on."""
+    """Call ``step(0)`` to ``step(steps - 1)``, from the newest intact checkpoint of the stage on.
+
+    ``step`` returns losses on the device, which are read only for a progress line: reading waits for a GPU.
+    """
     weights = {
         f"{name}.{key}": value
         for name, module in modules.items()
         for key, value in module.state_dict().items()
     }
-    checkpoints, start = Checkpoints(checkpoint, print), 0
+    checkpoints, start = Checkpoints(run.work / stage, run.log, MAX_FILE_BYTES), 0
     newest = checkpoints.newest(steps)
     if newest:
         start, state = read_checkpoint(newest)
         restore_state(state, weights, optimizers)
+        run.log(f"{stage}: {start} of {steps} steps are done")
+    progress, saving = Throttle(), Throttle(run.checkpoint_s)
     started_at = time.perf_counter()
     for index in range(start, steps):
         losses = step(index)
-        if (index + 1) % 50 == 0 or index + 1 == steps:
+        is_last = index + 1 == steps
+        if progress.due(done=is_last):
+            values = " ".join(f"{name} {float(value):.4f}" for name, value in losses.items())
             rate = (index + 1 - start) / (time.perf_counter() - started_at)
-            values = " ".join(f"{name} {value:.4f}" for name, value in losses.items())
-            print(f"{checkpoint.stem} {index + 1}/{steps} {rate:.2f} steps/s {values}", flush=True)
-        if (index + 1) % every == 0 or index + 1 == steps:
+            run.log(f"{stage} {index + 1}/{steps} {rate:.2f} steps/s {values}")
+        if saving.due(done=is_last):
             checkpoints.save(index + 1, state_tensors(weights, optimizers))
 
 
@@ -50,7 +61,7 @@ def cosine(step: int, steps: int, peak: float, warmup: int = 100) -> float:
     if step < warmup:
         return peak * (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)
-    return peak * (0.02 + 0.49 * (1 + float(torch.cos(torch.tensor(torch.pi * progress)))))
+    return peak * (0.02 + 0.49 * (1 + math.cos(math.pi * progress)))
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

@@ -7,16 +7,16 @@ the same, it collapses: every caption gets the same embedding, and no LoRA on th
 the classes.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from vdm_pipeline.embedded.training.data import phantom_images, to_tensor
+from vdm_pipeline.embedded.training.data import healthy_films, to_tensor
 from vdm_pipeline.embedded.training.loop import cosine, set_learning_rate, train, update
-from vdm_pipeline.embedded.training.text import CONTEXT, captions, tokenizer
+from vdm_pipeline.embedded.training.run import Run
+from vdm_pipeline.embedded.training.text import CONTEXT, captions, tokenizer, tokens
+from vdm_pipeline.io.atomic import atomic_file
 
 WIDTH = 96
 UNET = {
@@ -40,6 +40,7 @@ SCHEDULE = {
     "prediction_type": "epsilon",
     "steps_offset": 1,
 }
+STEPS = 6000
 BATCH = 64
 HEALTHY_IMAGES = 24_000
 EMA = 0.998
@@ -70,62 +71,60 @@ def text_encoder() -> CLIPTextModel:
     return CLIPTextModel(config)
 
 
-def tokens(texts: list[str]) -> torch.Tensor:
-    """Token ids ``[n, 77]``, padded and truncated as Stable Diffusion does."""
-    encoded = tokenizer()(texts, padding="max_length", truncation=True, max_length=CONTEXT)
-    return torch.tensor(encoded["input_ids"])
-
-
 @torch.no_grad()
-def latents(work: Path, vae: AutoencoderKL, count: int = HEALTHY_IMAGES) -> torch.Tensor:
-    """Scaled posterior moments of healthy phantoms, ``[count, 8, 8, 8]``: 4 channels of mean, 4 of std."""
-    path = work / "latents.npy"
+def latents(run: Run, vae: AutoencoderKL) -> torch.Tensor:
+    """Scaled posterior moments of healthy films, ``[n, 2 * channels, side, side]``: means, then stds.
+
+    They are kept beside the checkpoints of the autoencoder, and go with them.
+    """
+    path = run.work / "vae" / "latents.npy"
     if not path.exists():
         parts = []
-        for first in range(0, count, 12_000):
-            data = phantom_images(work, 12_000, pneumonia=False, first=first)
-            for start in range(0, len(data), 250):
-                posterior = vae.encode(to_tensor(data[start : start + 250])).latent_dist
-                parts.append(torch.cat([posterior.mean, posterior.std], 1) * vae.config.scaling_factor)
-        np.save(path, torch.cat(parts).numpy())
-    return torch.from_numpy(np.load(path, allow_pickle=False))
+        for films in healthy_films(run, run.scaled(HEALTHY_IMAGES)).split(250):
+            posterior = vae.encode(to_tensor(films)).latent_dist
+            parts.append(torch.cat([posterior.mean, posterior.std], 1) * vae.config.scaling_factor)
+        with atomic_file(path) as temporary:
+            np.save(temporary, torch.cat(parts).cpu().numpy())
+    return torch.from_numpy(np.load(path, allow_pickle=False)).to(run.device)
 
 
-def train_sd(work: Path, vae: AutoencoderKL, steps: int = 6000) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+def train_sd(run: Run, vae: AutoencoderKL) -> tuple[UNet2DConditionModel, CLIPTextModel]:
     """Train, or resume the training, and return the averaged UNet and the text encoder."""
-    moments = latents(work, vae)
+    steps, moments = run.scaled(STEPS), latents(run, vae)
     torch.manual_seed(2)
     unet, average, text = UNet2DConditionModel(**UNET), UNet2DConditionModel(**UNET), text_encoder()
-    unet.to(memory_format=torch.channels_last)
-    average.load_state_dict(unet.state_dict())
-    text.requires_grad_(False).eval()
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=6e-4, betas=(0.9, 0.99), weight_decay=0.01)
+    unet.to(run.device, memory_format=torch.channels_last)
+    average.to(run.device).load_state_dict(unet.state_dict())
+    text.to(run.device).requires_grad_(False).eval()
+    optimizer = torch.optim.AdamW(
+        unet.parameters(), lr=6e-4, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+    )
     scheduler = DDPMScheduler(**SCHEDULE)
     snr = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
-    weight = snr.clamp(max=GAMMA) / snr
-    known = tokens(["", *captions(False)])
+    weight = (snr.clamp(max=GAMMA) / snr).to(run.device)
+    with torch.no_grad():
+        known = text(tokens(["", *captions(False)]).to(run.device)).last_hidden_state
 
-    def step(index: int) -> dict[str, float]:
-        generator = torch.Generator().manual_seed(index)
-        rows = torch.randint(len(moments), (BATCH,), generator=generator)
+    def step(index: int) -> dict[str, torch.Tensor]:
+        generator, device = run.generator(index), run.device
+        rows = torch.randint(len(moments), (BATCH,), generator=generator, device=device)
         mean, std = moments[rows].chunk(2, 1)
-        x = mean + std * torch.randn(mean.shape, generator=generator)
-        caption = torch.randint(1, len(known), (BATCH,), generator=generator)
-        caption[torch.rand(BATCH, generator=generator) < DROPPED] = 0
-        distinct, index_in_distinct = caption.unique(return_inverse=True)
-        time = torch.randint(1000, (BATCH,), generator=generator)
-        noise = torch.randn(x.shape, generator=generator)
+        x = mean + std * torch.randn(mean.shape, generator=generator, device=device)
+        caption = torch.randint(1, len(known), (BATCH,), generator=generator, device=device)
+        caption[torch.rand(BATCH, generator=generator, device=device) < DROPPED] = 0
+        time = torch.randint(1000, (BATCH,), generator=generator, device=device)
+        noise = torch.randn(x.shape, generator=generator, device=device)
         set_learning_rate(optimizer, cosine(index, steps, 8e-4))
-        condition = text(known[distinct]).last_hidden_state[index_in_distinct]
         noisy = scheduler.add_noise(x, noise, time).contiguous(memory_format=torch.channels_last)
-        predicted = unet(noisy, time, condition).sample
+        with run.autocast():
+            predicted = unet(noisy, time, known[caption]).sample.float()
         loss = (weight[time] * ((predicted - noise) ** 2).mean((1, 2, 3))).mean()
         update(optimizer, loss, unet.parameters())
         decay = min(EMA, (1 + index) / (10 + index))
         with torch.no_grad():
             torch._foreach_lerp_(list(average.parameters()), list(unet.parameters()), 1 - decay)
-        return {"loss": float(loss.detach())}
+        return {"loss": loss.detach()}
 
-    modules = {"unet": unet, "average": average, "text": text}
-    train(step, steps=steps, modules=modules, optimizers={"sd": optimizer}, checkpoint=work / "sd")
+    modules, optimizers = {"unet": unet, "average": average, "text": text}, {"sd": optimizer}
+    train(step, run=run, stage="sd", steps=steps, modules=modules, optimizers=optimizers)
     return average.eval(), text.eval()

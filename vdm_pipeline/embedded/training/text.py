@@ -3,7 +3,7 @@
 import gzip
 from pathlib import Path
 
-import numpy as np
+import torch
 from transformers import CLIPTokenizer
 
 TEMPLATES = (
@@ -40,10 +40,10 @@ def captions(pneumonia: bool) -> list[str]:
     return [template.format(phrase) for template in TEMPLATES for phrase in phrases]
 
 
-def sample_captions(rng: np.random.Generator, pneumonia: np.ndarray) -> list[str]:
-    """One random caption per image; ``pneumonia`` is a boolean array ``[n]``."""
-    choices = (captions(False), captions(True))
-    return [choices[int(label)][rng.integers(len(choices[0]))] for label in pneumonia]
+def tokens(texts: list[str]) -> torch.Tensor:
+    """Token ids ``[n, 77]``, padded and truncated as Stable Diffusion does."""
+    encoded = tokenizer()(texts, padding="max_length", truncation=True, max_length=CONTEXT)
+    return torch.tensor(encoded["input_ids"])
 
 
 def tokenizer() -> CLIPTokenizer:

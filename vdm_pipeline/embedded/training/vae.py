@@ -4,9 +4,6 @@ The loss is L1 on a Laplacian pyramid for structure. A small patch discriminator
 matching) joins after a third of the steps, for ribs and grain that a 16-fold compression would blur.
 """
 
-from pathlib import Path
-
-import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
@@ -14,6 +11,7 @@ from torch import nn
 
 from vdm_pipeline.embedded.training.data import both_classes, to_tensor
 from vdm_pipeline.embedded.training.loop import cosine, set_learning_rate, train, update
+from vdm_pipeline.embedded.training.run import Run
 
 CONFIG = {
     "in_channels": 3,
@@ -26,6 +24,7 @@ CONFIG = {
     "up_block_types": ("UpDecoderBlock2D",) * 4,
     "sample_size": 64,
 }
+STEPS = 8000
 BATCH = 16
 IMAGES_PER_CLASS = 12_000
 KL_WEIGHT = 1e-6
@@ -73,40 +72,45 @@ def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     So the latents also suit images that are not phantoms.
     """
     n = len(x)
-    chance = torch.rand(5, n, generator=generator)
-    gain = torch.where(chance[0] < 0.5, 0.6 + 0.5 * chance[1], torch.ones(n))[:, None, None, None]
-    bias = torch.where(chance[0] < 0.5, 0.5 * (chance[2] - 0.5), torch.zeros(n))[:, None, None, None]
+    chance = torch.rand(5, n, generator=generator, device=x.device)
+    gain = torch.where(chance[0] < 0.5, 0.6 + 0.5 * chance[1], 1.0)[:, None, None, None]
+    bias = torch.where(chance[0] < 0.5, 0.5 * (chance[2] - 0.5), 0.0)[:, None, None, None]
     x = (x * gain + bias).clamp(-1, 1)
     small = F.interpolate(x, 28, mode="area")
     blurred = F.interpolate(small, x.shape[-1], mode="bicubic", align_corners=False)
     x = torch.where((chance[3] < 0.2)[:, None, None, None], blurred.clamp(-1, 1), x)
-    zoom = torch.where(chance[4] < 0.3, 0.75 + 0.25 * chance[1], torch.ones(n))
-    theta = torch.zeros(n, 2, 3)
+    zoom = torch.where(chance[4] < 0.3, 0.75 + 0.25 * chance[1], 1.0)
+    theta = torch.zeros(n, 2, 3, device=x.device)
     theta[:, 0, 0] = zoom * torch.where(chance[2] < 0.2, -1.0, 1.0)
     theta[:, 1, 1] = zoom
     grid = F.affine_grid(theta, list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, mode="bicubic", padding_mode="reflection", align_corners=False).clamp(-1, 1)
 
 
-def train_vae(work: Path, steps: int = 8000) -> AutoencoderKL:
+def train_vae(run: Run) -> AutoencoderKL:
     """Train or resume, and return the autoencoder; its ``scaling_factor`` is 1 / std of the latents."""
-    data = both_classes(work, IMAGES_PER_CLASS)
+    steps, data = run.scaled(STEPS), both_classes(run, run.scaled(IMAGES_PER_CLASS))
     torch.manual_seed(0)
     vae, critic = AutoencoderKL(**CONFIG).to(memory_format=torch.channels_last), PatchDiscriminator()
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0)
-    critic_optimizer = torch.optim.AdamW(critic.parameters(), lr=4e-4, betas=(0.5, 0.99), weight_decay=0.0)
+    vae.to(run.device)
+    critic.to(run.device)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+    critic_optimizer = torch.optim.AdamW(
+        critic.parameters(), lr=4e-4, betas=(0.5, 0.99), weight_decay=0.0, fused=True
+    )
     adversarial_from = steps // 3
 
-    def step(index: int) -> dict[str, float]:
-        generator = torch.Generator().manual_seed(index)
-        rows = torch.randint(len(data), (BATCH,), generator=generator).numpy()
-        x = augment(to_tensor(data[np.sort(rows)]), generator).contiguous(memory_format=torch.channels_last)
+    def step(index: int) -> dict[str, torch.Tensor]:
+        generator = run.generator(index)
+        rows = torch.randint(len(data), (BATCH,), generator=generator, device=run.device)
+        x = augment(to_tensor(data[rows]), generator).contiguous(memory_format=torch.channels_last)
         set_learning_rate(optimizer, cosine(index, steps, 1.5e-3))
-        posterior = vae.encode(x).latent_dist
-        decoded = vae.decode(posterior.sample(generator)).sample
+        with run.autocast():
+            posterior = vae.encode(x).latent_dist
+            decoded = vae.decode(posterior.sample(generator)).sample.float()
         loss = reconstruction = pyramid_l1(decoded, x) + KL_WEIGHT * posterior.kl().mean()
         l1 = F.l1_loss(decoded, x)
-        report = {"reconstruction": float(reconstruction.detach()), "l1": float(l1.detach())}
+        report = {"reconstruction": reconstruction.detach(), "l1": l1.detach()}
         if index >= adversarial_from:
             fake, real = critic(decoded.mean(1, keepdim=True)), [f.detach() for f in critic(x[:, :1])]
             matching = sum(F.l1_loss(a, b) for a, b in zip(fake[:-1], real[:-1], strict=True))
@@ -118,13 +122,13 @@ def train_vae(work: Path, steps: int = 8000) -> AutoencoderKL:
             critic_optimizer.zero_grad()
             hinge.backward()
             critic_optimizer.step()
-            report["hinge"] = float(hinge.detach())
+            report["hinge"] = hinge.detach()
         return report
 
     modules, optimizers = {"vae": vae, "critic": critic}, {"vae": optimizer, "critic": critic_optimizer}
-    train(step, steps=steps, modules=modules, optimizers=optimizers, checkpoint=work / "vae")
+    train(step, run=run, stage="vae", steps=steps, modules=modules, optimizers=optimizers)
     vae.eval()
     with torch.no_grad():
-        std = vae.encode(to_tensor(data[:: len(data) // 512])).latent_dist.mean.std()
+        std = vae.encode(to_tensor(data[:: max(1, len(data) // 512)])).latent_dist.mean.std()
     vae.register_to_config(scaling_factor=float(1 / std))
     return vae

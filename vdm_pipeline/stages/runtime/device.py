@@ -7,8 +7,8 @@ import torch
 from vdm_pipeline.errors import PipelineError
 
 
-def pick_device(name: str) -> torch.device:
-    """The device of ``execution.device``; ``auto`` is CUDA, else Apple's MPS, else the CPU.
+def pick_device(name: str, setting: str = "execution.device") -> torch.device:
+    """The device that ``setting`` names; ``auto`` is CUDA, else Apple's MPS, else the CPU.
 
     Raises `PipelineError` if the device is not available; there is no silent fallback.
     """
@@ -21,8 +21,7 @@ def pick_device(name: str) -> torch.device:
         return torch.device(next(kind for kind, is_available in available.items() if is_available))
     if not available[name]:
         raise PipelineError(
-            f"execution.device is '{name}' but torch finds no {name.upper()} device; "
-            "set it to 'auto' or 'cpu'."
+            f"{setting} is '{name}' but torch finds no {name.upper()} device; set it to 'auto' or 'cpu'."
         )
     return torch.device(name)
 
