@@ -38,6 +38,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options; a wrong one ends the process with one sentence."""
     parser = argparse.ArgumentParser(
         prog="python -m vdm_pipeline.embedded.training",
+        usage="%(prog)s WORK_FOLDER [options]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

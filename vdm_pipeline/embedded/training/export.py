@@ -27,6 +27,8 @@ def export(folder: Path, write: Callable[[Path], None]) -> None:
     shutil.rmtree(new, ignore_errors=True)  # left by a killed run
     new.mkdir(parents=True)
     write(new)
+    for path in new.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors lets only the owner read its files
     replace_path(new, folder)
 
 

@@ -63,12 +63,12 @@ def measure_phantoms(models: Path, labeller: ZeroShot, count: int) -> dict[str, 
     text = labeller.encode_prompts(load_profile("demo").labelling.prompts)
     embeddings = labeller.embed(phantoms)
     scores = softmax(logits(embeddings, text, labeller.scale))[:, 1]
-    cosines = embeddings @ embeddings.T
+    cosines, same_class = embeddings @ embeddings.T, pneumonia[:, None] == pneumonia
     figures: dict[str, Any] = {"count": count, "generated": half, "ddim_steps": DDIM_STEPS}
     figures["clip"] = {
         "roc_auc": float(roc_auc_score(pneumonia, scores)),
         "balanced_accuracy": float(balanced_accuracy_score(pneumonia, scores > 0.5)),
-        "mean_cosine": float(cosines[~np.eye(count, dtype=bool)].mean()),
+        "median_cosine_within_class": float(np.median(cosines[same_class & ~np.eye(count, dtype=bool)])),
     }
     decoded = reconstruct(models / "sd", phantoms, labeller.device)
     figures["vae"] = {

@@ -71,7 +71,7 @@ def open_run(
         if chosen.type == "cuda":
             torch.set_float32_matmul_precision("high")  # TF32 where bf16 is not used
             torch.backends.cudnn.benchmark = True
-        with open_films(work / "films") as films:
+        with open_films(work / f"films_{RENDERER}") as films:
             yield Run(work, chosen, dtype or training_dtype(chosen), scale, checkpoint_s, films, log)
 
 
@@ -89,14 +89,12 @@ def check_writable(folder: Path) -> None:
 def _check_same_training(work: Path, scale: float) -> None:
     """Raise `PipelineError` if the checkpoints in ``work`` are of another scale or of other phantoms."""
     path, this = work / "run.json", {"scale": scale, "phantom renderer": RENDERER}
-    if not path.exists():
-        write_text(path, json.dumps(this) + "\n")
-        return
-    before = read_json(path)
+    before = read_json(path) if path.exists() and any(work.glob("*/step_*")) else this
     if before != this:
         raise PipelineError(
             f"{work} holds a training with {_words(before)}, not {_words(this)}; name another work folder."
         )
+    write_text(path, json.dumps(this) + "\n")
 
 
 def _words(values: dict[str, float]) -> str:
