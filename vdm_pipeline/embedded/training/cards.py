@@ -22,7 +22,7 @@ def read_figures(models: Path) -> dict[str, Any]:
 
 def write_figures(models: Path, figures: dict[str, Any]) -> None:
     """Write ``figures.json``."""
-    write_text(models / "figures.json", json.dumps(figures, indent=1, allow_nan=False) + "\n")
+    write_text(models / "figures.json", json.dumps(figures, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def write_cards(models: Path) -> None:

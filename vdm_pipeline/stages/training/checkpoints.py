@@ -82,7 +82,7 @@ class Checkpoints:
         from huggingface_hub import split_torch_state_dict_into_shards
 
         shards = split_torch_state_dict_into_shards(
-            dict(tensors),
+            dict(sorted(tensors.items())),  # their order, which a resumed training changes, decides the files
             filename_pattern="part{suffix}.safetensors",
             max_shard_size=self.max_file_bytes - MAX_HEADER_BYTES,
         )
@@ -143,9 +143,17 @@ def restore_state(
         value.copy_(tensors[f"weight/{name}"])
     for name, optimizer in optimizers.items():
         prefix = f"optimizer/{name}/"
+        parameters = [value for group in optimizer.param_groups for value in group["params"]]
         state: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in tensors.items():
             if key.startswith(prefix):
                 index, part = key.removeprefix(prefix).split("/")
-                state.setdefault(int(index), {})[part] = value
+                state.setdefault(int(index), {})[part] = _with_layout_of(parameters[int(index)], value)
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _with_layout_of(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """``value`` with the strides of its parameter, as fused AdamW walks through the memory of both."""
+    if value.shape != parameter.shape:
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)

@@ -95,6 +95,16 @@ def test_large_checkpoint_is_a_folder_of_small_files(tmp_path, lines):
     assert all(torch.equal(tensors[f"layer.{i}"], torch.full((60, 1000), 10 + i / 100)) for i in range(12))
 
 
+def test_order_of_tensors_does_not_change_the_files(tmp_path):
+    tensors = {f"layer.{i}": torch.full((60, 1000), float(i)) for i in range(12)}
+    names = []
+    for folder, order in (("a", list(tensors)), ("b", list(tensors)[::-1])):
+        store = Checkpoints(tmp_path / folder, print, max_file_bytes=2**20)
+        store.save(1, {name: tensors[name] for name in order})
+        names.append(store.newest(1).name)
+    assert names[0] == names[1]
+
+
 @pytest.mark.parametrize("damage", ["cut", "gone"])
 def test_folder_with_a_damaged_or_deleted_file_is_skipped(tmp_path, lines, damage):
     store = split_store(tmp_path, lines)
@@ -158,6 +168,32 @@ def test_adamw_resumes_bit_for_bit(tmp_path):
     train(second, second_optimizer, range(step, 12))
     for name, value in weights(whole).items():
         assert torch.equal(value, weights(second)[name])
+
+
+def test_channels_last_weights_resume_bit_for_bit(tmp_path):
+    """The fused kernel walks through memory, so the moments need the layout of the weights."""
+
+    def new() -> tuple[nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        conv = nn.Conv2d(4, 8, 3).to(memory_format=torch.channels_last)
+        return conv, torch.optim.AdamW(conv.parameters(), lr=1e-2, fused=True)
+
+    def fit(conv: nn.Module, optimizer: torch.optim.Optimizer, these: range) -> None:
+        for step in these:
+            x = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(step))
+            optimizer.zero_grad()
+            conv(x.contiguous(memory_format=torch.channels_last)).square().sum().backward()
+            optimizer.step()
+
+    whole, whole_optimizer = new()
+    fit(whole, whole_optimizer, range(5))
+    store = Checkpoints(tmp_path, print)
+    store.save(5, state_tensors(weights(whole), {"main": whole_optimizer}))
+    resumed, resumed_optimizer = new()
+    restore_state(read_checkpoint(store.newest(5))[1], weights(resumed), {"main": resumed_optimizer})
+    for conv, optimizer in ((whole, whole_optimizer), (resumed, resumed_optimizer)):
+        fit(conv, optimizer, range(5, 8))
+    assert torch.equal(whole.weight, resumed.weight)
 
 
 def test_moments_matter():
