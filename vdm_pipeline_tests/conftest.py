@@ -26,6 +26,7 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 2**30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 LONGEST = (
+    "test_training_script.py",
     "test_image.py",
     "test_daemon.py",
     "test_kills.py",

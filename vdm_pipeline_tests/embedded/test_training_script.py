@@ -80,7 +80,7 @@ def test_exported_models_load_in_their_libraries(trained):
     name = f"local-dir:{models / 'clip'}"
     model, tokenizer = open_clip.create_model(name), open_clip.get_tokenizer(name)
     assert model.encode_text(tokenizer(["pneumonia"])).isfinite().all()
-    pipe = StableDiffusionPipeline.from_pretrained(models / "sd", torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(models / "sd", dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     options = {"num_inference_steps": 2, "guidance_scale": 1.0, "output_type": "np"}
     base = pipe("healthy lungs", generator=torch.Generator().manual_seed(0), **options).images

@@ -36,6 +36,21 @@ def main(arguments: Sequence[str]) -> int:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options; a wrong one ends the process with one sentence."""
+    parser = _parser()
+    parser.add_argument(
+        "--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="default: auto, a GPU if any"
+    )
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, help="default: bf16 on a GPU that has it, else fp32"
+    )
+    parser.add_argument(
+        "--checkpoint-minutes", type=_minutes, default=3.0, metavar="MINUTES", help="default: 3"
+    )
+    return parser.parse_args(arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    """The parser, with the options that decide the models."""
     parser = argparse.ArgumentParser(
         prog="python -m vdm_pipeline.embedded.training",
         usage="%(prog)s WORK_FOLDER [options]",
@@ -70,16 +85,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="NPZ",
         help="pneumoniamnist.npz of 28 pixels, to measure the labeller on real X-rays too",
     )
-    parser.add_argument(
-        "--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="default: auto, a GPU if any"
-    )
-    parser.add_argument(
-        "--precision", choices=PRECISIONS, help="default: bf16 on a GPU that has it, else fp32"
-    )
-    parser.add_argument(
-        "--checkpoint-minutes", type=_minutes, default=3.0, metavar="MINUTES", help="default: 3"
-    )
-    return parser.parse_args(arguments)
+    return parser
 
 
 def _positive(text: str) -> float:

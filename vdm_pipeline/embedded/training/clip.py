@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from vdm_pipeline.embedded.training.data import both_classes, to_tensor
-from vdm_pipeline.embedded.training.loop import cosine, set_learning_rate, train, update
+from vdm_pipeline.embedded.training.loop import adamw, cosine, set_learning_rate, train, update
 from vdm_pipeline.embedded.training.run import Run
 from vdm_pipeline.embedded.training.text import CONTEXT, MERGES, captions, tokens
 from vdm_pipeline.embedded.training.vae import augment
@@ -54,9 +54,7 @@ def train_clip(run: Run) -> torch.nn.Module:
     torch.manual_seed(1)
     text_config = {key: value for key, value in CONFIG["text_cfg"].items() if key != "hf_tokenizer_name"}
     model = open_clip.model.CLIP(CONFIG["embed_dim"], CONFIG["vision_cfg"], text_config).to(run.device)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05, fused=True
-    )
+    optimizer = adamw(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05)
     known = torch.stack([tokens(captions(value)) for value in (False, True)]).to(run.device)
 
     def step(index: int) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from peft import LoraConfig
 from transformers import CLIPTextModel
 
-from vdm_pipeline.embedded.training.loop import cosine, set_learning_rate, train, update
+from vdm_pipeline.embedded.training.loop import adamw, cosine, set_learning_rate, train, update
 from vdm_pipeline.embedded.training.run import Run
 from vdm_pipeline.embedded.training.sd import SCHEDULE, latents
 from vdm_pipeline.embedded.training.text import captions, tokens
@@ -77,6 +77,14 @@ def add_lcm_adapter(unet: UNet2DConditionModel) -> torch.nn.ParameterDict:
     return torch.nn.ParameterDict({name.replace(".", "/"): value for name, value in trainable.items()})
 
 
+def predict_noise(
+    run: Run, unet: UNet2DConditionModel, x: torch.Tensor, time: torch.Tensor, condition: torch.Tensor
+) -> torch.Tensor:
+    """The UNet's noise prediction, computed in the run's precision, as fp32."""
+    with run.autocast():
+        return unet(x, time, condition).sample.float()
+
+
 def train_lcm(
     run: Run, vae: AutoencoderKL, unet: UNet2DConditionModel, text: CLIPTextModel
 ) -> UNet2DConditionModel:
@@ -84,16 +92,10 @@ def train_lcm(
     steps, moments = run.scaled(STEPS), latents(run, vae)
     torch.manual_seed(3)
     adapter = add_lcm_adapter(unet)
-    optimizer = torch.optim.AdamW(
-        adapter.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0, fused=True
-    )
+    optimizer = adamw(adapter.parameters(), lr=1e-3, betas=(0.9, 0.99))
     consistency = Consistency(run.device)
     with torch.no_grad():
         known = text(tokens(captions(False)).to(run.device)).last_hidden_state
-
-    def predict_noise(x: torch.Tensor, time: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        with run.autocast():
-            return unet(x, time, condition).sample.float()
 
     def step(index: int) -> dict[str, torch.Tensor]:
         generator, device = run.generator(10_000_000 + index), run.device
@@ -108,13 +110,13 @@ def train_lcm(
         alpha = consistency.alphas[time][:, None, None, None]
         noisy = alpha.sqrt() * x + (1 - alpha).sqrt() * noise
         set_learning_rate(optimizer, cosine(index, steps, 1e-3))
-        predicted = consistency.student(predict_noise(noisy, time, condition), noisy, time)
+        predicted = consistency.student(predict_noise(run, unet, noisy, time, condition), noisy, time)
         with torch.no_grad():
             unet.disable_adapters()
-            stepped = consistency.ddim(predict_noise(noisy, time, condition), noisy, time, earlier)
+            stepped = consistency.ddim(predict_noise(run, unet, noisy, time, condition), noisy, time, earlier)
             unet.enable_adapters()
             floor = earlier.clamp_min(0)
-            target = consistency.student(predict_noise(stepped, floor, condition), stepped, floor)
+            target = consistency.student(predict_noise(run, unet, stepped, floor, condition), stepped, floor)
             target = torch.where((earlier < 0)[:, None, None, None], stepped, target)
         loss = (((predicted - target) ** 2 + HUBER**2).sqrt() - HUBER).mean()
         update(optimizer, loss, adapter.parameters())

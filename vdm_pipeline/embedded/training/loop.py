@@ -56,6 +56,13 @@ def train(
             checkpoints.save(index + 1, state_tensors(weights, optimizers))
 
 
+def adamw(
+    parameters: Iterable[torch.Tensor], lr: float, betas: tuple[float, float], weight_decay: float = 0.0
+) -> torch.optim.Optimizer:
+    """AdamW in one kernel."""
+    return torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
+
+
 def cosine(step: int, steps: int, peak: float, warmup: int = 100) -> float:
     """Learning rate: linear warm-up, then a half cosine down to 2 % of ``peak``."""
     if step < warmup:

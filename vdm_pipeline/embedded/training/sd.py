@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from vdm_pipeline.embedded.training.data import healthy_films, to_tensor
-from vdm_pipeline.embedded.training.loop import cosine, set_learning_rate, train, update
+from vdm_pipeline.embedded.training.loop import adamw, cosine, set_learning_rate, train, update
 from vdm_pipeline.embedded.training.run import Run
 from vdm_pipeline.embedded.training.text import CONTEXT, captions, tokenizer, tokens
 from vdm_pipeline.io.atomic import atomic_file
@@ -96,9 +96,7 @@ def train_sd(run: Run, vae: AutoencoderKL) -> tuple[UNet2DConditionModel, CLIPTe
     unet.to(run.device, memory_format=torch.channels_last)
     average.to(run.device).load_state_dict(unet.state_dict())
     text.to(run.device).requires_grad_(False).eval()
-    optimizer = torch.optim.AdamW(
-        unet.parameters(), lr=6e-4, betas=(0.9, 0.99), weight_decay=0.01, fused=True
-    )
+    optimizer = adamw(unet.parameters(), lr=6e-4, betas=(0.9, 0.99), weight_decay=0.01)
     scheduler = DDPMScheduler(**SCHEDULE)
     snr = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
     weight = (snr.clamp(max=GAMMA) / snr).to(run.device)

@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL
 from torch import nn
 
 from vdm_pipeline.embedded.training.data import both_classes, to_tensor
-from vdm_pipeline.embedded.training.loop import cosine, set_learning_rate, train, update
+from vdm_pipeline.embedded.training.loop import adamw, cosine, set_learning_rate, train, update
 from vdm_pipeline.embedded.training.run import Run
 
 CONFIG = {
@@ -91,13 +91,10 @@ def train_vae(run: Run) -> AutoencoderKL:
     """Train or resume, and return the autoencoder; its ``scaling_factor`` is 1 / std of the latents."""
     steps, data = run.scaled(STEPS), both_classes(run, run.scaled(IMAGES_PER_CLASS))
     torch.manual_seed(0)
-    vae, critic = AutoencoderKL(**CONFIG).to(memory_format=torch.channels_last), PatchDiscriminator()
-    vae.to(run.device)
-    critic.to(run.device)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
-    critic_optimizer = torch.optim.AdamW(
-        critic.parameters(), lr=4e-4, betas=(0.5, 0.99), weight_decay=0.0, fused=True
-    )
+    vae = AutoencoderKL(**CONFIG).to(run.device, memory_format=torch.channels_last)
+    critic = PatchDiscriminator().to(run.device)
+    optimizer = adamw(vae.parameters(), lr=1e-3, betas=(0.9, 0.99))
+    critic_optimizer = adamw(critic.parameters(), lr=4e-4, betas=(0.5, 0.99))
     adversarial_from = steps // 3
 
     def step(index: int) -> dict[str, torch.Tensor]:
