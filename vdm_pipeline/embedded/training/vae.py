@@ -125,7 +125,11 @@ def train_vae(run: Run) -> AutoencoderKL:
     modules, optimizers = {"vae": vae, "critic": critic}, {"vae": optimizer, "critic": critic_optimizer}
     train(step, run=run, stage="vae", steps=steps, modules=modules, optimizers=optimizers)
     vae.eval()
-    with torch.no_grad():
-        std = vae.encode(to_tensor(data[:: max(1, len(data) // 512)])).latent_dist.mean.std()
-    vae.register_to_config(scaling_factor=float(1 / std))
+    vae.register_to_config(scaling_factor=1 / latent_std(vae, data[:: max(1, len(data) // 512)]))
     return vae
+
+
+@torch.no_grad()
+def latent_std(vae: AutoencoderKL, films: torch.Tensor) -> float:
+    """Standard deviation over all latents of ``films``."""
+    return float(vae.encode(to_tensor(films)).latent_dist.mean.std())
