@@ -1,5 +1,6 @@
 """The parts of the training script: films, loop, precision, options, cards."""
 
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,8 +29,6 @@ class Inline:
         self.done: list[str] = []
 
     def submit(self, function, path, *arguments):
-        from concurrent.futures import Future
-
         self.done.append(path.name)
         future: Future = Future()
         future.set_result(function(path, *arguments))
